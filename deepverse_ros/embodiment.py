@@ -1,0 +1,162 @@
+"""What one robot is: its actions, limits, rate and camera. A new robot is a new YAML, not new code."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deepverse_ros import resources
+from deepverse_ros.errors import EmbodimentError, ResourceError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class Modality(_Frozen):
+    """One named part of an action, such as `joint_positions`.
+
+    lower, upper: limits in `units`, one per dimension. max_rate: largest change in units per second; None where
+    the modality may jump.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    units: str
+    lower: tuple[float, ...] = Field(min_length=1)
+    upper: tuple[float, ...] = Field(min_length=1)
+    max_rate: tuple[float, ...] | None = None
+
+    @property
+    def dim(self) -> int:
+        return len(self.lower)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.upper) != self.dim:
+            raise ValueError(f"modality '{self.name}': lower has {self.dim} values, upper has {len(self.upper)}")
+        if self.max_rate is not None and len(self.max_rate) != self.dim:
+            raise ValueError(f"modality '{self.name}': lower has {self.dim} values, max_rate has {len(self.max_rate)}")
+        if self.max_rate is not None and min(self.max_rate) <= 0:
+            raise ValueError(f"modality '{self.name}': max_rate must be positive, got {self.max_rate}")
+        if any(lo >= up for lo, up in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"modality '{self.name}': every lower limit must be below its upper limit")
+        return self
+
+
+class Camera(_Frozen):
+    """The camera that the world model sees through.
+
+    frame_id: optical frame (REP 103: x right, y down, z forward). near, far: metric depth range in metres that the
+    model encodes. fixed: True when the camera does not move with the robot.
+    """
+
+    frame_id: str
+    near: float = Field(gt=0)
+    far: float = Field(gt=0)
+    fixed: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.near >= self.far:
+            raise ValueError(f"camera: near ({self.near} m) must be below far ({self.far} m)")
+        return self
+
+
+class Embodiment(_Frozen):
+    """One robot, as the model and the nodes know it.
+
+    dt: seconds between two frames of the model. An action vector holds the modalities in their listed order, in
+    physical units; `actions[t]` leads from frame t to frame t+1.
+    """
+
+    name: str
+    description: str = ""
+    dt: float = Field(gt=0)
+    base_frame: str
+    tool_frame: str
+    joint_names: tuple[str, ...] = ()
+    home: tuple[float, ...]
+    modalities: tuple[Modality, ...] = Field(min_length=1)
+    camera: Camera
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [m.name for m in self.modalities]
+        if len(set(names)) != len(names):
+            raise ValueError(f"modalities: every name may stand once, got {names}")
+        if len(self.home) != self.action_dim:
+            raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
+        return self
+
+    @property
+    def action_dim(self) -> int:
+        return sum(m.dim for m in self.modalities)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each modality lies in an action vector."""
+        out, start = {}, 0
+        for modality in self.modalities:
+            out[modality.name] = slice(start, start + modality.dim)
+            start += modality.dim
+        return out
+
+    @cached_property
+    def lower(self) -> np.ndarray:
+        """(A,) float32 lower limits in physical units."""
+        return np.concatenate([m.lower for m in self.modalities]).astype(np.float32)
+
+    @cached_property
+    def upper(self) -> np.ndarray:
+        """(A,) float32 upper limits in physical units."""
+        return np.concatenate([m.upper for m in self.modalities]).astype(np.float32)
+
+    @cached_property
+    def max_step(self) -> np.ndarray:
+        """(A,) float32 largest change of an action between two frames; the whole range where it may jump."""
+        steps = [
+            np.asarray(m.max_rate) * self.dt if m.max_rate else np.subtract(m.upper, m.lower) for m in self.modalities
+        ]
+        return np.concatenate(steps).astype(np.float32)
+
+    def limit_plan(self, plan: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Bring plans within the position and rate limits.
+
+        Args: plan (..., H, A) physical units; start (A,) or (..., A): where the robot is before the first action.
+        Returns: (..., H, A) float32.
+        """
+        out = np.empty(plan.shape, np.float32)
+        previous = np.broadcast_to(np.asarray(start, np.float32), plan.shape[:-2] + plan.shape[-1:])
+        for t in range(plan.shape[-2]):
+            step = np.clip(plan[..., t, :] - previous, -self.max_step, self.max_step)
+            previous = np.clip(previous + step, self.lower, self.upper)
+            out[..., t, :] = previous
+        return out
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Embodiment":
+        """Read `config/embodiments/NAME.yaml`, or a YAML file by its path.
+
+        Raises: EmbodimentError naming the file and the wrong field.
+        """
+        path = Path(name_or_path)
+        try:
+            if path.suffix not in (".yaml", ".yml"):
+                path = resources.find(f"config/embodiments/{name_or_path}.yaml")
+            else:
+                path = resources.find(path)
+            values = yaml.safe_load(path.read_text())
+        except ResourceError as error:
+            raise EmbodimentError(f"unknown embodiment '{name_or_path}': {error}") from error
+        except yaml.YAMLError as error:
+            raise EmbodimentError(f"{path}: not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise EmbodimentError(f"{path}: expected a mapping of fields, got {type(values).__name__}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise EmbodimentError(f"{path}: {lines}") from error
