@@ -1,0 +1,177 @@
+"""What every node of this package has: a parameter table, throttled warnings, diagnostics and a guarded lifecycle."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import rclpy
+from rclpy.callback_groups import CallbackGroup
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+
+from deepverse_ros.errors import DeepverseError
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
+from deepverse_ros.nodes.parameters import Parameter, Parameters
+
+
+class RobotNode(LifecycleNode):
+    """A lifecycle node whose transitions fail with a sentence instead of a silent error.
+
+    Subclasses implement `configure`, `activate`, `deactivate` and `cleanup`; whatever these raise is logged and the
+    transition fails. After a failed `configure` the node is unconfigured again, so that a parameter can be corrected
+    and the transition repeated.
+
+    Attributes:
+        parameters: the table of this node; `parameters["name"]` is a current value.
+        diagnostics: what is said on /diagnostics once a second from `configure` on.
+    """
+
+    WARNING_PERIOD = 5.0
+    """Seconds before the same warning is logged again."""
+
+    def __init__(self, name: str, table: Iterable[Parameter], **kwargs) -> None:
+        super().__init__(name, **kwargs)
+        self._warned: dict[str, float] = {}
+        self.parameters = Parameters(self, table)
+        self.diagnostics = DiagnosticsPublisher(self)
+
+    # What subclasses implement ------------------------------------------------------------------------------------
+    def configure(self) -> None:
+        """Read and validate parameters, load what is needed, create publishers and subscriptions."""
+
+    def activate(self) -> None:
+        """Start work."""
+
+    def deactivate(self) -> None:
+        """Stop work; publish a hold where something moves."""
+
+    def cleanup(self) -> None:
+        """Release what `configure` made. Must also work after a `configure` that failed half way."""
+
+    # Lifecycle ----------------------------------------------------------------------------------------------------
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._guard("configure", self.configure):
+            self.parameters.frozen = True
+            self.diagnostics.start()
+            return super().on_configure(state)
+        self._guard("cleanup after the failed configure", self.cleanup)
+        return TransitionCallbackReturn.FAILURE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)  # publishers first, so that nothing made by `activate` is lost
+        if self._guard("activate", self.activate):
+            return result
+        self._guard("deactivate after the failed activate", self.deactivate)
+        return TransitionCallbackReturn.FAILURE
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._guard("deactivate", self.deactivate)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._guard("cleanup", self.cleanup)
+        self.diagnostics.stop()
+        self.parameters.frozen = False
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if state.label == "active":
+            self._guard("deactivate", self.deactivate)
+        self._guard("cleanup", self.cleanup)
+        self.diagnostics.stop()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.get_logger().error("a transition failed; the node is unconfigured now")
+        self._guard("cleanup", self.cleanup)
+        self.parameters.frozen = False
+        return TransitionCallbackReturn.SUCCESS
+
+    def _guard(self, what: str, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except DeepverseError as error:
+            self.get_logger().error(f"{what} failed: {error}")
+            return False
+        except Exception as error:  # a transition must end in a state, whatever happened
+            self.get_logger().error(f"{what} failed: {type(error).__name__}: {error}", exc_info=True)
+            return False
+        return True
+
+    # Helpers ------------------------------------------------------------------------------------------------------
+    def warn(self, key: str, message: str) -> None:
+        """Log a warning, at most every WARNING_PERIOD seconds for one `key`; /diagnostics shows the last one."""
+        self.diagnostics.warned(message)
+        now = time.monotonic()
+        if now - self._warned.get(key, -self.WARNING_PERIOD) >= self.WARNING_PERIOD:
+            self._warned[key] = now
+            self.get_logger().warning(message)
+
+    def subscribe(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable,
+        profile: QoSProfile,
+        group: CallbackGroup | None = None,
+    ) -> Subscription:
+        """A subscription that reports an incompatible publisher as a warning and in /diagnostics."""
+        return self.create_subscription(
+            kind,
+            topic,
+            callback,
+            profile,
+            callback_group=group,
+            event_callbacks=qos.subscription_events(topic, self.diagnostics.qos_mismatch),
+        )
+
+    def advertise(self, kind: type, topic: str, profile: QoSProfile) -> Publisher:
+        """A lifecycle publisher (silent unless active) that reports an incompatible subscriber."""
+        return self.create_lifecycle_publisher(
+            kind, topic, profile, event_callbacks=qos.publisher_events(topic, self.diagnostics.qos_mismatch)
+        )
+
+    def end(self) -> None:
+        """Deactivate, clean up and destroy, from whatever state the node is in."""
+        if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
+            self.trigger_shutdown()
+        self.destroy_node()
+
+    def now(self) -> float:
+        """The node's clock (simulated time where `use_sim_time` is set) in seconds."""
+        return self.get_clock().now().nanoseconds * 1e-9
+
+
+def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] | None = None) -> int:
+    """Spin one node until SIGINT or SIGTERM, then end it in order: deactivate (hold), cleanup, destroy.
+
+    The context stays valid until the node has ended, so that the hold still leaves the process.
+
+    Returns: the exit status of the process.
+    """
+    stop = threading.Event()
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    node = None
+    try:
+        node = node_class()
+        executor = MultiThreadedExecutor(num_threads=threads)
+        executor.add_node(node)
+        while not stop.is_set() and rclpy.ok():
+            executor.spin_once(timeout_sec=0.2)
+        executor.shutdown(timeout_sec=2.0)
+    except DeepverseError as error:
+        rclpy.logging.get_logger("deepverse_ros").fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.end()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,151 @@
+"""What a node says about itself on /diagnostics, once a second."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+LEVEL_NAMES = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR"}
+
+
+class RateMeter:
+    """Events per second over the last `window` seconds. Thread-safe."""
+
+    def __init__(self, window: float = 3.0) -> None:
+        self.window = window
+        self.total = 0
+        self._times: deque[float] = deque()
+        self._lock = threading.Lock()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self.total += 1
+            self._times.append(now)
+            self._forget(now)
+
+    def rate(self) -> float:
+        now = time.monotonic()
+        with self._lock:
+            self._forget(now)
+            if len(self._times) < 2:
+                return 0.0
+            return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)
+
+    def age(self) -> float:
+        """Seconds since the last event; infinite before the first within the window."""
+        with self._lock:
+            return time.monotonic() - self._times[-1] if self._times else float("inf")
+
+    def _forget(self, now: float) -> None:
+        while self._times and now - self._times[0] > self.window:
+            self._times.popleft()
+
+
+class Quantiles:
+    """Quantiles of the last `size` values. Thread-safe."""
+
+    def __init__(self, size: int = 100) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+        self._lock = threading.Lock()
+
+    def add(self, value: float) -> None:
+        with self._lock:
+            self._values.append(value)
+
+    def at(self, *quantiles: float) -> list[float]:
+        """The values at `quantiles` (0 to 1); NaN where nothing was added yet."""
+        with self._lock:
+            values = list(self._values)
+        if not values:
+            return [float("nan")] * len(quantiles)
+        return [float(v) for v in np.quantile(values, quantiles)]
+
+
+class DiagnosticsPublisher:
+    """Gathers a node's condition from its checks and publishes it.
+
+    A check is a function that returns (level, sentence or "", values): the status carries the highest level, every
+    sentence and every value. Warnings of the last `warning_memory` seconds and QoS mismatches raise it to WARN.
+    """
+
+    def __init__(self, node: Node, period: float = 1.0, warning_memory: float = 5.0) -> None:
+        self._node = node
+        self._period = period
+        self._memory = warning_memory
+        self._checks: list[Callable[[], tuple[bytes, str, dict[str, object]]]] = []
+        self._last_warning: tuple[float, str] | None = None
+        self._mismatches: dict[str, None] = {}
+        self._timer = None
+        self._publisher = None
+
+    def add_check(self, check: Callable[[], tuple[bytes, str, dict[str, object]]]) -> None:
+        self._checks.append(check)
+
+    def clear_checks(self) -> None:
+        self._checks.clear()
+
+    def warned(self, message: str) -> None:
+        self._last_warning = (time.monotonic(), message)
+
+    def qos_mismatch(self, message: str) -> None:
+        """Remember and log, once per sentence, that two ends of a topic do not match."""
+        if message not in self._mismatches:
+            self._mismatches[message] = None
+            self._node.get_logger().warning(message)
+
+    def start(self) -> None:
+        if self._timer is None:
+            self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+            # Wall time: a paused simulation must still be diagnosed.
+            self._timer = self._node.create_timer(
+                self._period, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._node.destroy_publisher(self._publisher)
+            self._timer = self._publisher = None
+
+    def status(self) -> DiagnosticStatus:
+        """The node's condition now."""
+        level, sentences, values = DiagnosticStatus.OK, [], {}
+        for check in list(self._checks):
+            one_level, sentence, some = check()
+            level = max(level, one_level)
+            if sentence:
+                sentences.append(sentence)
+            values.update(some)
+        if self._mismatches:
+            level = max(level, DiagnosticStatus.WARN)
+            sentences += self._mismatches
+            values["qos_mismatches"] = len(self._mismatches)
+        warning = self._last_warning
+        if warning is not None:
+            age = time.monotonic() - warning[0]
+            values["last_warning"] = f"{warning[1]} ({age:.0f} s ago)"
+            if age <= self._memory:
+                level = max(level, DiagnosticStatus.WARN)
+                sentences.append(warning[1])
+        return DiagnosticStatus(
+            level=level,
+            name=self._node.get_fully_qualified_name().lstrip("/"),
+            message="; ".join(sentences) or LEVEL_NAMES[level],
+            hardware_id="deepverse_ros",
+            values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()],
+        )
+
+    def _publish(self) -> None:
+        message = DiagnosticArray(status=[self.status()])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

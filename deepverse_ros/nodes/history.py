@@ -1,0 +1,122 @@
+"""Which past frames the model sees: the newest one and those one model step (dt), two steps, … before it."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class TimedRing(Generic[T]):
+    """Values by their stamps, in order, not older than `span` seconds before the newest. Not thread-safe."""
+
+    def __init__(self, span: float) -> None:
+        self.span = span
+        self._stamps: list[float] = []
+        self._values: list[T] = []
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    @property
+    def newest(self) -> tuple[float, T] | None:
+        return (self._stamps[-1], self._values[-1]) if self._stamps else None
+
+    def add(self, stamp: float, value: T) -> None:
+        """Insert in order of stamps; an equal stamp replaces its value."""
+        at = bisect_left(self._stamps, stamp)
+        if at < len(self._stamps) and self._stamps[at] == stamp:
+            self._values[at] = value
+        else:
+            self._stamps.insert(at, stamp)
+            self._values.insert(at, value)
+        keep = bisect_left(self._stamps, self._stamps[-1] - self.span)
+        del self._stamps[:keep], self._values[:keep]
+
+    def nearest(self, stamp: float, tolerance: float) -> tuple[float, T] | None:
+        """The stamp and value closest to `stamp`, within `tolerance` seconds; None without one."""
+        at = bisect_left(self._stamps, stamp)
+        best = min(
+            (i for i in (at - 1, at) if 0 <= i < len(self._stamps)),
+            key=lambda i: abs(self._stamps[i] - stamp),
+            default=None,
+        )
+        if best is None or abs(self._stamps[best] - stamp) > tolerance:
+            return None
+        return self._stamps[best], self._values[best]
+
+    def clear(self) -> None:
+        self._stamps.clear()
+        self._values.clear()
+
+
+@dataclass(frozen=True)
+class Window(Generic[T]):
+    """Frames for the model, oldest first: `stamps` in seconds and as many `frames`."""
+
+    stamps: tuple[float, ...]
+    frames: tuple[T, ...]
+
+
+class FrameHistory(Generic[T]):
+    """Past camera frames at any rate, from which a window at the model's rate is taken.
+
+    Args:
+        dt: seconds between two frames of the model.
+        context: at most so many frames in a window.
+        tolerance: a frame may be so many seconds off its ideal time; below dt / 2, so that none is taken twice.
+    """
+
+    def __init__(self, dt: float, context: int, tolerance: float | None = None) -> None:
+        self.dt = dt
+        self.context = context
+        self.tolerance = 0.4 * dt if tolerance is None else tolerance
+        if not 0 < self.tolerance < dt / 2:
+            raise ValueError(f"tolerance is {self.tolerance} s; it must lie between 0 and half of dt ({dt} s)")
+        self._ring: TimedRing[T] = TimedRing((context - 1) * dt + self.tolerance + 1e-6)
+        self._shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def add(self, stamp: float, frame: T, shape: tuple[int, ...]) -> str | None:
+        """Take in one frame of `shape` (height, width).
+
+        A frame that is at most one dt older than the newest merely came late and is put in its place. One that is
+        older, or of another shape, ends this history and begins a new one.
+
+        Returns: the reason why the history was cleared, or None.
+        """
+        cleared = None
+        newest = self._ring.newest
+        if newest is not None and stamp < newest[0] - self.dt:
+            cleared = f"image stamp jumped back by {newest[0] - stamp:.3f} s to {stamp:.3f} s; the history was cleared"
+        elif self._shape is not None and shape != self._shape:
+            old, new = "x".join(map(str, self._shape[::-1])), "x".join(map(str, shape[::-1]))
+            cleared = f"image size changed from {old} to {new} pixels; the history was cleared"
+        if cleared:
+            self._ring.clear()
+        self._shape = shape
+        self._ring.add(stamp, frame)
+        return cleared
+
+    def window(self) -> Window[T] | None:
+        """The newest frame and, one dt apart, those before it, up to the first that is missing.
+
+        Returns: 1 to `context` frames, oldest first; None while there is no frame at all.
+        """
+        newest = self._ring.newest
+        if newest is None:
+            return None
+        picked = [newest]
+        for k in range(1, self.context):
+            found = self._ring.nearest(newest[0] - k * self.dt, self.tolerance)
+            if found is None:
+                break
+            picked.append(found)
+        picked.reverse()
+        return Window(tuple(stamp for stamp, _ in picked), tuple(frame for _, frame in picked))
+
+    def clear(self) -> None:
+        self._ring.clear()
+        self._shape = None

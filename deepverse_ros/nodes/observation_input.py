@@ -1,0 +1,290 @@
+"""The robot's eyes and joints as a node sees them: topics in, windows of frames for the model out."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Header
+
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.model.world_model import Observation
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.conversions import (
+    JointLayout,
+    MessageError,
+    depth_from_image,
+    intrinsics_from_info,
+    rgb_from_image,
+    stamp_seconds,
+)
+from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.history import FrameHistory, TimedRing
+from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.slot import LatestSlot
+
+SYNC_TOLERANCE = 0.05
+"""Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
+DEPTH_WAIT = 0.03
+"""Seconds that a colour image waits for its depth image."""
+
+PARAMETERS = (
+    Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image; rgb8, bgr8, rgba8, bgra8, mono8)."),
+    Parameter("depth_topic", "camera/depth/image_raw", "Depth images (16UC1 mm or 32FC1 m); empty: no depth camera."),
+    Parameter("camera_info_topic", "camera/camera_info", "Calibration of the colour camera; empty: unknown."),
+    Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
+    Parameter("gripper_joint", "gripper_joint", "Joint that opens the gripper; empty: the messages hold none."),
+    Parameter("gripper_closed", 0.0, "That joint's position when the gripper is closed (rad or m).", -10.0, 10.0),
+    Parameter("gripper_open", 1.0, "That joint's position when the gripper is open (rad or m).", -10.0, 10.0),
+    Parameter("base_frame", "base_link", "Frame of the robot's base: of plans, tool positions and camera poses."),
+    Parameter("camera_frame", "", "Optical frame of the camera; empty: the image header's frame_id."),
+    Parameter(
+        "stale_timeout", 0.5, "Seconds without a new image before the input counts as stale.", 0.05, 60.0, dynamic=True
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the model is given.
+
+    observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
+    joints (A,): where the robot is now, None when unknown. header: of the newest image, in the camera's frame.
+    received: time.monotonic() when that image arrived. rgb (h, w, 3) uint8: the newest picture. intrinsics: of it.
+    """
+
+    observation: Observation
+    actions: np.ndarray
+    joints: np.ndarray | None
+    header: Header
+    received: float
+    rgb: np.ndarray
+    intrinsics: Intrinsics | None
+
+
+@dataclass
+class _Frame:
+    """One colour image with what belongs to it; pixels are decoded once, on the worker's thread."""
+
+    message: Image
+    received: float
+    depth: Image | None = None
+    rgb: np.ndarray | None = None
+    depth_m: np.ndarray | None = None
+
+
+class ObservationInput:
+    """Subscribes to a robot's topics, keeps the recent frames, and builds what the model observes.
+
+    Callbacks only store. `slot` gets every new complete frame and drives a `Worker`; `sight()` is called on the
+    worker's thread, decodes the frames of the window and raises MessageError for input that cannot be used.
+
+    Args: node: with PARAMETERS declared. camera_to_world (4, 4): pose of the optical frame in the base frame,
+        None where it is not known. dt, context: of the model.
+    """
+
+    def __init__(
+        self,
+        node: RobotNode,
+        layout: JointLayout,
+        context: int,
+        camera_to_world: np.ndarray | None = None,
+    ) -> None:
+        self.slot: LatestSlot[_Frame] = LatestSlot()
+        self.images, self.joints_rate = RateMeter(), RateMeter()
+        self.layout = layout
+        self.camera_to_world = camera_to_world
+        self._node = node
+        self._lock = threading.Lock()
+        self._history: FrameHistory[_Frame] = FrameHistory(layout.embodiment.dt, context)
+        span = context * layout.embodiment.dt + 1.0
+        self._joints: TimedRing[JointState] = TimedRing(span)
+        self._depths: TimedRing[Image] = TimedRing(1.0)
+        self._waiting: _Frame | None = None
+        self._depth_seen = -np.inf
+        self._info: CameraInfo | None = None
+        self._subscriptions: list = []
+
+    # Lifecycle ----------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        p, node = self._node.parameters, self._node
+        group = MutuallyExclusiveCallbackGroup()
+        wanted = (
+            (Image, p["image_topic"], self._on_image),
+            (Image, p["depth_topic"], self._on_depth),
+            (CameraInfo, p["camera_info_topic"], self._on_info),
+            (JointState, p["joint_states_topic"], self._on_joints),
+        )
+        self._subscriptions = [
+            node.subscribe(kind, topic, callback, qos.sensor_input(), group)
+            for kind, topic, callback in wanted
+            if topic
+        ]
+
+    def stop(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        self.clear()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._history.clear()
+            self._joints.clear()
+            self._depths.clear()
+            self._waiting = None
+        self.slot.clear()
+
+    # Callbacks: store only ----------------------------------------------------------------------------------------
+    def _on_image(self, message: Image) -> None:
+        self.images.tick()
+        stamp = self._stamp(message)
+        frame = _Frame(message, time.monotonic())
+        with self._lock:
+            cleared = self._history.add(stamp, frame, (message.height, message.width))
+            if cleared:
+                self._joints.clear()
+                self._depths.clear()
+            match = self._depths.nearest(stamp, SYNC_TOLERANCE)
+            if match is not None:
+                frame.depth = match[1]
+            self._waiting = frame if match is None else None
+            depth_is_live = frame.received - self._depth_seen < 1.0
+        if cleared:
+            self._node.warn("history", f"{self._node.parameters['image_topic']}: {cleared}")
+        if frame.depth is not None or not depth_is_live:
+            self.slot.put(frame)
+
+    def _on_depth(self, message: Image) -> None:
+        stamp = self._stamp(message)
+        with self._lock:
+            self._depth_seen = time.monotonic()
+            newest = self._depths.newest
+            if newest is not None and stamp < newest[0] - 1.0:
+                self._depths.clear()
+            self._depths.add(stamp, message)
+            frame = self._waiting
+            if frame is None or abs(self._stamp(frame.message) - stamp) > SYNC_TOLERANCE:
+                return
+            frame.depth = message
+            self._waiting = None
+        self.slot.put(frame)
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._info = message
+
+    def _on_joints(self, message: JointState) -> None:
+        self.joints_rate.tick()
+        stamp = self._stamp(message)
+        with self._lock:
+            newest = self._joints.newest
+            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
+                self._joints.clear()
+            self._joints.add(stamp, message)
+
+    def _stamp(self, message) -> float:
+        """The header's stamp; a driver that leaves it zero gets the time of arrival."""
+        return stamp_seconds(message.header.stamp) or self._node.now()
+
+    # On the worker's thread ---------------------------------------------------------------------------------------
+    def joints_now(self) -> np.ndarray | None:
+        """The newest measured joints (A,), None before the first. Raises: MessageError."""
+        with self._lock:
+            newest = self._joints.newest
+        return None if newest is None else self.layout.vector(newest[1])
+
+    def age(self) -> float:
+        """Seconds since the newest image arrived."""
+        return self.images.age()
+
+    def sight(self) -> Sight | None:
+        """The window that ends at the newest frame; None before the first one.
+
+        Raises: MessageError when the newest image cannot be used. Depth, joints and calibration that cannot be used
+        are left out with a warning.
+        """
+        with self._lock:
+            window = self._history.window()
+            if window is None:
+                return None
+            states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
+        frames = list(window.frames)
+        newest = frames[-1]
+        self._decode(newest, newest=True)
+        joints = [None if state is None else self._vector(state[1]) for state in states]
+        first = len(frames) - 1
+        while first > 0 and joints[first] is not None and self._usable(frames[first - 1]):
+            first -= 1
+        frames, joints = frames[first:], joints[first:]
+        rgb = np.stack([f.rgb for f in frames])
+        depths = [f.depth_m for f in frames]
+        depth = None
+        if any(d is not None for d in depths):
+            unknown = np.full(rgb.shape[1:3], np.nan, np.float32)
+            depth = np.stack([unknown if d is None else d for d in depths])
+        intrinsics = self._intrinsics(newest)
+        matrix = None if intrinsics is None else intrinsics.matrix
+        dims = self.layout.embodiment.action_dim
+        actions = np.stack(joints[1:])[None] if len(frames) > 1 else np.zeros((1, 0, dims), np.float32)
+        header = Header(stamp=newest.message.header.stamp)
+        header.frame_id = self._node.parameters["camera_frame"] or newest.message.header.frame_id
+        return Sight(
+            observation=Observation.from_numpy(rgb, depth, matrix, self.camera_to_world),
+            actions=actions.astype(np.float32),
+            joints=joints[-1] if joints[-1] is not None else self._latest_joints(),
+            header=header,
+            received=newest.received,
+            rgb=newest.rgb,
+            intrinsics=intrinsics,
+        )
+
+    def _usable(self, frame: _Frame) -> bool:
+        try:
+            self._decode(frame, newest=False)
+        except MessageError:
+            return False  # said when it was the newest
+        return True
+
+    def _decode(self, frame: _Frame, newest: bool) -> None:
+        if frame.rgb is None:
+            frame.rgb = rgb_from_image(frame.message)
+        if frame.depth is None or frame.depth_m is not None:
+            return
+        topic = self._node.parameters["depth_topic"]
+        try:
+            depth = depth_from_image(frame.depth)
+            if depth.shape != frame.rgb.shape[:2]:
+                raise MessageError(
+                    f"depth image is {depth.shape[1]}x{depth.shape[0]} pixels; the colour image is "
+                    f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]}"
+                )
+            frame.depth_m = depth
+        except MessageError as error:
+            frame.depth = None
+            self._node.warn("depth", f"{topic}: {error}; going on without depth")
+
+    def _vector(self, message: JointState) -> np.ndarray | None:
+        try:
+            return self.layout.vector(message)
+        except MessageError as error:
+            self._node.warn("joints", f"{self._node.parameters['joint_states_topic']}: {error}")
+            return None
+
+    def _latest_joints(self) -> np.ndarray | None:
+        with self._lock:
+            newest = self._joints.newest
+        return None if newest is None else self._vector(newest[1])
+
+    def _intrinsics(self, frame: _Frame) -> Intrinsics | None:
+        if self._info is None:
+            return None
+        try:
+            intrinsics = intrinsics_from_info(self._info)
+            return intrinsics.resized(frame.message.width, frame.message.height)
+        except (MessageError, ShapeError) as error:
+            self._node.warn("info", f"{self._node.parameters['camera_info_topic']}: {error}; going on without it")
+            return None

@@ -1,0 +1,157 @@
+"""Plans between ROS messages and numpy, checked against the robot that they are for."""
+
+import array
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.msg import ActionPlan
+from deepverse_ros.nodes.conversions import JointLayout, MessageError
+
+MAX_HORIZON = 32
+"""Steps that the world model can imagine at once."""
+
+
+def plan_from_msg(message: ActionPlan, embodiment: Embodiment) -> np.ndarray:
+    """The plan's actions (H, A) float32 in physical units.
+
+    Raises: MessageError naming the field when the plan is for another robot, step time or layout, has a wrong number
+    of values, holds NaN, or is beyond the robot's limits.
+    """
+    if message.embodiment != embodiment.name:
+        raise MessageError(f"plan embodiment is '{message.embodiment}'; this robot is '{embodiment.name}'")
+    if not abs(message.dt - embodiment.dt) < 1e-6:
+        raise MessageError(f"plan dt is {message.dt} s; {embodiment.name} needs {embodiment.dt} s")
+    names, dims = [m.name for m in embodiment.modalities], [m.dim for m in embodiment.modalities]
+    if list(message.modality_names) != names:
+        raise MessageError(f"plan modality_names is {list(message.modality_names)}; {embodiment.name} needs {names}")
+    if list(message.modality_dims) != dims:
+        raise MessageError(f"plan modality_dims is {list(message.modality_dims)}; {embodiment.name} needs {dims}")
+    if not 1 <= message.horizon <= MAX_HORIZON:
+        raise MessageError(f"plan horizon is {message.horizon}; allowed: 1 to {MAX_HORIZON}")
+    expected = message.horizon * embodiment.action_dim
+    if len(message.values) != expected:
+        raise MessageError(
+            f"plan values has {len(message.values)} numbers; horizon {message.horizon} x {embodiment.action_dim} "
+            f"is {expected}"
+        )
+    plan = np.array(message.values, np.float32).reshape(message.horizon, embodiment.action_dim)
+    check_plan(plan, embodiment)
+    return plan
+
+
+def check_plan(plan: np.ndarray, embodiment: Embodiment) -> None:
+    """Raises: MessageError naming step, modality and value where (H, A) actions are not finite or beyond limits."""
+    finite = np.isfinite(plan)
+    within = finite & (plan >= embodiment.lower - 1e-4) & (plan <= embodiment.upper + 1e-4)
+    if within.all():
+        return
+    step, index = (int(i) for i in np.argwhere(~within)[0])
+    modality = next(m for m in embodiment.modalities if index < embodiment.slices[m.name].stop)
+    offset = index - embodiment.slices[modality.name].start
+    raise MessageError(
+        f"plan step {step}: {modality.name}[{offset}] is {plan[step, index]:.4g} {modality.units}; "
+        f"allowed: {modality.lower[offset]:g} to {modality.upper[offset]:g}"
+    )
+
+
+def plan_to_msg(plan: np.ndarray, embodiment: Embodiment, header: Header, plan_id: str = "") -> ActionPlan:
+    """Args: plan (H, A) in physical units; header: stamp of the first action's start, base frame."""
+    message = ActionPlan(
+        header=header,
+        id=plan_id,
+        embodiment=embodiment.name,
+        dt=embodiment.dt,
+        modality_names=[m.name for m in embodiment.modalities],
+        modality_dims=[m.dim for m in embodiment.modalities],
+        horizon=len(plan),
+    )
+    message.values = array.array("f", np.ascontiguousarray(plan, np.float32).tobytes())
+    return message
+
+
+def trajectory_from_plan(plan: np.ndarray, layout: JointLayout, header: Header) -> JointTrajectory:
+    """The plan's joint targets (and the gripper's joint) as a trajectory; point t is reached at (t + 1) * dt."""
+    embodiment = layout.embodiment
+    names = layout.names()
+    points = []
+    for step, action in enumerate(np.asarray(plan, np.float64)):
+        positions = action[embodiment.slices["joint_positions"]].tolist()
+        if len(names) > len(positions):
+            positions.append(layout.gripper_position(action[embodiment.slices["gripper_state"]][0]))
+        points.append(JointTrajectoryPoint(positions=positions, time_from_start=duration((step + 1) * embodiment.dt)))
+    return JointTrajectory(header=header, joint_names=names, points=points)
+
+
+def knots_from_trajectory(
+    message: JointTrajectory, layout: JointLayout, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A trajectory's points as action vectors.
+
+    The joint names may stand in any order; the gripper's joint may be missing and then stays as in `start`.
+
+    Args: start (A,): where the robot is now.
+    Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
+    Raises: MessageError naming an unknown, repeated or missing joint, or a point that is not finite, out of order, of
+    another length or beyond the limits. An empty trajectory is (0,), (0, A): a hold.
+    """
+    embodiment = layout.embodiment
+    required, known = list(embodiment.joint_names), layout.names()
+    given = list(message.joint_names)
+    if not message.points:
+        return np.zeros(0), np.zeros((0, embodiment.action_dim), np.float32)
+    for name in given:
+        if name not in known:
+            raise MessageError(f"trajectory joint_names has the unknown joint '{name}'; known: {', '.join(known)}")
+    for name in required:
+        if given.count(name) != 1:
+            raise MessageError(f"trajectory joint_names must have '{name}' once; it has: {', '.join(given)}")
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    if not (np.diff(times, prepend=0.0) > 0).all():
+        raise MessageError(f"trajectory time_from_start must be positive and increase; it is {times.tolist()} s")
+    targets = np.repeat(np.asarray(start, np.float32)[None], len(times), axis=0)
+    order = [given.index(name) for name in required]
+    gripper = given.index(layout.gripper_joint) if layout.gripper_joint in given else None
+    for row, (target, waypoint) in enumerate(zip(targets, message.points, strict=True)):
+        if len(waypoint.positions) != len(given):
+            raise MessageError(
+                f"trajectory point {row}: positions has {len(waypoint.positions)} values; joint_names has {len(given)}"
+            )
+        values = np.array(waypoint.positions)
+        target[embodiment.slices["joint_positions"]] = values[order]
+        if gripper is not None:
+            travel = layout.gripper_open - layout.gripper_closed
+            target[embodiment.slices["gripper_state"]] = (values[gripper] - layout.gripper_closed) / travel
+    check_plan(targets, embodiment)
+    return times, targets
+
+
+def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: np.ndarray | float) -> np.ndarray:
+    """Linear interpolation from `start` (A,) at time 0 through the knots; the last one holds.
+
+    Args: times (P,), targets (P, A), at: (N,) seconds or one number. Returns: (N, A) or (A,) float32.
+    """
+    knots = np.vstack([start, targets])
+    stamps = np.concatenate([[0.0], times])
+    return np.stack([np.interp(at, stamps, column) for column in knots.T], axis=-1).astype(np.float32)
+
+
+def plan_from_trajectory(
+    message: JointTrajectory, layout: JointLayout, start: np.ndarray, horizon: int, elapsed: float = 0.0
+) -> np.ndarray:
+    """What a trajectory will command over the next `horizon` model steps, resampled to the embodiment's dt.
+
+    Args: start (A,): where the robot was when it began; elapsed: seconds since then.
+    Returns: (horizon, A) float32. Raises: MessageError as `knots_from_trajectory`.
+    """
+    times, targets = knots_from_trajectory(message, layout, start)
+    at = elapsed + layout.embodiment.dt * np.arange(1, horizon + 1)
+    return interpolate(times, targets, start, at)
+
+
+def duration(seconds: float) -> Duration:
+    nanoseconds = round(seconds * 1e9)
+    return Duration(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
