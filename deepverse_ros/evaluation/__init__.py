@@ -1,0 +1,1 @@
+"""How good and how fast a world model is: metrics, evaluation on held-out episodes, benchmark, reports."""

@@ -1,0 +1,96 @@
+"""Figures that compare predicted frames with true ones, and the sampling that the baselines need.
+
+Pictures are floats in [0, 1]; depth is in metres with NaN unknown. "*" is any number of leading dimensions.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from deepverse_ros.errors import ShapeError
+
+MSE_FLOOR = 1e-6
+"""Frames closer than this count as equal (the rounding to 8 bits alone is 1.3e-6): a PSNR never exceeds 60 dB."""
+
+
+def mse(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error of each frame. Args: predicted, true (*, 3, H, W) in [0, 1]. Returns: (*)."""
+    _same_shape(predicted, true)
+    return (predicted.float() - true.float()).square().mean(dim=(-3, -2, -1))
+
+
+def psnr(predicted: Tensor, true: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each frame in dB, over all its pixels and colours, at most 60.
+
+    Args: predicted, true (*, 3, H, W) in [0, 1]. Returns: (*).
+    """
+    return -10 * mse(predicted, true).clamp(min=MSE_FLOOR).log10()
+
+
+def ssim(predicted: Tensor, true: Tensor) -> Tensor:
+    """Structural similarity of each frame (11×11 Gaussian window). Args: (*, 3, H, W) in [0, 1]. Returns: (*)."""
+    _same_shape(predicted, true)
+    lead, picture = predicted.shape[:-3], predicted.shape[-3:]
+    value = structural_similarity_index_measure(
+        predicted.float().reshape(-1, *picture),
+        true.float().reshape(-1, *picture),
+        data_range=1.0,
+        reduction="none",
+    )
+    return value.reshape(lead)  # type: ignore[union-attr]
+
+
+def depth_abs_rel(predicted: Tensor, true: Tensor, where: Tensor | None = None) -> Tensor:
+    """Mean of |predicted - true| / true of each depth image, over the pixels that are known in both.
+
+    Args: predicted, true (*, H, W) metres; where (*, H, W) bool restricts the pixels further.
+    Returns: (*), NaN for an image in which no pixel counts.
+    """
+    _same_shape(predicted, true)
+    counts = predicted.isfinite() & true.isfinite() & (true > 0)
+    if where is not None:
+        counts &= where
+    relative = torch.where(counts, (predicted - true).abs() / true, 0.0)
+    return relative.sum(dim=(-2, -1)) / counts.sum(dim=(-2, -1))
+
+
+def moving_pixels(rgb: Tensor, depth: Tensor, last_rgb: Tensor, last_depth: Tensor) -> Tensor:
+    """Where the true future differs from the last frame that was seen.
+
+    A pixel moves when a colour changed by more than 0.1 or the depth by more than 3 cm.
+    Args: rgb (B, H, 3, h, w); depth (B, H, h, w); last_rgb (B, 3, h, w); last_depth (B, h, w).
+    Returns: (B, H, h, w) bool.
+    """
+    colour = (rgb - last_rgb[:, None]).abs().amax(dim=-3) > 0.1
+    return colour | ((depth - last_depth[:, None]).abs() > 0.03)
+
+
+def derangement(groups: np.ndarray, seed: int) -> np.ndarray:
+    """A permutation that gives every element one of another group.
+
+    Args: groups (N,) labels, such as the episode of each window. Returns: (N,) indices with
+    groups[result] != groups everywhere.
+    Raises: ShapeError where none exists: one group holds more than half of the elements.
+    """
+    groups = np.asarray(groups)
+    count = len(groups)
+    _, sizes = np.unique(groups, return_counts=True)
+    largest = int(sizes.max(initial=0))
+    if count == 0 or 2 * largest > count:
+        raise ShapeError(
+            f"shuffling needs windows of several episodes: the largest of {len(sizes)} has {largest} of {count} windows"
+        )
+    # Sorted by group, a shift by anything from `largest` to `count - largest` leaves every group.
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(len(sizes))[np.unique(groups, return_inverse=True)[1]]
+    order = np.lexsort((rng.random(count), label))
+    shift = int(rng.integers(largest, count - largest + 1))
+    out = np.empty(count, np.int64)
+    out[order] = np.roll(order, -shift)
+    return out
+
+
+def _same_shape(predicted: Tensor, true: Tensor) -> None:
+    if predicted.shape != true.shape:
+        raise ShapeError(f"predicted frames are {tuple(predicted.shape)}, the true ones {tuple(true.shape)}")

@@ -1,0 +1,118 @@
+"""The shipped robot is sound, wrong YAML is named, and limited plans obey the limits."""
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from deepverse_ros import resources
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import EmbodimentError
+
+ARM = Embodiment.load("arm")
+ATOL = 1e-5
+
+
+def values():
+    return yaml.safe_load(resources.find("config/embodiments/arm.yaml").read_text())
+
+
+def write(tmp_path, content):
+    path = tmp_path / "robot.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_the_arm_is_consistent():
+    assert ARM.name == "arm" and ARM.action_dim == 8 and len(ARM.joint_names) == 7
+    assert ARM.slices == {"joint_positions": slice(0, 7), "gripper_state": slice(7, 8)}
+    assert (ARM.lower < ARM.home).all() and (np.asarray(ARM.home) <= ARM.upper).all()
+    assert ARM.max_step[0] == pytest.approx(1.483 * 0.2) and ARM.max_step[7] == pytest.approx(0.5)
+
+
+def test_a_modality_without_a_rate_may_cross_its_whole_range(tmp_path):
+    changed = values()
+    del changed["modalities"][1]["max_rate"]
+    assert Embodiment.load(write(tmp_path, changed)).max_step[7] == pytest.approx(1.0)
+
+
+plans = arrays(np.float32, (5, 8), elements=st.floats(-10, 10, width=32))
+
+
+@given(plans)
+def test_limited_plans_obey_position_and_rate(plan):
+    start = np.asarray(ARM.home, np.float32)
+    out = ARM.limit_plan(plan, start)
+    assert out.dtype == np.float32 and out.shape == plan.shape
+    assert (out >= ARM.lower - ATOL).all() and (out <= ARM.upper + ATOL).all()
+    steps = np.diff(np.vstack([start, out]), axis=0)
+    assert (np.abs(steps) <= ARM.max_step + ATOL).all()
+
+
+@given(plans)
+def test_limiting_twice_changes_nothing(plan):
+    start = np.asarray(ARM.home, np.float32)
+    once = ARM.limit_plan(plan, start)
+    assert np.allclose(ARM.limit_plan(once, start), once, atol=ATOL)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_plan_within_the_limits_is_left_alone(seed):
+    rng = np.random.default_rng(seed)
+    start = np.asarray(ARM.home, np.float32)
+    plan = np.clip(start + np.cumsum(rng.uniform(-0.9, 0.9, (8, 8)) * ARM.max_step, axis=0), ARM.lower, ARM.upper)
+    assert np.allclose(ARM.limit_plan(plan, start), plan, atol=ATOL)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_batches_are_limited_each_from_its_own_start(seed):
+    rng = np.random.default_rng(seed)
+    batch = rng.normal(0, 2, (3, 4, 5, 8))
+    starts = rng.uniform(ARM.lower, ARM.upper, (3, 4, 8))
+    out = ARM.limit_plan(batch, starts)
+    assert np.allclose(out[2, 1], ARM.limit_plan(batch[2, 1], starts[2, 1]))
+    shared = ARM.limit_plan(batch, starts[0, 0])
+    assert np.allclose(shared[1, 3], ARM.limit_plan(batch[1, 3], starts[0, 0]))
+
+
+def test_a_robot_that_starts_outside_its_limits_is_brought_back_inside():
+    start = ARM.upper + 1
+    out = ARM.limit_plan(np.tile(ARM.upper, (3, 1)), start)
+    assert (out <= ARM.upper).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["modalities"][0].update(lower=[0.0]), "joint_positions.*lower has 1 values, upper has 7"),
+        (lambda v: v["modalities"][1].update(lower=[1.0]), "gripper_state.*below"),
+        (lambda v: v["modalities"][1].update(max_rate=[1.0, 2.0]), "gripper_state.*max_rate has 2"),
+        (lambda v: v["modalities"][1].update(max_rate=[-1.0]), "gripper_state.*positive"),
+        (lambda v: v["modalities"][1].update(name="joint_positions"), "every name may stand once"),
+        (lambda v: v.update(home=[0.0]), "home: expected 8 values .* got 1"),
+        (lambda v: v["camera"].update(near=9.0), "near .9.0 m. must be below far"),
+        (lambda v: v.update(dt=0), "dt: .*greater than 0"),
+        (lambda v: v.update(wheels=4), "wheels: .*not permitted"),
+        (lambda v: v.pop("camera"), "camera: .*required"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path, change, message):
+    changed = values()
+    change(changed)
+    path = write(tmp_path, changed)
+    with pytest.raises(EmbodimentError, match=message) as error:
+        Embodiment.load(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [("a: [1", "not valid YAML"), ("- 1", "expected a mapping")])
+def test_a_file_that_is_no_robot_is_named(tmp_path, content, message):
+    with pytest.raises(EmbodimentError, match=message):
+        Embodiment.load(write(tmp_path, content))
+
+
+def test_an_unknown_robot_is_named():
+    with pytest.raises(EmbodimentError, match="unknown embodiment 'submarine'.*not found"):
+        Embodiment.load("submarine")

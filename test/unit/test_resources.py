@@ -1,0 +1,57 @@
+"""Files are found in the working directory, an explicit folder, a checkout and a ROS install."""
+
+from pathlib import Path
+
+import pytest
+
+from deepverse_ros import resources
+from deepverse_ros.errors import ResourceError
+
+
+@pytest.fixture
+def share(tmp_path, monkeypatch):
+    """A share folder elsewhere, and a working directory that holds nothing."""
+    folder = tmp_path / "share" / "deepverse_ros"
+    (folder / "config" / "embodiments").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "models" / "only_here").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("DEEPVERSE_SHARE", raising=False)
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    return folder
+
+
+def test_shipped_files_are_found_from_any_working_directory(share):
+    path = resources.find("config/embodiments/arm.yaml")
+    assert path.is_absolute() and path.is_file()
+
+
+def test_an_explicit_share_folder(share, monkeypatch):
+    with pytest.raises(ResourceError):
+        resources.find("models/only_here")
+    monkeypatch.setenv("DEEPVERSE_SHARE", str(share))
+    assert resources.find("models/only_here") == share / "models" / "only_here"
+
+
+def test_a_ros_install_is_looked_at(share, monkeypatch):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{share.parent.parent}")
+    assert resources.find("models/only_here") == share / "models" / "only_here"
+
+
+def test_the_working_directory_comes_first(share, monkeypatch):
+    monkeypatch.setenv("DEEPVERSE_SHARE", str(share))
+    Path("models").mkdir()
+    Path("models/only_here").touch()
+    assert resources.find("models/only_here") == Path.cwd() / "models" / "only_here"
+
+
+def test_absolute_paths_are_taken_as_they_are(share):
+    assert resources.find(share / "models" / "only_here") == share / "models" / "only_here"
+
+
+def test_what_is_missing_is_named_with_where_it_was_looked_for(share):
+    with pytest.raises(ResourceError, match=r"models/absent: not found; looked at .*elsewhere.*DEEPVERSE_SHARE"):
+        resources.find("models/absent")
+    with pytest.raises(ResourceError, match="/absent/file"):
+        resources.find("/absent/file")
