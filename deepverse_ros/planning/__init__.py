@@ -1,0 +1,1 @@
+"""Finding plans by imagination, and judging them by their imagined outcome."""

@@ -1,0 +1,210 @@
+"""Judging a plan by its imagined outcome: bounds at a calibrated level, never guesses."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import CheckpointError, ShapeError
+from deepverse_ros.planning.objectives import Future, Goal, goal_distance
+
+
+class Reason(str, Enum):
+    """Why a plan was accepted or rejected; the values are those of the PlanVerdict message's constants."""
+
+    ACCEPTED = "ACCEPTED"
+    MISSES_GOAL = "MISSES_GOAL"
+    COLLISION_ZONE = "COLLISION_ZONE"
+    TOO_UNCERTAIN = "TOO_UNCERTAIN"
+    OUT_OF_DISTRIBUTION = "OUT_OF_DISTRIBUTION"
+    STALE_INPUT = "STALE_INPUT"
+    DEADLINE_MISSED = "DEADLINE_MISSED"
+    INVALID_PLAN = "INVALID_PLAN"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one plan.
+
+    value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL and TOO_UNCERTAIN, a score
+    for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED). first_offending_step: -1 where no single
+    step offends. score: cost of the plan, lower is better. uncertainty: largest predicted standard deviation of the
+    tool position, metres. level: coverage of the bounds. predicted_distance: imagined distance to the goal at the
+    last step, metres, without the bound. latency_ms: from the request to the verdict.
+    """
+
+    accepted: bool
+    reason: Reason
+    value: float = math.nan
+    threshold: float = math.nan
+    first_offending_step: int = -1
+    score: float = math.nan
+    uncertainty: float = math.nan
+    latency_ms: float = math.nan
+    plan_id: str = ""
+    level: float = 0.0
+    predicted_distance: float = math.nan
+    text: str = ""
+
+    def with_fields(self, **changes: Any) -> "Verdict":
+        return replace(self, **changes)
+
+
+def rejected(reason: Reason, text: str, **fields: Any) -> Verdict:
+    """A refusal, with a sentence that says what was wrong."""
+    return Verdict(accepted=False, reason=reason, text=text, **fields)
+
+
+def conformal_quantile(errors: np.ndarray, level: float) -> float:
+    """Upper bound that a new, exchangeable error stays under with probability >= `level` (split conformal).
+
+    Args: errors (n,) of held-out calibration data; level in (0, 1).
+    Returns: the ceil((n + 1) * level)-th smallest error; inf where n is too small for the level.
+    Raises: ShapeError for a level outside (0, 1), or errors that hold NaN or are not one-dimensional.
+    """
+    errors = np.asarray(errors, float)
+    if not 0.0 < level < 1.0:
+        raise ShapeError(f"level: expected a value between 0 and 1, got {level}")
+    if errors.ndim != 1 or np.isnan(errors).any():
+        raise ShapeError(f"errors: expected a vector without NaN, got shape {errors.shape}")
+    # Rounded first, so that 0.9 * 10 is 9 and not 9.000000000000002.
+    rank = math.ceil(round((errors.size + 1) * level, 9))
+    return float(np.sort(errors)[rank - 1]) if rank <= errors.size else math.inf
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far imagined tool positions were from real ones, per step, on held-out data.
+
+    level: coverage of the quantiles. tool_error_q: metres, one per step of the horizon.
+    """
+
+    level: float
+    tool_error_q: tuple[float, ...]
+
+    @classmethod
+    def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
+        """From `model.calibration`; None where the checkpoint was never calibrated.
+
+        Raises: CheckpointError naming the field that is missing or wrong.
+        """
+        if values is None:
+            return None
+        try:
+            level, quantiles = float(values["level"]), tuple(float(q) for q in values["tool_error_q"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"calibration: needs 'level' and 'tool_error_q' (metres per step): {error}") from error
+        if not 0.0 < level < 1.0 or not quantiles or not all(q >= 0.0 for q in quantiles):
+            raise CheckpointError(f"calibration: level must be in (0, 1), errors >= 0; got {level}, {quantiles}")
+        return cls(level, quantiles)
+
+    def bound(self, step: int) -> float:
+        """Metres to add to an imagined distance at `step`; inf for a step beyond what was calibrated."""
+        return self.tool_error_q[step] if step < len(self.tool_error_q) else math.inf
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must keep to be accepted.
+
+    tolerance: largest upper bound of the goal distance at the last step, metres. max_uncertainty: largest predicted
+    standard deviation of the tool position at any step, metres. rate_slack: share by which an external plan may
+    exceed the embodiment's step limits (rounding).
+    """
+
+    tolerance: float = 0.08
+    max_uncertainty: float = 0.10
+    rate_slack: float = 0.02
+
+
+class Belief(Protocol):
+    """What the world model made of the observations."""
+
+    @property
+    def ood_score(self) -> float: ...
+
+    @property
+    def out_of_distribution(self) -> bool: ...
+
+
+def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limits: Limits) -> Verdict | None:
+    """Refuse a plan that the robot could not follow; None where it is fine.
+
+    Args: plan (H, A) physical units; start (A,) where the robot is before the first action.
+    """
+    invalid = Reason.INVALID_PLAN
+    if plan.ndim != 2 or plan.shape[0] == 0 or plan.shape[1] != embodiment.action_dim:
+        return rejected(invalid, f"plan has shape {plan.shape}, expected (H, {embodiment.action_dim}) with H >= 1")
+    names = [f"{m.name}[{i}]" for m in embodiment.modalities for i in range(m.dim)]
+    finite = np.isfinite(plan)
+    if not finite.all():
+        step, dim = map(int, np.argwhere(~finite)[0])
+        return rejected(
+            invalid, f"{names[dim]} is {plan[step, dim]} at step {step}", value=plan[step, dim], first_offending_step=step
+        )
+    span = embodiment.upper - embodiment.lower
+    over = np.maximum(plan - embodiment.upper, embodiment.lower - plan) - 1e-3 * span
+    if (over > 0).any():
+        step, dim = map(int, np.argwhere(over > 0)[0])
+        value = float(plan[step, dim])
+        limit = float(embodiment.upper[dim] if value > embodiment.upper[dim] else embodiment.lower[dim])
+        text = f"{names[dim]} is {value:.3f} at step {step}, its limit is {limit:.3f}"
+        return rejected(invalid, text, value=value, threshold=limit, first_offending_step=step)
+    steps = np.abs(np.diff(np.concatenate([np.asarray(start, float)[None], plan]), axis=0))
+    allowed = embodiment.max_step * (1.0 + limits.rate_slack) + 1e-4
+    if (steps > allowed).any():
+        step, dim = map(int, np.argwhere(steps > allowed)[0])
+        value, limit = float(steps[step, dim]), float(embodiment.max_step[dim])
+        text = f"{names[dim]} moves {value:.3f} in step {step}, at most {limit:.3f} is possible in {embodiment.dt} s"
+        return rejected(invalid, text, value=value, threshold=limit, first_offending_step=step)
+    return None
+
+
+def judge(
+    future: Future,
+    index: int,
+    belief: Belief,
+    goal: Goal,
+    calibration: Calibration | None,
+    limits: Limits,
+) -> Verdict:
+    """Judge plan number `index` of an imagined future against a goal.
+
+    Accepted only when the upper bound of the goal distance at the last step (imagined distance + conformal quantile)
+    is within tolerance, and the model is not asked about something that it does not know.
+    """
+    distance = goal_distance(future.select([index]), goal)[0].detach().float().cpu().numpy()
+    spread = future.uncertainty[index].detach().float().cpu().numpy()
+    last = len(distance) - 1
+    seen: dict[str, Any] = {
+        "uncertainty": float(spread.max()),
+        "predicted_distance": float(distance[last]),
+        "level": calibration.level if calibration else 0.0,
+    }
+    for name, thing in (("observation", belief), ("goal image", goal)):
+        if thing.out_of_distribution:
+            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f})"
+            return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
+    if not (np.isfinite(distance).all() and np.isfinite(spread).all()):
+        step = int(np.argwhere(~(np.isfinite(distance) & np.isfinite(spread)))[0, 0])
+        return rejected(Reason.TOO_UNCERTAIN, f"the imagined future is not finite at step {step}",
+                        first_offending_step=step, **seen)  # fmt: skip
+    if calibration is None:
+        return rejected(Reason.TOO_UNCERTAIN, "the checkpoint has no calibration, so nothing can be promised", **seen)
+    if (spread > limits.max_uncertainty).any():
+        step = int(np.argmax(spread > limits.max_uncertainty))
+        text = f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {limits.max_uncertainty:.3f} m"
+        return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
+                        first_offending_step=step, **seen)  # fmt: skip
+    bound = float(distance[last]) + calibration.bound(last)
+    percent = f"{100 * calibration.level:.0f} %"
+    if not bound <= limits.tolerance:
+        text = f"ends up to {bound:.3f} m from the goal ({percent} bound), {limits.tolerance:.3f} m is tolerated"
+        return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
+                        first_offending_step=last, **seen)  # fmt: skip
+    text = f"ends within {bound:.3f} m of the goal ({percent} bound)"
+    return Verdict(True, Reason.ACCEPTED, value=bound, threshold=limits.tolerance, text=text, **seen)

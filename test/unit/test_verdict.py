@@ -1,0 +1,184 @@
+"""A verdict is a bound at a calibrated level: it must cover, and it must name what was wrong."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import CheckpointError, ShapeError
+from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
+
+ARM = Embodiment.load("arm")
+HOME = np.asarray(ARM.home, np.float32)
+CALIBRATION = Calibration(0.9, (0.005, 0.01, 0.02, 0.03))
+
+
+class Seen:
+    """A belief or a goal with the tool at the origin."""
+
+    def __init__(self, ood_score: float = 0.2) -> None:
+        self.ood_score = ood_score
+        self.out_of_distribution = ood_score > 1.0
+        self.tool_position = np.zeros(3, np.float32)
+        self.tool_std = 0.01
+        self.latent = torch.zeros(1, 1)
+
+
+class Path:
+    """A future whose tool goes along x."""
+
+    def __init__(self, x: list[float], std: list[float] | None = None) -> None:
+        self.readout = {"tool_position": torch.tensor([[[v, 0.0, 0.0] for v in x]])}
+        self.uncertainty = torch.tensor([std or [0.01] * len(x)])
+        self.latents = torch.zeros(1, len(x), 1, 1)
+
+    def select(self, indices: list[int]) -> "Path":
+        assert list(indices) == [0]
+        return self
+
+
+def verdict(path: Path, belief: Seen | None = None, goal: Seen | None = None, calibration=CALIBRATION, **limits):
+    return judge(path, 0, belief or Seen(), goal or Seen(), calibration, Limits(**limits))
+
+
+# ---- conformal bounds
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), n=st.integers(20, 200), level=st.sampled_from([0.5, 0.8, 0.9, 0.95]))
+def test_the_quantile_covers_new_errors_at_its_level(seed, n, level):
+    rng = np.random.default_rng(seed)
+    trials = 400
+    scale = rng.uniform(0.5, 2.0)
+    errors = rng.gamma(2.0, scale, (trials, n + 1))
+    covered = np.mean([errors[i, -1] <= conformal_quantile(errors[i, :-1], level) for i in range(trials)])
+    # Binomial spread of the estimate at five standard deviations; the promise itself is one-sided.
+    assert covered >= level - 5 * math.sqrt(level * (1 - level) / trials)
+    assert covered <= level + 1 / (n + 1) + 5 * math.sqrt(level * (1 - level) / trials)
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=60), st.floats(0.05, 0.95))
+def test_the_quantile_is_one_of_the_errors_or_infinite_and_grows_with_the_level(errors, level):
+    bound = conformal_quantile(np.array(errors), level)
+    assert bound in errors or bound == math.inf
+    assert conformal_quantile(np.array(errors), min(0.99, level + 0.04)) >= bound
+
+
+def test_the_finite_sample_correction_is_exact():
+    errors = np.arange(1.0, 10.0)  # nine errors: (9 + 1) * 0.9 = 9th smallest
+    assert conformal_quantile(errors, 0.9) == 9.0
+    assert conformal_quantile(errors, 0.5) == 5.0
+    assert conformal_quantile(errors[:8], 0.9) == math.inf
+    assert conformal_quantile(np.zeros(0), 0.5) == math.inf
+
+
+@pytest.mark.parametrize("errors, level", [([1.0], 1.0), ([1.0], 0.0), ([math.nan], 0.5), ([[1.0]], 0.5)])
+def test_a_bound_that_means_nothing_is_refused(errors, level):
+    with pytest.raises(ShapeError):
+        conformal_quantile(np.array(errors), level)
+
+
+def test_calibration_is_read_from_a_checkpoint():
+    assert Calibration.from_model(None) is None
+    read = Calibration.from_model({"level": 0.9, "tool_error_q": [0.01, 0.02], "n": 100})
+    assert read == Calibration(0.9, (0.01, 0.02))
+    assert read.bound(1) == 0.02 and read.bound(2) == math.inf
+    for wrong in ({}, {"level": 0.9}, {"level": 2, "tool_error_q": [0.1]}, {"level": 0.9, "tool_error_q": [math.nan]}):
+        with pytest.raises(CheckpointError, match="calibration"):
+            Calibration.from_model(wrong)
+
+
+# ---- judging an outcome
+
+
+def test_a_plan_is_accepted_only_when_its_upper_bound_is_within_tolerance():
+    good = verdict(Path([0.3, 0.2, 0.1, 0.04]), tolerance=0.08)
+    assert good.accepted and good.reason is Reason.ACCEPTED and good.first_offending_step == -1
+    assert good.value == pytest.approx(0.07) and good.predicted_distance == pytest.approx(0.04) and good.level == 0.9
+    # The imagined distance itself is within tolerance, its upper bound is not.
+    missed = verdict(Path([0.3, 0.2, 0.1, 0.06]), tolerance=0.08)
+    assert not missed.accepted and missed.reason is Reason.MISSES_GOAL
+    assert missed.value == pytest.approx(0.09) and missed.threshold == 0.08 and missed.first_offending_step == 3
+    assert "0.090 m" in missed.text and "90 %" in missed.text
+
+
+def test_passing_by_the_goal_is_not_reaching_it():
+    assert verdict(Path([0.2, 0.0, 0.0, 0.5])).reason is Reason.MISSES_GOAL
+
+
+def test_a_step_that_was_never_calibrated_is_not_promised():
+    missed = verdict(Path([0.1, 0.0, 0.0, 0.0, 0.0]))
+    assert missed.reason is Reason.MISSES_GOAL and missed.value == math.inf
+
+
+def test_without_calibration_nothing_is_accepted():
+    refused = verdict(Path([0.0] * 4), calibration=None)
+    assert not refused.accepted and refused.reason is Reason.TOO_UNCERTAIN and "no calibration" in refused.text
+    assert refused.level == 0.0
+
+
+def test_an_uncertain_step_is_named():
+    refused = verdict(Path([0.0] * 4, std=[0.01, 0.02, 0.2, 0.3]), max_uncertainty=0.1)
+    assert refused.reason is Reason.TOO_UNCERTAIN and refused.first_offending_step == 2
+    assert refused.value == pytest.approx(0.2) and refused.uncertainty == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("which", ["belief", "goal"])
+def test_what_the_model_does_not_know_is_not_judged(which):
+    refused = verdict(Path([0.0] * 4), **{which: Seen(ood_score=1.7)})
+    assert refused.reason is Reason.OUT_OF_DISTRIBUTION and refused.value == pytest.approx(1.7)
+    assert ("goal image" if which == "goal" else "observation") in refused.text
+
+
+def test_a_future_that_is_not_finite_is_never_accepted():
+    refused = verdict(Path([0.0, math.nan, 0.0, 0.0]))
+    assert not refused.accepted and refused.first_offending_step == 1
+    assert not verdict(Path([0.0] * 4, std=[0.01, 0.01, 0.01, math.inf])).accepted
+
+
+# ---- checking a plan
+
+
+def plan_to(offset: float, steps: int = 8) -> np.ndarray:
+    return ARM.limit_plan(np.linspace(HOME, HOME + offset, steps + 1)[1:], HOME)
+
+
+def test_a_plan_within_limits_passes():
+    assert check_plan(plan_to(0.5), HOME, ARM, Limits()) is None
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (8, 7), (8,), (2, 8, 8)])
+def test_a_plan_of_the_wrong_shape_is_named(shape):
+    refused = check_plan(np.zeros(shape, np.float32), HOME, ARM, Limits())
+    assert refused.reason is Reason.INVALID_PLAN and str(shape) in refused.text
+
+
+def test_nan_limits_and_rates_are_named_with_joint_and_step():
+    plan = plan_to(0.2)
+    plan[3, 2] = np.nan
+    refused = check_plan(plan, HOME, ARM, Limits())
+    assert refused.first_offending_step == 3 and "joint_positions[2] is nan" in refused.text
+    plan = plan_to(0.2)
+    plan[5, 7] = 1.4
+    refused = check_plan(plan, HOME, ARM, Limits())
+    assert refused.first_offending_step == 5 and "gripper_state[0] is 1.400" in refused.text
+    assert refused.threshold == 1.0
+    plan = plan_to(0.2)
+    plan[2:, 1] += 0.8
+    refused = check_plan(plan, HOME, ARM, Limits())
+    assert refused.first_offending_step == 2 and "joint_positions[1] moves" in refused.text
+    # A plan that would start with a jump away from where the robot is.
+    assert check_plan(plan_to(0.2), HOME + 0.5 * np.eye(8, dtype=np.float32)[0], ARM, Limits()).first_offending_step == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(0.0, 5.0))
+def test_what_the_embodiment_limits_always_passes(seed, scale):
+    rng = np.random.default_rng(seed)
+    start = np.clip(HOME + rng.normal(size=8), ARM.lower, ARM.upper)
+    plan = ARM.limit_plan(HOME + scale * rng.normal(size=(8, 8)), start)
+    assert check_plan(plan, start, ARM, Limits()) is None
