@@ -165,10 +165,19 @@ class Mpc:
         verdict, plan, future = best
         self._last = plan if verdict.accepted else None
         return PlanResult(
-            plan, verdict.with_fields(latency_ms=latency), future, candidates, iterations, searches, latency, tuple(failed)
+            plan,
+            verdict.with_fields(latency_ms=latency),
+            future,
+            candidates,
+            iterations,
+            searches,
+            latency,
+            tuple(failed),
         )
 
-    def judge_plan(self, belief: Belief, goal: Goal, plan: np.ndarray, joints: np.ndarray) -> tuple[Verdict, Future | None]:
+    def judge_plan(
+        self, belief: Belief, goal: Goal, plan: np.ndarray, joints: np.ndarray
+    ) -> tuple[Verdict, Future | None]:
         """Judge a plan (H, A) that somebody else made; the future is None where it is not worth imagining."""
         start = time.monotonic()
         verdict = check_plan(plan, joints, self.embodiment, self.config.limits)

@@ -8,7 +8,6 @@ import numpy as np
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 
-
 # One guided step moves a target by at most this share of what the robot can move within the horizon.
 TRUST = 0.25
 # Damping of the linear fits, as a share of the mean diagonal.

@@ -97,7 +97,9 @@ class Calibration:
         try:
             level, quantiles = float(values["level"]), tuple(float(q) for q in values["tool_error_q"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"calibration: needs 'level' and 'tool_error_q' (metres per step): {error}") from error
+            raise CheckpointError(
+                f"calibration: needs 'level' and 'tool_error_q' (metres per step): {error}"
+            ) from error
         if not 0.0 < level < 1.0 or not quantiles or not all(q >= 0.0 for q in quantiles):
             raise CheckpointError(f"calibration: level must be in (0, 1), errors >= 0; got {level}, {quantiles}")
         return cls(level, quantiles)
@@ -144,7 +146,10 @@ def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limi
     if not finite.all():
         step, dim = map(int, np.argwhere(~finite)[0])
         return rejected(
-            invalid, f"{names[dim]} is {plan[step, dim]} at step {step}", value=plan[step, dim], first_offending_step=step
+            invalid,
+            f"{names[dim]} is {plan[step, dim]} at step {step}",
+            value=plan[step, dim],
+            first_offending_step=step,
         )
     span = embodiment.upper - embodiment.lower
     over = np.maximum(plan - embodiment.upper, embodiment.lower - plan) - 1e-3 * span
@@ -197,7 +202,9 @@ def judge(
         return rejected(Reason.TOO_UNCERTAIN, "the checkpoint has no calibration, so nothing can be promised", **seen)
     if (spread > limits.max_uncertainty).any():
         step = int(np.argmax(spread > limits.max_uncertainty))
-        text = f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {limits.max_uncertainty:.3f} m"
+        text = (
+            f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {limits.max_uncertainty:.3f} m"
+        )
         return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
                         first_offending_step=step, **seen)  # fmt: skip
     bound = float(distance[last]) + calibration.bound(last)

@@ -55,7 +55,9 @@ class TrueImagination:
         tool = [[FORWARD.tool_position(action) for action in plan] for plan in plans]
         count, horizon = plans.shape[:2]
         latents = torch.from_numpy(plans[:, :, None].copy())
-        return TrueFuture(torch.tensor(np.array(tool), dtype=torch.float32), torch.full((count, horizon), self.std), latents)
+        return TrueFuture(
+            torch.tensor(np.array(tool), dtype=torch.float32), torch.full((count, horizon), self.std), latents
+        )
 
 
 @dataclass
@@ -169,7 +171,9 @@ def test_a_warm_start_begins_at_the_last_plan():
     np.testing.assert_allclose(targets[0], ARM.limit_plan(last, HOME)[-1], atol=1e-5)
     cold = Icem(ARM)
     cold.reset(HOME, seed=0)
-    assert np.linalg.norm(targets - last[-1], axis=1).mean() < np.linalg.norm(cold.ask()[:, -1] - last[-1], axis=1).mean()
+    assert (
+        np.linalg.norm(targets - last[-1], axis=1).mean() < np.linalg.norm(cold.ask()[:, -1] - last[-1], axis=1).mean()
+    )
 
 
 @pytest.mark.parametrize("values", [{"samples": 2}, {"horizon": 1}, {"knots": 0}, {"knots": 8}])

@@ -172,7 +172,9 @@ def test_nan_limits_and_rates_are_named_with_joint_and_step():
     refused = check_plan(plan, HOME, ARM, Limits())
     assert refused.first_offending_step == 2 and "joint_positions[1] moves" in refused.text
     # A plan that would start with a jump away from where the robot is.
-    assert check_plan(plan_to(0.2), HOME + 0.5 * np.eye(8, dtype=np.float32)[0], ARM, Limits()).first_offending_step == 0
+    assert (
+        check_plan(plan_to(0.2), HOME + 0.5 * np.eye(8, dtype=np.float32)[0], ARM, Limits()).first_offending_step == 0
+    )
 
 
 @settings(max_examples=50, deadline=None)
