@@ -6,7 +6,6 @@ NaN and stays NaN. Leading dimensions are free and shared ("*").
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ class Intrinsics:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float32)
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray | Tensor, width: int, height: int) -> Self:
+    def from_matrix(cls, matrix: np.ndarray | Tensor, width: int, height: int) -> "Intrinsics":
         """From K (3, 3) of a picture of `width` × `height` pixels. Raises: ShapeError for another shape."""
         k = np.asarray(matrix, np.float64)
         if k.shape != (3, 3):
