@@ -23,3 +23,11 @@ class EpisodeError(DeepverseError, ValueError):
 
 class ResourceError(DeepverseError, FileNotFoundError):
     """A configuration file, model or recording is not where it should be."""
+
+
+class DeviceError(DeepverseError, RuntimeError):
+    """A compute device was asked for that is not there."""
+
+
+class ConfigError(DeepverseError, ValueError):
+    """A configuration file has a field that is wrong."""

@@ -1,0 +1,108 @@
+"""Checkpoints: a folder with model.safetensors (16-bit weights) and config.json. Nothing is ever unpickled."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deepverse_ros import resources
+from deepverse_ros.errors import CheckpointError, ResourceError
+from deepverse_ros.model.config import WorldModelConfig
+
+if TYPE_CHECKING:
+    from deepverse_ros.model.world_model import WorldModel
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
+    """Write weights, then the config that carries their checksum; a reader never sees one without the other."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        # The novelty detector's whitening spans more magnitudes than 16 bits hold; it is small.
+        keep = name.startswith("novelty.")
+        weights[name] = tensor.detach().cpu().to(torch.float32 if keep else torch.float16).contiguous()
+    temporary = folder / f".{WEIGHTS}.tmp"
+    save_file(weights, temporary)
+    values = {
+        "format_version": FORMAT_VERSION,
+        "model": model.config.model_dump(mode="json"),
+        "weights_sha256": _digest(temporary),
+        **extra,
+    }
+    os.replace(temporary, folder / WEIGHTS)
+    temporary = folder / f".{CONFIG}.tmp"
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(temporary, folder / CONFIG)
+
+
+def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[str, Any]]:
+    """Returns: the model's shape, its weights in float32, and what else config.json holds.
+
+    Raises: CheckpointError naming the file and what is wrong with it.
+    """
+    try:
+        folder = resources.find(path)
+    except ResourceError as error:
+        raise CheckpointError(f"checkpoint '{path}': {error}") from error
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"checkpoint '{folder}': {name} is missing; a checkpoint is a folder with both files")
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: not valid JSON: {error}") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder / CONFIG}: format_version is {version}, this package reads {FORMAT_VERSION}; "
+            "train the model again or install the package version that wrote it"
+        )
+    try:
+        config = WorldModelConfig.model_validate(values["model"])
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: field 'model' does not describe a world model: {error}") from error
+    if _digest(folder / WEIGHTS) != values.get("weights_sha256"):
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: its SHA-256 is not the one in {CONFIG}: the file is truncated, was changed, or belongs "
+            "to another config; copy the checkpoint again"
+        )
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: not a readable safetensors file: {error}") from error
+    return config, {k: v.float() for k, v in weights.items()}, values
+
+
+def assign(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Raises: CheckpointError naming the first tensors that do not fit."""
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape]
+    if wrong:
+        raise CheckpointError(f"checkpoint '{path}': {len(wrong)} tensors do not fit the config, such as {wrong[:3]}")
+    model.load_state_dict(weights)
+
+
+def require_embodiment(model: "WorldModel", name: str) -> None:
+    """Raises: CheckpointError if the model was trained for another robot than `name`."""
+    if model.embodiment.name != name:
+        raise CheckpointError(
+            f"the checkpoint is for embodiment '{model.embodiment.name}', but '{name}' was asked for; "
+            f"give a checkpoint that was trained with config/embodiments/{name}.yaml"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

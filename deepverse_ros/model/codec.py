@@ -1,0 +1,166 @@
+"""Frames to latent cells and back.
+
+The decoder sees the belief's newest and oldest frame beside the latent: what did not move is copied from them pixel by
+pixel, and the latent has to carry only what changes. (Compositing of generated and copied pixels: Ebert et al.,
+"Self-Supervised Visual Planning with Temporal Skip Connections", 2017, arXiv 1710.05268.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepverse_ros.model.config import CodecConfig
+
+# rgb, sqrt-disparity, 1 where the depth is known
+IN_CHANNELS = 5
+_SOURCES = 2
+# generated rgb and disparity, weights of {generated, sources} for rgb and for depth, depth log-scale
+_OUT_CHANNELS = 4 + 2 * (1 + _SOURCES) + 1
+_FULL_RES = 12
+# Log-scales of sqrt-disparity are kept in this range so that one pixel cannot own the loss.
+_LOG_SCALE = (-6.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the decoder may copy from: the oldest and the newest frame of a belief.
+
+    frames (B, 2*5, H, W); skip8 (B, C1, H/8, W/8) and skip4 (B, C0, H/4, W/4): fused features of both frames.
+    """
+
+    frames: Tensor
+    skip8: Tensor
+    skip4: Tensor
+
+    def repeat(self, times: int) -> "Source":
+        """Every entry `times` times in a row, as views where the batch is 1."""
+        if self.frames.shape[0] == 1:
+            return Source(*(t.expand(times, -1, -1, -1) for t in (self.frames, self.skip8, self.skip4)))
+        return Source(*(t.repeat_interleave(times, 0) for t in (self.frames, self.skip8, self.skip4)))
+
+    def __getitem__(self, index: slice | Tensor) -> "Source":
+        return Source(self.frames[index], self.skip8[index], self.skip4[index])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """rgb (B, 3, H, W) in [0, 1]; disparity (B, H, W): sqrt-disparity in [0, 1]; log_scale (B, H, W): of its Laplace."""
+
+    rgb: Tensor
+    disparity: Tensor
+    log_scale: Tensor
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
+
+
+class Encoder(nn.Module):
+    """Frames (B, 5, H, W) to latent cells (B, D, H/16, W/16) and features at strides 8 and 4."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        c0, c1, c2 = config.channels
+        self.stem = nn.Conv2d(IN_CHANNELS, c0, 6, stride=4, padding=1)
+        self.block0 = _Block(c0)
+        self.down1 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
+        self.block1 = _Block(c1)
+        self.down2 = nn.Conv2d(c1, c2, 4, stride=2, padding=1)
+        self.block2 = _Block(c2)
+        self.head = nn.Conv2d(c2, config.latent_dim, 1)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x4 = self.block0(self.stem(frames))
+        x8 = self.block1(self.down1(F.silu(x4)))
+        x16 = self.block2(self.down2(F.silu(x8)))
+        # Unit variance per cell: the dynamics' loss and noise then mean the same everywhere.
+        z = self.head(F.silu(x16)).float()
+        z = F.layer_norm(z.movedim(1, -1), z.shape[1:2]).movedim(-1, 1)
+        return z, x8, x4
+
+
+class Decoder(nn.Module):
+    """Latent cells and a Source to a picture with depth."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        c0, c1, c2 = config.channels
+        self.fuse8 = nn.Conv2d(_SOURCES * c1, c1, 1)
+        self.fuse4 = nn.Conv2d(_SOURCES * c0, c0, 1)
+        self.lift = nn.Conv2d(config.latent_dim, c2, 3, padding=1)
+        self.block16 = _Block(c2)
+        self.up8 = nn.Conv2d(c2, 4 * c1, 1)
+        self.merge8 = nn.Conv2d(2 * c1, c1, 3, padding=1)
+        self.block8 = _Block(c1)
+        self.up4 = nn.Conv2d(c1, 4 * c0, 1)
+        self.merge4 = nn.Conv2d(2 * c0, c0, 3, padding=1)
+        self.block4 = _Block(c0)
+        self.up1 = nn.Conv2d(c0, 16 * _FULL_RES, 3, padding=1)
+        self.full1 = nn.Conv2d(_FULL_RES + _SOURCES * IN_CHANNELS, 16, 3, padding=1)
+        self.full2 = nn.Conv2d(16, _OUT_CHANNELS, 3, padding=1)
+
+    def source(self, oldest: tuple[Tensor, Tensor, Tensor], newest: tuple[Tensor, Tensor, Tensor]) -> Source:
+        """Fuse (frame, x8, x4) of the two frames, once per belief."""
+        frames, skip8, skip4 = (torch.cat(pair, 1) for pair in zip(oldest, newest, strict=True))
+        return Source(frames, self.fuse8(F.silu(skip8)), self.fuse4(F.silu(skip4)))
+
+    def forward(self, latent: Tensor, source: Source) -> Decoded:
+        """Args: latent (B, D, h, w); source with the same batch."""
+        x = self.block16(self.lift(latent.to(self.lift.weight.dtype)))
+        x = F.pixel_shuffle(self.up8(F.silu(x)), 2)
+        x = self.block8(self.merge8(torch.cat([x, source.skip8], 1)))
+        x = F.pixel_shuffle(self.up4(F.silu(x)), 2)
+        x = self.block4(self.merge4(torch.cat([x, source.skip4], 1)))
+        x = F.silu(F.pixel_shuffle(self.up1(F.silu(x)), 4))
+        x = F.silu(self.full1(torch.cat([x, source.frames.to(x.dtype)], 1)))
+        return _composite(self.full2(x).float(), source.frames.float())
+
+
+def _composite(out: Tensor, frames: Tensor) -> Decoded:
+    """Blend the generated picture with the two source frames, pixel by pixel."""
+    n = 1 + _SOURCES
+    generated, rgb_logits, depth_logits, log_scale = out.split([4, n, n, 1], 1)
+    generated = generated.sigmoid()
+    sources = frames.unflatten(1, (_SOURCES, IN_CHANNELS))
+    # A source pixel without depth cannot be copied.
+    known = sources[:, :, 4] > 0.5
+    depth_logits = torch.cat([depth_logits[:, :1], depth_logits[:, 1:].masked_fill(~known, -1e4)], 1)
+    rgb = torch.cat([generated[:, None, :3], sources[:, :, :3]], 1)
+    disparity = torch.cat([generated[:, None, 3], sources[:, :, 3]], 1)
+    return Decoded(
+        rgb=(rgb * rgb_logits.softmax(1)[:, :, None]).sum(1),
+        disparity=(disparity * depth_logits.softmax(1)).sum(1),
+        log_scale=log_scale[:, 0].clamp(*_LOG_SCALE),
+    )
+
+
+class Codec(nn.Module):
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: frames (B, 5, H, W). Returns: latents (B, D, h, w) float32, features at strides 8 and 4."""
+        return self.encoder(frames.to(self.encoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
+
+    def observe(self, frames: Tensor) -> tuple[Tensor, Tensor, Source]:
+        """Encode a window and keep what its futures may copy.
+
+        Args: frames (B, T, 5, H, W).
+        Returns: latents (B, T, D, h, w) float32, stride-8 features of the newest frame, the Source of the window.
+        """
+        batch, time = frames.shape[:2]
+        z, x8, x4 = (t.unflatten(0, (batch, time)) for t in self.encode(frames.flatten(0, 1)))
+        source = self.decoder.source((frames[:, 0], x8[:, 0], x4[:, 0]), (frames[:, -1], x8[:, -1], x4[:, -1]))
+        return z, x8[:, -1], source

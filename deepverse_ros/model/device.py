@@ -1,0 +1,36 @@
+"""Which device and number format to compute in."""
+
+import torch
+
+from deepverse_ros.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Args: name: auto, cpu, cuda or cuda:N.
+
+    Raises: DeviceError with torch's version and the fix if CUDA is asked for and cannot be had.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device: '{name}' is unknown; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device: '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise DeviceError(
+            f"device: '{name}' was asked for, but torch {torch.__version__} ({built}) finds no GPU. Install a CUDA build "
+            "of torch that fits the driver (on a Jetson: NVIDIA's wheel for its JetPack), or use device:=cpu."
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device: '{name}' does not exist; torch sees {torch.cuda.device_count()} GPU(s)")
+    return device
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

@@ -1,0 +1,198 @@
+"""What goes into the world model and what comes out of it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepverse_ros import geometry
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.model.codec import Decoded, Source
+from deepverse_ros.model.dynamics import KeyValue
+
+if TYPE_CHECKING:
+    from deepverse_ros.model.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Consecutive frames, `dt` apart, oldest first.
+
+    rgb (B, T, 3, H, W) float in [0, 1]; depth (B, T, H, W) metres, NaN where unknown, or None without a depth camera;
+    intrinsics (3, 3) pixels; camera_to_world (4, 4) metres, of the optical frame.
+    """
+
+    rgb: Tensor
+    depth: Tensor | None = None
+    intrinsics: Tensor | None = None
+    camera_to_world: Tensor | None = None
+
+    @classmethod
+    def from_numpy(
+        cls,
+        rgb: np.ndarray,
+        depth: np.ndarray | None = None,
+        intrinsics: np.ndarray | None = None,
+        camera_to_world: np.ndarray | None = None,
+    ) -> "Observation":
+        """Args: rgb uint8 (T, H, W, 3) or (B, T, H, W, 3); depth float metres with the same leading axes.
+
+        Raises: ShapeError naming the field.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim not in (4, 5) or rgb.shape[-1] != 3:
+            raise ShapeError(f"rgb: expected uint8 (T, H, W, 3) or (B, T, H, W, 3), got {rgb.dtype} {rgb.shape}")
+        if 0 in rgb.shape:
+            raise ShapeError(f"rgb: empty, shape {rgb.shape}")
+        if depth is not None and depth.shape != rgb.shape[:-1]:
+            raise ShapeError(f"depth: expected {rgb.shape[:-1]} like rgb, got {depth.shape}")
+        if rgb.ndim == 4:
+            rgb, depth = rgb[None], None if depth is None else depth[None]
+        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 1, 4, 2, 3).float().div_(255)
+        return cls(
+            rgb=pixels,
+            depth=None if depth is None else torch.from_numpy(np.ascontiguousarray(depth, np.float32)),
+            intrinsics=None if intrinsics is None else torch.as_tensor(np.asarray(intrinsics, np.float32)),
+            camera_to_world=None
+            if camera_to_world is None
+            else torch.as_tensor(np.asarray(camera_to_world, np.float32)),
+        )
+
+    def fitted(self, height: int, width: int) -> "Observation":
+        """The same view at another resolution: cropped at the centre to its aspect ratio, then resampled."""
+        h, w = self.rgb.shape[-2:]
+        if (h, w) == (height, width):
+            return self
+        scale = max(height / h, width / w)
+        crop_h, crop_w = min(h, round(height / scale)), min(w, round(width / scale))
+        top, left = (h - crop_h) // 2, (w - crop_w) // 2
+        rgb = self.rgb[..., top : top + crop_h, left : left + crop_w].flatten(0, 1)
+        mode = {"mode": "area"} if crop_h >= height else {"mode": "bilinear", "align_corners": False}
+        rgb = F.interpolate(rgb, (height, width), **mode).unflatten(0, self.rgb.shape[:2])
+        depth = self.depth
+        if depth is not None:
+            # Nearest: a mean over an edge would be a distance at which nothing is.
+            depth = depth[..., top : top + crop_h, left : left + crop_w].flatten(0, 1)[:, None]
+            depth = F.interpolate(depth, (height, width), mode="nearest-exact")[:, 0].unflatten(0, self.depth.shape[:2])
+        intrinsics = self.intrinsics
+        if intrinsics is not None:
+            camera = geometry.Intrinsics.from_matrix(intrinsics, w, h)
+            camera = replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=crop_w, height=crop_h)
+            intrinsics = torch.from_numpy(camera.resized(width, height).matrix)
+        return Observation(rgb, depth, intrinsics, self.camera_to_world)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the model remembers of an observation; opaque to its users.
+
+    newest (B, S, P): latent of the newest frame; prefix: keys and values of the frames before it; source: what the
+    decoder may copy; tool_position (B, 3) metres and tool_std (B,): read from the newest frame; novelty (B,).
+    intrinsics (3, 3) at the model's resolution.
+    """
+
+    newest: Tensor
+    prefix: list[KeyValue]
+    source: Source
+    tool_position: Tensor
+    tool_std: Tensor
+    novelty: Tensor
+    intrinsics: Tensor | None
+    camera_to_world: Tensor | None
+
+    @property
+    def ood_score(self) -> float:
+        """Largest novelty in the batch; above 1 is out of distribution."""
+        return float(self.novelty.max())
+
+    @property
+    def out_of_distribution(self) -> bool:
+        return self.ood_score > 1.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal picture as the model reads it.
+
+    latent (S, P); tool_position (3,) metres in the base frame; tool_std metres; ood_score: above 1 is unknown.
+    """
+
+    latent: Tensor
+    tool_position: np.ndarray
+    tool_std: float
+    ood_score: float
+
+    @property
+    def out_of_distribution(self) -> bool:
+        return self.ood_score > 1.0
+
+
+class Future:
+    """Imagined frames of N plans, H steps each; pictures are decoded when they are first asked for.
+
+    latents (N, H, S, P); uncertainty (N, H) metres: the standard deviation that the readout gives the tool position;
+    readout["tool_position"] (N, H, 3) metres in the base frame; camera_to_world (4, 4) or None: the camera is fixed.
+    """
+
+    def __init__(
+        self,
+        model: "WorldModel",
+        source: Source,
+        latents: Tensor,
+        tool_position: Tensor,
+        tool_std: Tensor,
+        intrinsics: Tensor | None,
+        camera_to_world: Tensor | None,
+    ) -> None:
+        self._model = model
+        self._source = source
+        self.latents = latents
+        self.readout = {"tool_position": tool_position}
+        self.uncertainty = tool_std
+        self.intrinsics = intrinsics
+        self.camera_to_world = camera_to_world
+
+    def __len__(self) -> int:
+        return self.latents.shape[0]
+
+    @property
+    def horizon(self) -> int:
+        return self.latents.shape[1]
+
+    def select(self, plans: list[int] | Tensor) -> "Future":
+        """The futures of some plans only."""
+        index = torch.as_tensor(plans, device=self.latents.device)
+        source = self._source if self._source.frames.shape[0] == 1 else self._source[index]
+        return Future(
+            self._model, source, self.latents[index], self.readout["tool_position"][index], self.uncertainty[index],
+            self.intrinsics, self.camera_to_world,
+        )  # fmt: skip
+
+    @cached_property
+    def _decoded(self) -> Decoded:
+        return self._model.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats))
+
+    @property
+    def _repeats(self) -> int:
+        return self.latents.shape[0] * self.horizon // self._source.frames.shape[0]
+
+    @property
+    def rgb(self) -> Tensor:
+        """(N, H, 3, h, w) in [0, 1]."""
+        return self._decoded.rgb.unflatten(0, self.latents.shape[:2])
+
+    @cached_property
+    def depth(self) -> Tensor:
+        """(N, H, h, w) metres."""
+        return self._model.to_depth(self._decoded.disparity).unflatten(0, self.latents.shape[:2])
+
+    @cached_property
+    def depth_scale(self) -> Tensor:
+        """(N, H, h, w) metres: the scale of the depth's Laplace distribution."""
+        # dz = ds * |dz/ds|, with z the depth at sqrt-disparity s.
+        s, b = self._decoded.disparity, self._decoded.log_scale.exp()
+        scale = (self._model.to_depth(s - b / 2) - self._model.to_depth(s + b / 2)).abs()
+        return scale.unflatten(0, self.latents.shape[:2])

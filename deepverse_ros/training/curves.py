@@ -1,0 +1,56 @@
+"""Pictures of a run: loss and validation curves, imagined frames above real ones."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.dataset import Episodes, window_actions
+
+
+def draw_curves(run: Path) -> Path:
+    """Write `curves.png` from the stage logs in `run`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    logs = [p for p in sorted(run.glob("*.csv"))]
+    figure, axes = plt.subplots(len(logs), 2, figsize=(11, 3.5 * len(logs)), squeeze=False)
+    for row, log in zip(axes, logs, strict=True):
+        series: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        with log.open() as file:
+            for entry in csv.DictReader(file):
+                series[entry["name"]].append((int(entry["step"]), float(entry["value"])))
+        for name, points in series.items():
+            if name not in ("rate", "nll"):
+                row[name.startswith("val_")].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))
+        row[0].set(title=f"{log.stem}: training", yscale="symlog", xlabel="step")
+        row[1].set(title=f"{log.stem}: validation", xlabel="step")
+        for axis in row:
+            axis.legend(fontsize=7)
+            axis.grid(alpha=0.3)
+    figure.tight_layout()
+    path = run / "curves.png"
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return path
+
+
+def draw_samples(model: WorldModel, episodes: Episodes, path: Path, rows: int = 4) -> None:
+    """Write strips of imagined (upper) and real (lower) frames of some episodes."""
+    from PIL import Image
+
+    c = model.config
+    strips = []
+    for e in np.linspace(0, len(episodes) - 1, min(rows, len(episodes))).astype(int):
+        actions = window_actions(episodes, np.array([e]), np.array([0]), c.window, c.context)
+        depth = episodes.depth[e, : c.context].astype(np.float32) / 1000
+        observation = Observation.from_numpy(episodes.rgb[e, : c.context], np.where(depth > 0, depth, np.nan))
+        future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
+        imagined = (future.rgb[0].permute(0, 2, 3, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
+        strips += [np.concatenate(list(x), 1) for x in (imagined, episodes.rgb[e, c.context : c.window])]
+    Image.fromarray(np.concatenate(strips)).save(path)

@@ -1,0 +1,100 @@
+"""Episodes in memory, and windows drawn from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepverse_ros.data.store import Episode, EpisodeStore
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.model.world_model import codec_frames
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """E episodes of T frames each, as arrays.
+
+    rgb (E, T, H, W, 3) uint8; depth (E, T, H, W) uint16 mm; commanded and measured (E, T, A) float32, physical units:
+    what was commanded, and where the robot was, at each frame; tool (E, T, 3) metres.
+    """
+
+    embodiment: Embodiment
+    rgb: np.ndarray
+    depth: np.ndarray
+    commanded: Tensor
+    measured: Tensor
+    tool: Tensor
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    @property
+    def length(self) -> int:
+        return self.rgb.shape[1]
+
+    @classmethod
+    def load(cls, store: EpisodeStore, embodiment: Embodiment, size: tuple[int, int], length: int) -> "Episodes":
+        """Read a whole store; damaged, shorter or differently sized episodes are skipped and counted.
+
+        Raises: EmbodimentError if an episode is of another robot; EpisodeError if none is left.
+        """
+        paths = store.paths()
+        rgb = np.empty((len(paths), length, *size, 3), np.uint8)
+        depth = np.empty((len(paths), length, *size), np.uint16)
+        commanded, measured, tool = [], [], []
+        for episode in store:
+            if episode.embodiment != embodiment.name:
+                raise EmbodimentError(
+                    f"{store.directory}: holds episodes of '{episode.embodiment}', training is for '{embodiment.name}'"
+                )
+            if len(episode.rgb) < length or episode.rgb.shape[1:3] != size:
+                continue
+            n = len(tool)
+            rgb[n], depth[n] = episode.rgb[:length], episode.depth[:length]
+            commanded.append(episode.actions[:length])
+            measured.append(measured_actions(episode)[:length])
+            tool.append(episode.state["tool_position"][:length])
+        n = len(tool)
+        if n == 0:
+            raise EpisodeError(f"{store.directory}: no readable episode with {length} frames of {size} pixels")
+        arrays = (torch.from_numpy(np.stack(x).astype(np.float32)) for x in (commanded, measured, tool))
+        return cls(embodiment, rgb[:n], depth[:n], *arrays, skipped=len(paths) - n)
+
+    def split(self, validation: int) -> tuple["Episodes", "Episodes"]:
+        """Training episodes and the last `validation` ones."""
+        if validation >= len(self):
+            raise EpisodeError(f"validation: {validation} episodes of {len(self)} leave none to train on")
+        cut = len(self) - validation
+        return self[:cut], self[cut:]
+
+    def __getitem__(self, index: slice) -> "Episodes":
+        parts = (self.rgb, self.depth, self.commanded, self.measured, self.tool)
+        return Episodes(self.embodiment, *(p[index] for p in parts), skipped=self.skipped)
+
+    def frames(self, episodes: np.ndarray, times: np.ndarray, device: torch.device) -> Tensor:
+        """The codec's input (*, 5, H, W) of the frames at (episodes, times), two index arrays of one shape."""
+        rgb = torch.from_numpy(self.rgb[episodes, times]).to(device).movedim(-1, -3).float() / 255
+        depth = torch.from_numpy(self.depth[episodes, times].astype(np.float32)).to(device) / 1000
+        return codec_frames(rgb, depth, self.embodiment)
+
+
+def measured_actions(episode: Episode) -> np.ndarray:
+    """(T, A) where the robot was at each frame, in the action's order; for an arm: joints, then gripper."""
+    names = {"joint_positions": "joint_positions", "gripper_state": "gripper_state"}
+    return np.concatenate([episode.state[n] for n in names.values()], -1).astype(np.float32)
+
+
+def window_actions(episodes: Episodes, index: np.ndarray, start: np.ndarray, length: int, context: int) -> Tensor:
+    """(B, length-1, A): the action between every two frames of windows.
+
+    Before the newest context frame it is what the robot measurably did (all that a node knows for sure about the
+    past), after it what was commanded.
+    """
+    steps = start[:, None] + np.arange(length - 1)
+    known = episodes.measured[index[:, None], steps + 1]
+    planned = episodes.commanded[index[:, None], steps]
+    past = (torch.arange(length - 1) < context - 1)[None, :, None]
+    return torch.where(past, known, planned)

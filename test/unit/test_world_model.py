@@ -1,0 +1,166 @@
+"""The world model's promises, on an untrained network: what holds for any weights."""
+
+import numpy as np
+import pytest
+import torch
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import DeviceError, ShapeError
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.dynamics import to_cells, to_tokens
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@pytest.fixture(scope="module")
+def arm() -> Embodiment:
+    return Embodiment.load("arm")
+
+
+@pytest.fixture(scope="module")
+def model(arm: Embodiment) -> WorldModel:
+    torch.manual_seed(0)
+    model = WorldModel(WorldModelConfig.small_test(arm))
+    # Heads start at zero; move them so that a wrong cache or a dropped action shows.
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model.prepare(torch.device("cpu"), torch.float32)
+
+
+def observed(model: WorldModel, batch: int = 1, frames: int = 4, seed: int = 0) -> tuple[Observation, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    size = (model.config.height, model.config.width)
+    rgb = torch.rand(batch, frames, 3, *size, generator=g)
+    depth = 1.5 + 2 * torch.rand(batch, frames, *size, generator=g)
+    return Observation(rgb, depth), plans(model, batch, frames - 1, seed)
+
+
+def plans(model: WorldModel, count: int, horizon: int, seed: int = 1) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    lower, upper = torch.from_numpy(model.embodiment.lower), torch.from_numpy(model.embodiment.upper)
+    return lower + (upper - lower) * torch.rand(count, horizon, model.embodiment.action_dim, generator=g)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_cached_rollout_equals_the_whole_window_computed_at_once(model: WorldModel, frames: int) -> None:
+    observation, past = observed(model, frames=frames)
+    plan = plans(model, 1, 5)
+    future = model.imagine(model.observe(observation, past), plan)
+    cells, _, _ = model.codec.observe(model.frames(observation))
+    latents = torch.cat([to_tokens(cells, 2), future.latents[:, :-1]], 1)
+    whole = model.dynamics(latents, torch.cat([past, plan], 1))
+    torch.testing.assert_close(whole[:, frames - 1 :], future.latents, atol=1e-4, rtol=1e-4)
+
+
+def test_a_shared_belief_gives_each_plan_what_it_would_get_alone(model: WorldModel) -> None:
+    belief = model.observe(*observed(model))
+    together = plans(model, 5, 6)
+    futures = model.imagine(belief, together)
+    alone = model.imagine(belief, together[3:4])
+    torch.testing.assert_close(futures.latents[3:4], alone.latents, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(futures.select([3]).rgb, alone.rgb, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(futures.latents[0], futures.latents[1], atol=1e-3)
+
+
+def test_a_batch_of_beliefs_is_paired_with_its_plans(model: WorldModel) -> None:
+    observation, past = observed(model, batch=3)
+    plan = plans(model, 3, 4)
+    paired = model.imagine(model.observe(observation, past), plan)
+    single = model.observe(Observation(observation.rgb[1:2], observation.depth[1:2]), past[1:2])
+    alone = model.imagine(single, plan[1:2])
+    torch.testing.assert_close(paired.rgb[1:2], alone.rgb, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(paired.depth[1:2], alone.depth, atol=1e-3, rtol=1e-3)
+
+
+def test_the_past_does_not_depend_on_the_future(model: WorldModel) -> None:
+    belief = model.observe(*observed(model))
+    plan = plans(model, 1, 6)
+    changed = plan.clone()
+    changed[:, 4:] = plans(model, 1, 2, seed=9)
+    a, b = model.imagine(belief, plan), model.imagine(belief, changed)
+    torch.testing.assert_close(a.latents[:, :4], b.latents[:, :4])
+    assert not torch.allclose(a.latents[:, 4:], b.latents[:, 4:], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_every_size_of_the_config_works_and_depth_stays_in_the_cameras_range(arm: Embodiment, size: int) -> None:
+    model = WorldModel(WorldModelConfig.small_test(arm, size)).prepare(torch.device("cpu"))
+    future = model.imagine(model.observe(*observed(model, frames=2)), plans(model, 2, 3))
+    assert future.rgb.shape == (2, 3, 3, size, size)
+    assert future.depth.shape == future.depth_scale.shape == (2, 3, size, size)
+    assert arm.camera.near <= future.depth.min() <= future.depth.max() <= arm.camera.far
+    assert future.uncertainty.shape == (2, 3)
+
+
+def test_pictures_of_another_size_or_without_depth_are_taken(model: WorldModel) -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (2, 120, 160, 3), np.uint8)
+    k = np.array([[100, 0, 79.5], [0, 100, 59.5], [0, 0, 1]], np.float32)
+    belief = model.observe(Observation.from_numpy(rgb, intrinsics=k), plans(model, 1, 1))
+    # 160x120 is cropped to 120x120 and scaled to 64x64: the centre stays the centre.
+    np.testing.assert_allclose(belief.intrinsics[0, 2], 31.5, atol=1e-3)
+    np.testing.assert_allclose(belief.intrinsics[0, 0], 100 * 64 / 120, rtol=1e-4)
+    assert torch.isfinite(model.imagine(belief, plans(model, 1, 2)).rgb).all()
+
+
+def test_unknown_depth_in_every_spelling_is_the_same(model: WorldModel) -> None:
+    observation, past = observed(model)
+    beliefs = []
+    for unknown in (float("nan"), 0.0, float("inf"), -1.0):
+        depth = observation.depth.clone()
+        depth[:, :, :20] = unknown
+        beliefs.append(model.observe(Observation(observation.rgb, depth), past).newest)
+    for other in beliefs[1:]:
+        torch.testing.assert_close(beliefs[0], other)
+    assert torch.isfinite(beliefs[0]).all()
+
+
+def test_wrong_input_is_refused_by_name(model: WorldModel) -> None:
+    observation, past = observed(model)
+    belief = model.observe(observation, past)
+    with pytest.raises(ShapeError, match="actions"):
+        model.observe(observation, past[:, :2])
+    with pytest.raises(ShapeError, match="1 to 4 frames"):
+        model.observe(observed(model, frames=5)[0], plans(model, 1, 4))
+    with pytest.raises(ShapeError, match="plans.*8"):
+        model.imagine(belief, torch.zeros(1, 3, 7))
+    with pytest.raises(ShapeError, match="plans"):
+        model.imagine(belief, torch.zeros(1, 0, 8))
+    with pytest.raises(ShapeError, match="plans"):
+        model.imagine(belief, torch.zeros(1, 33, 8))
+    broken = plans(model, 2, 3)
+    broken[1, 2, 5] = float("nan")
+    with pytest.raises(ShapeError, match=r"\[1, 2, 5\]"):
+        model.imagine(belief, broken)
+    with pytest.raises(ShapeError, match="goal image"):
+        model.encode_goal(np.zeros((64, 64), np.uint8))
+    with pytest.raises(ShapeError, match="empty"):
+        Observation.from_numpy(np.zeros((1, 0, 64, 3), np.uint8))
+
+
+def test_an_unfitted_novelty_detector_trusts_nothing(model: WorldModel) -> None:
+    assert model.observe(*observed(model)).out_of_distribution
+
+
+def test_a_missing_gpu_is_reported_with_the_fix() -> None:
+    if torch.cuda.is_available():
+        assert WorldModel is not None
+        return
+    from deepverse_ros.model.device import resolve_device
+
+    with pytest.raises(DeviceError, match=r"torch .*device:=cpu"):
+        resolve_device("cuda")
+    with pytest.raises(DeviceError, match="unknown"):
+        resolve_device("gpu")
+
+
+@settings(max_examples=30, deadline=None)
+@given(patch=st.sampled_from([1, 2, 4]), rows=st.integers(1, 4), columns=st.integers(1, 4), depth=st.integers(1, 5))
+def test_tokens_and_cells_are_the_same_numbers(patch: int, rows: int, columns: int, depth: int) -> None:
+    cells = torch.randn(2, 3, depth, rows * patch, columns * patch)
+    tokens = to_tokens(cells, patch)
+    assert tokens.shape == (2, 3, rows * columns, depth * patch**2)
+    torch.testing.assert_close(to_cells(tokens, patch, rows * patch), cells)
+    # One token holds one patch.
+    torch.testing.assert_close(tokens[..., 0, :], cells[..., :patch, :patch].flatten(-3))
