@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 
 import rclpy
@@ -56,9 +57,8 @@ class RobotNode(LifecycleNode):
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._guard("configure", self.configure):
+        if self._guard("configure", self.configure) and self._guard("diagnostics", self.diagnostics.start):
             self.parameters.frozen = True
-            self.diagnostics.start()
             return super().on_configure(state)
         self._guard("cleanup after the failed configure", self.cleanup)
         return TransitionCallbackReturn.FAILURE
@@ -100,7 +100,7 @@ class RobotNode(LifecycleNode):
             self.get_logger().error(f"{what} failed: {error}")
             return False
         except Exception as error:  # a transition must end in a state, whatever happened
-            self.get_logger().error(f"{what} failed: {type(error).__name__}: {error}", exc_info=True)
+            self.get_logger().error(f"{what} failed: {type(error).__name__}: {error}\n{traceback.format_exc()}")
             return False
         return True
 

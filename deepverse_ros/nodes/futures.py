@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.model.world_model import Future
+from deepverse_ros.model.observation import Future
 from deepverse_ros.msg import PredictedFrames
 from deepverse_ros.nodes.conversions import image_from_array, image_from_depth, point, pose_from_matrix
 

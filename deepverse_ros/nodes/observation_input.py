@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.model.world_model import Observation
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import (
@@ -83,8 +83,8 @@ class ObservationInput:
     Callbacks only store. `slot` gets every new complete frame and drives a `Worker`; `sight()` is called on the
     worker's thread, decodes the frames of the window and raises MessageError for input that cannot be used.
 
-    Args: node: with PARAMETERS declared. camera_to_world (4, 4): pose of the optical frame in the base frame,
-        None where it is not known. dt, context: of the model.
+    Args: node: with PARAMETERS declared. context: frames of the model. camera_to_world (4, 4): pose of the optical
+        frame in the base frame, None where it is not known; may be set later.
     """
 
     def __init__(
@@ -198,8 +198,14 @@ class ObservationInput:
         return None if newest is None else self.layout.vector(newest[1])
 
     def age(self) -> float:
-        """Seconds since the newest image arrived."""
+        """Seconds since the newest image arrived; infinite when that is long ago or never was."""
         return self.images.age()
+
+    @property
+    def frame_id(self) -> str:
+        """frame_id of the newest image; empty before the first."""
+        newest = self.slot.peek()
+        return "" if newest is None else newest.message.header.frame_id
 
     def sight(self) -> Sight | None:
         """The window that ends at the newest frame; None before the first one.

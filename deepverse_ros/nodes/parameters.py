@@ -1,5 +1,6 @@
 """Parameters as a table: name, default, description and range in one place, checked before any node works with them."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -56,7 +57,7 @@ class Parameter:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if self.lower is not None and value < self.lower or self.upper is not None and value > self.upper:
                 return f"parameter '{self.name}' is {value}; allowed: {self.lower} to {self.upper}"
-            if value != value:
+            if math.isnan(value):
                 return f"parameter '{self.name}' is NaN"
         return None
 

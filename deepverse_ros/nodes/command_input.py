@@ -1,0 +1,117 @@
+"""The command that the robot follows now: what the world model imagines the future of."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from trajectory_msgs.msg import JointTrajectory
+
+from deepverse_ros.msg import ActionPlan
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.conversions import JointLayout, MessageError, stamp_seconds
+from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.plans import interpolate, knots_from_trajectory, plan_from_msg
+
+
+@dataclass(frozen=True)
+class _Command:
+    """Targets (P, A) to be reached `times` (P,) seconds after `begin` (node clock), from `start` (A,)."""
+
+    begin: float
+    start: np.ndarray
+    times: np.ndarray
+    targets: np.ndarray
+    plan_id: str
+
+
+class CommandInput:
+    """Subscribes to plans and trajectories; the newest of either is the running command.
+
+    Args: node: with the parameters `plan_topic` and `trajectory_topic`. joints_now: the newest measured joints (A,).
+    """
+
+    def __init__(self, node: RobotNode, layout: JointLayout, joints_now: Callable[[], np.ndarray | None]) -> None:
+        self._node = node
+        self._layout = layout
+        self._joints_now = joints_now
+        self._lock = threading.Lock()
+        self._command: _Command | None = None
+        self._subscriptions: list = []
+
+    def start(self) -> None:
+        node = self._node
+        wanted = (
+            (ActionPlan, node.parameters["plan_topic"], self._on_plan),
+            (JointTrajectory, node.parameters["trajectory_topic"], self._on_trajectory),
+        )
+        self._subscriptions = [
+            node.subscribe(kind, topic, callback, qos.command()) for kind, topic, callback in wanted if topic
+        ]
+
+    def stop(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        with self._lock:
+            self._command = None
+
+    def _on_plan(self, message: ActionPlan) -> None:
+        try:
+            plan = plan_from_msg(message, self._layout.embodiment)
+            start = self._start()
+        except MessageError as error:
+            self._node.warn("command", f"{self._node.parameters['plan_topic']}: {error}; the plan was ignored")
+            return
+        times = self._layout.embodiment.dt * np.arange(1, len(plan) + 1)
+        self._set(message.header.stamp, plan[0] if start is None else start, times, plan, message.id)
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        topic = self._node.parameters["trajectory_topic"]
+        try:
+            start = self._start()
+            if start is None:
+                raise MessageError("no joint states have arrived; where the trajectory starts is unknown")
+            times, targets = knots_from_trajectory(message, self._layout, start)
+        except MessageError as error:
+            self._node.warn("command", f"{topic}: {error}; the trajectory was ignored")
+            return
+        if len(times):
+            self._set(message.header.stamp, start, times, targets, "")
+        else:
+            with self._lock:
+                self._command = None
+
+    def _start(self) -> np.ndarray | None:
+        try:
+            return self._joints_now()
+        except MessageError as error:
+            raise MessageError(f"the start is unknown: {error}") from error
+
+    def _set(self, stamp, start: np.ndarray, times: np.ndarray, targets: np.ndarray, plan_id: str) -> None:
+        # A zero stamp means: now, as for every trajectory controller.
+        begin = stamp_seconds(stamp) or self._node.now()
+        with self._lock:
+            self._command = _Command(begin, start, times, targets, plan_id)
+
+    def plan(self, sight: Sight, horizon: int) -> tuple[np.ndarray | None, str]:
+        """What the robot will do in the `horizon` steps after the newest frame.
+
+        Returns: (horizon, A) float32 and the plan's id. Without a command the robot stays where it is; (None, "")
+        where that is not known.
+        """
+        with self._lock:
+            command = self._command
+        if command is None:
+            return (None if sight.joints is None else np.repeat(sight.joints[None], horizon, axis=0)), ""
+        embodiment = self._layout.embodiment
+        seen = stamp_seconds(sight.header.stamp) or self._node.now()
+        elapsed = seen - command.begin
+        if elapsed < -10.0:  # the clock jumped back: this command belongs to another time
+            with self._lock:
+                self._command = None
+            return self.plan(sight, horizon)
+        at = elapsed + embodiment.dt * np.arange(1, horizon + 1)
+        plan = interpolate(command.times, command.targets, command.start, at)
+        return np.clip(plan, embodiment.lower, embodiment.upper), command.plan_id

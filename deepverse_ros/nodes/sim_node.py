@@ -1,0 +1,322 @@
+"""The simulated arm behind the topics that a real one would have."""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped, Quaternion
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float32, Float64MultiArray, Header
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.conversions import (
+    JointLayout,
+    MessageError,
+    image_from_array,
+    image_from_depth,
+    info_from_intrinsics,
+    joint_state,
+    point,
+    pose_from_matrix,
+    stamp_seconds,
+)
+from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.plans import knots_from_trajectory
+from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
+from deepverse_ros.nodes.transforms import transform_from_matrix
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.kinematics import ArmKinematics
+
+PARAMETERS = (
+    Parameter("rate", 20.0, "Camera images and joint states per second (Hz).", 10.0, 30.0),
+    Parameter("width", 128, "Width of the images (pixels).", 64, 640),
+    Parameter("height", 128, "Height of the images (pixels).", 64, 480),
+    Parameter(
+        "seed", 0, "What is on the table and how it looks; ~/reset applies a new one.", 0, 2**31 - 1, dynamic=True
+    ),
+    Parameter("randomise", True, "Draw colours, light, camera jitter and the first pose from the seed."),
+    Parameter("objects", 3, "Movable objects on the table.", 0, 8),
+    Parameter("obstacles", 1, "Obstacles that the arm should keep clear of.", 0, 4),
+    Parameter("publish_clock", False, "Publish /clock; the other nodes then need use_sim_time."),
+    Parameter("real_time_factor", 1.0, "Simulated seconds per second; other than 1 needs publish_clock.", 0.05, 20.0),
+    Parameter("trajectory_topic", "joint_trajectory", "Commands (trajectory_msgs/JointTrajectory)."),
+    Parameter("velocity_topic", "velocity_command", "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s."),
+    Parameter("gripper_joint", "gripper_joint", "Name of the joint that opens the gripper (0 closed, 1 open)."),
+)
+PHYSICS_STEP = 0.005
+FIRST_STAMP = 1.0
+"""Seconds on /clock when the simulation begins: a zero stamp would mean "not set"."""
+START_TIMEOUT = 60.0
+
+
+class SimNode(RobotNode):
+    """Steps an ArmSimulation on its own thread (the renderer belongs to it) and publishes what it sees."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("sim", PARAMETERS, **kwargs)
+        self._thread: threading.Thread | None = None
+        self._entities: list[tuple[Callable, object]] = []
+
+    # Lifecycle ----------------------------------------------------------------------------------------------------
+    def configure(self) -> None:
+        p = self.parameters.values()
+        if p.real_time_factor != 1.0 and not p.publish_clock:
+            raise ParameterError(
+                f"parameter 'real_time_factor' is {p.real_time_factor}; other than 1 needs publish_clock: true"
+            )
+        self._p = p
+        self.embodiment = Embodiment.load("arm")
+        self._layout = JointLayout(self.embodiment, p.gripper_joint)
+        self._kinematics = ArmKinematics(self.embodiment)
+        self._commands = ArmCommands(self.embodiment, np.asarray(self.embodiment.home, np.float32))
+        self._joints = np.asarray(self.embodiment.home, np.float32)
+        self._time = FIRST_STAMP
+        self._frames, self._ticks = RateMeter(), RateMeter()
+        self._jobs: queue.SimpleQueue[tuple[Future, Callable[[ArmSimulation], object]]] = queue.SimpleQueue()
+        self._stop, self._running = threading.Event(), threading.Event()
+        self._connect()
+        ready: Future[str] = Future()
+        self._thread = threading.Thread(target=self._simulate, args=(ready,), name="simulation", daemon=True)
+        self._thread.start()
+        backend = ready.result(START_TIMEOUT)
+        self.get_logger().info(
+            f"simulated {self.embodiment.name}, seed {p.seed}: {p.width}x{p.height} at {p.rate:g} Hz, rendering by {backend}"
+        )
+        self.diagnostics.add_check(self._check)
+
+    def _connect(self) -> None:
+        p, camera = self._p, qos.sensor_output()
+        publishers = self._topics = {
+            "image": self.advertise(Image, "camera/image_raw", camera),
+            "depth": self.advertise(Image, "camera/depth/image_raw", camera),
+            "metric": self.advertise(Image, "camera/depth/image_metric", camera),
+            "info": self.advertise(CameraInfo, "camera/camera_info", camera),
+            "joints": self.advertise(JointState, "joint_states", camera),
+            "tf": self.advertise(TFMessage, "/tf", qos.command()),
+            "tf_static": self.advertise(TFMessage, "/tf_static", qos.latched()),
+            "tool": self.advertise(PoseStamped, "~/ground_truth/tool_pose", qos.debug_output()),
+            "objects": self.advertise(PoseArray, "~/ground_truth/objects", qos.debug_output()),
+            "clearance": self.advertise(Float32, "~/ground_truth/clearance", qos.debug_output()),
+        }
+        if p.publish_clock:
+            publishers["clock"] = self.advertise(Clock, "/clock", qos.command())
+        subscriptions = [
+            self.subscribe(JointTrajectory, p.trajectory_topic, self._on_trajectory, qos.command()),
+            self.subscribe(Float64MultiArray, p.velocity_topic, self._on_velocity, qos.command()),
+        ]
+        reset = self.create_service(Trigger, "~/reset", self._reset, callback_group=MutuallyExclusiveCallbackGroup())
+        self._entities = [(self.destroy_lifecycle_publisher, entity) for entity in publishers.values()]
+        self._entities += [(self.destroy_subscription, entity) for entity in subscriptions]
+        self._entities.append((self.destroy_service, reset))
+
+    def activate(self) -> None:
+        self._commands.hold()
+        self._running.set()
+
+    def deactivate(self) -> None:
+        self._running.clear()
+        self._commands.hold()
+
+    def cleanup(self) -> None:
+        self.diagnostics.clear_checks()
+        if self._thread is not None:
+            self._stop.set()
+            self._running.set()
+            self._thread.join(10.0)
+            if self._thread.is_alive():
+                self.get_logger().error("the simulation's thread did not end within 10 s")
+        for destroy, entity in self._entities:
+            destroy(entity)
+        self._thread, self._entities = None, []
+
+    # Commands -----------------------------------------------------------------------------------------------------
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        try:
+            start = self._joints
+            times, targets = knots_from_trajectory(message, self._layout, start)
+            begin = stamp_seconds(message.header.stamp)
+            now = self._stamp_now()
+            if begin and len(times) and begin + times[-1] < now:
+                raise MessageError(f"trajectory ended {now - begin - times[-1]:.2f} s before it arrived")
+            if begin - now > 10.0:
+                raise MessageError(f"trajectory header.stamp is {begin - now:.1f} s in the future")
+        except MessageError as error:
+            self._commands.hold()
+            self.warn("trajectory", f"{self._p.trajectory_topic}: {error}; the robot holds")
+            return
+        if len(times):
+            self._commands.follow(self._time + (begin - now if begin else 0.0), start, times, targets)
+        else:
+            self._commands.hold()
+
+    def _on_velocity(self, message: Float64MultiArray) -> None:
+        try:
+            velocities = velocities_from_data(np.asarray(message.data), self.embodiment)
+        except MessageError as error:
+            self._commands.hold()
+            self.warn("velocity", f"{self._p.velocity_topic}: {error}; the robot holds")
+            return
+        if warning := self._commands.move(self._time, velocities):
+            self.warn("velocity", f"{self._p.velocity_topic}: {warning}")
+
+    def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        seed = self.parameters["seed"]
+        job: Future = Future()
+        self._jobs.put((job, lambda simulation: self._restart(simulation, seed)))
+        try:
+            job.result(10.0)
+        except FutureTimeout:
+            return Trigger.Response(success=False, message="the simulation did not answer within 10 s; is it active?")
+        except Exception as error:  # a client must get an answer
+            return Trigger.Response(success=False, message=f"{type(error).__name__}: {error}")
+        return Trigger.Response(success=True, message=f"reset to seed {seed}")
+
+    # The simulation's thread --------------------------------------------------------------------------------------
+    def _simulate(self, ready: "Future[str]") -> None:
+        p = self._p
+        try:
+            simulation = ArmSimulation(
+                p.seed, p.width, p.height, p.randomise, n_objects=p.objects, n_obstacles=p.obstacles
+            )
+        except Exception as error:  # whatever kept it from starting is what configure reports
+            ready.set_exception(error)
+            return
+        with simulation:
+            self._settle(simulation)
+            ready.set_result(simulation.render_backend)
+            try:
+                self._loop(simulation)
+            except Exception as error:  # said aloud: a dead simulation must not look like a quiet one
+                self.get_logger().fatal(f"the simulation ended: {type(error).__name__}: {error}")
+
+    def _loop(self, simulation: ArmSimulation) -> None:
+        period = 1.0 / self._p.rate
+        due, owed, announced = time.monotonic(), 0.0, False
+        while not self._stop.is_set():
+            if not self._running.is_set():
+                announced = False
+                self._running.wait(0.1)
+                due = time.monotonic()
+                continue
+            self._do_jobs(simulation)
+            if not announced:
+                self._announce_camera(simulation)
+                announced = True
+            owed += period
+            steps = round(owed / PHYSICS_STEP)
+            seconds = steps * PHYSICS_STEP
+            owed -= seconds
+            simulation.advance(seconds, self._commands.target(self._time, seconds))
+            self._time += seconds
+            self._joints = simulation.joints.astype(np.float32)
+            self._publish(simulation)
+            due += period / self._p.real_time_factor
+            late = time.monotonic() - due
+            if late > period:
+                due = time.monotonic()  # too slow for real time: fall behind instead of hurrying later
+            self._stop.wait(max(0.0, -late))
+
+    def _do_jobs(self, simulation: ArmSimulation) -> None:
+        while not self._jobs.empty():
+            future, job = self._jobs.get()
+            try:
+                future.set_result(job(simulation))
+            except Exception as error:  # belongs to whoever asked
+                future.set_exception(error)
+
+    def _restart(self, simulation: ArmSimulation, seed: int) -> None:
+        simulation.reset(seed)
+        self._settle(simulation)
+        self._announce_camera(simulation)
+
+    def _settle(self, simulation: ArmSimulation) -> None:
+        self._joints = simulation.joints.astype(np.float32)
+        self._commands.hold(self._joints)
+
+    def _stamp_now(self) -> float:
+        return self._time if self._p.publish_clock else self.now()
+
+    def _header(self, frame: str) -> Header:
+        if self._p.publish_clock:
+            stamp = Time(sec=int(self._time), nanosec=round(self._time % 1 * 1e9) % 1_000_000_000)
+        else:
+            stamp = self.get_clock().now().to_msg()
+        return Header(stamp=stamp, frame_id=frame)
+
+    def _announce_camera(self, simulation: ArmSimulation) -> None:
+        camera = self.embodiment.camera.frame_id
+        pose = transform_from_matrix(simulation.camera_to_world, self._header(self.embodiment.base_frame), camera)
+        self._topics["tf_static"].publish(TFMessage(transforms=[pose]))
+
+    def _publish(self, simulation: ArmSimulation) -> None:
+        out, p = self._topics, self._p
+        base, camera = self._header(self.embodiment.base_frame), self._header(self.embodiment.camera.frame_id)
+        camera.stamp = base.stamp
+        if "clock" in out:
+            out["clock"].publish(Clock(clock=base.stamp))
+        out["joints"].publish(joint_state(self._layout.names(), simulation.joints, base))
+        self._ticks.tick()
+        if any(out[name].get_subscription_count() for name in ("image", "depth", "metric")):
+            rgb, depth = simulation.render()
+            out["info"].publish(
+                info_from_intrinsics(Intrinsics.from_matrix(simulation.intrinsics, p.width, p.height), camera)
+            )
+            if out["depth"].get_subscription_count():
+                out["depth"].publish(image_from_depth(depth, "16UC1", camera))
+            if out["metric"].get_subscription_count():
+                out["metric"].publish(image_from_depth(depth, "32FC1", camera))
+            out["image"].publish(image_from_array(rgb, "rgb8", camera))
+            self._frames.tick()
+        self._publish_truth(simulation, base)
+
+    def _publish_truth(self, simulation: ArmSimulation, base: Header) -> None:
+        out = self._topics
+        matrix = np.eye(4)
+        matrix[:3, 3], matrix[:3, :3] = self._kinematics.tool_pose(simulation.joints)
+        out["tf"].publish(TFMessage(transforms=[transform_from_matrix(matrix, base, self.embodiment.tool_frame)]))
+        if out["tool"].get_subscription_count():
+            pose = pose_from_matrix(matrix)
+            pose.position = point(simulation.tool_position)
+            out["tool"].publish(PoseStamped(header=base, pose=pose))
+        if out["objects"].get_subscription_count():
+            upright = Quaternion(w=1.0)
+            poses = [Pose(position=point(p), orientation=upright) for p in simulation.object_positions]
+            out["objects"].publish(PoseArray(header=base, poses=poses))
+        if out["clearance"].get_subscription_count():
+            out["clearance"].publish(Float32(data=simulation.clearance))
+
+    # Diagnostics --------------------------------------------------------------------------------------------------
+    def _check(self) -> tuple[bytes, str, dict[str, object]]:
+        rate = self._ticks.rate()
+        factor = rate / self._p.rate
+        values = {"step_rate_hz": rate, "image_rate_hz": self._frames.rate(), "real_time_factor": factor}
+        if self._thread is None or not self._thread.is_alive():
+            return DiagnosticStatus.ERROR, "the simulation has ended", values
+        if self._running.is_set() and self._ticks.total > 2 * self._p.rate and factor < 0.8 * self._p.real_time_factor:
+            text = f"too slow for real time: factor {factor:.2f}, asked for {self._p.real_time_factor:g}"
+            return DiagnosticStatus.WARN, text, values
+        return DiagnosticStatus.OK, "" if self._running.is_set() else "inactive", values
+
+
+def main() -> None:
+    sys.exit(run(SimNode, threads=2))
+
+
+if __name__ == "__main__":
+    main()

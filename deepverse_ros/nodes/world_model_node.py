@@ -1,0 +1,359 @@
+"""The world model as a node: camera frames and a command in, the RGB-D future that it leads to out."""
+
+import sys
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from nav_msgs.msg import Path
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import CheckpointError, DeepverseError
+from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.model.observation import Belief, Future
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.msg import PlanVerdict, PredictedFrames
+from deepverse_ros.nodes import futures, observation_input, qos
+from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.command_input import CommandInput
+from deepverse_ros.nodes.conversions import JointLayout, MessageError, rgb_from_image
+from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
+from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.plans import plan_from_msg
+from deepverse_ros.nodes.transforms import TransformListener
+from deepverse_ros.nodes.verdicts import verdict_to_msg
+from deepverse_ros.nodes.worker import Worker, WorkerStopped
+from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_plan, judge, rejected
+from deepverse_ros.srv import EvaluatePlan, Imagine
+
+PARAMETERS = (
+    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
+    Parameter(
+        "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
+    ),
+    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
+    Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
+    Parameter("max_rate", 5.0, "Imagined futures per second at most (Hz).", 0.1, 60.0, dynamic=True),
+    Parameter("horizon", 8, "Steps of dt to imagine.", 1, 32, dynamic=True),
+    Parameter("plan_topic", "command", "Plan that is being executed (ActionPlan); empty: none."),
+    Parameter("trajectory_topic", "joint_trajectory", "The same as a JointTrajectory; empty: none."),
+    Parameter("verdict_topic", "verdict", "Verdicts that colour the border of the predicted images; empty: none."),
+    Parameter(
+        "publish_cloud_step", 8, "Predicted frame whose points are published (1 is the next).", 1, 32, dynamic=True
+    ),
+    Parameter("service_timeout", 5.0, "Seconds until a service request gives up (s).", 0.1, 120.0, dynamic=True),
+    Parameter(
+        "goal_tolerance", 0.08, "evaluate_plan: largest bound of the goal distance (m).", 0.001, 2.0, dynamic=True
+    ),
+    Parameter("max_uncertainty", 0.10, "evaluate_plan: largest deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    *observation_input.PARAMETERS,
+)
+HEARTBEAT_PERIOD = 0.1
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What the last observation said about itself."""
+
+    ood_score: float
+    out_of_distribution: bool
+
+
+class WorldModelNode(RobotNode):
+    """Imagines the future of the running command from each new camera frame, and of plans that services hand in."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("world_model", PARAMETERS, **kwargs)
+        self.model: WorldModel | None = None
+        self.input: ObservationInput | None = None
+        self.worker: Worker | None = None
+        self._transforms: TransformListener | None = None
+        self._outputs: list = []
+        self._entities: list = []
+
+    # Lifecycle ----------------------------------------------------------------------------------------------------
+    def configure(self) -> None:
+        p = self.parameters.values()
+        if p.torch_threads:
+            torch.set_num_threads(p.torch_threads)
+        embodiment = Embodiment.load(p.embodiment)
+        model = WorldModel.load(p.checkpoint, device=p.device)
+        if model.embodiment.name != embodiment.name:
+            raise CheckpointError(
+                f"checkpoint '{p.checkpoint}' is for embodiment '{model.embodiment.name}'; "
+                f"parameter 'embodiment' is '{p.embodiment}'"
+            )
+        milliseconds = model.warm_up()
+        self.get_logger().info(
+            f"loaded {p.checkpoint} on {model.device} ({torch.get_num_threads()} threads, "
+            f"{model.config.width}x{model.config.height}), warmed up in {milliseconds:.0f} ms"
+        )
+        self.model = model
+        self._calibration = Calibration.from_model(model.calibration)
+        layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
+        self.input = ObservationInput(self, layout, model.config.context)
+        self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
+        self.command = CommandInput(self, layout, self.input.joints_now)
+        self._transforms = TransformListener(self)
+        self._latency, self._published, self._ages = Quantiles(), RateMeter(), Quantiles()
+        self._condition: _Condition | None = None
+        self._verdict: PlanVerdict | None = None
+        self._advertise()
+        self._serve()
+        self.diagnostics.add_check(self._check)
+
+    def _advertise(self) -> None:
+        self._frames = self.advertise(PredictedFrames, "~/predicted_frames", qos.debug_output())
+        self._image = self.advertise(Image, "~/predicted_image", qos.debug_output())
+        self._depth_image = self.advertise(Image, "~/predicted_depth_image", qos.debug_output())
+        self._cloud = self.advertise(PointCloud2, "~/predicted_cloud", qos.debug_output())
+        self._path = self.advertise(Path, "~/predicted_path", qos.debug_output())
+        self._heartbeat = self.advertise(Header, "~/heartbeat", qos.command())
+        self._outputs = [self._frames, self._image, self._depth_image, self._cloud, self._path]
+
+    def _serve(self) -> None:
+        # One group for both services: a request that waits for the worker occupies one thread of the executor only.
+        waiting = MutuallyExclusiveCallbackGroup()
+        self._entities = [
+            (self.destroy_service, self.create_service(Imagine, "~/imagine", self._imagine, callback_group=waiting)),
+            (
+                self.destroy_service,
+                self.create_service(EvaluatePlan, "~/evaluate_plan", self._evaluate_plan, callback_group=waiting),
+            ),
+            (
+                self.destroy_timer,
+                self.create_timer(HEARTBEAT_PERIOD, self._beat, callback_group=MutuallyExclusiveCallbackGroup()),
+            ),
+        ]
+        if topic := self.parameters["verdict_topic"]:
+            subscription = self.subscribe(PlanVerdict, topic, self._on_verdict, qos.command())
+            self._entities.append((self.destroy_subscription, subscription))
+
+    def activate(self) -> None:
+        self.command.start()
+        self.worker.start()
+        self.input.start()
+
+    def deactivate(self) -> None:
+        self.input.stop()
+        self.command.stop()
+        if not self.worker.stop(timeout=10.0):
+            self.get_logger().error("the worker is still busy after 10 s; it ends after what it does now")
+        self._condition = None
+
+    def cleanup(self) -> None:
+        self.diagnostics.clear_checks()
+        for destroy, entity in self._entities:
+            destroy(entity)
+        for publisher in [*self._outputs, *([self._heartbeat] if self._outputs else [])]:
+            self.destroy_lifecycle_publisher(publisher)
+        if self._transforms is not None:
+            self._transforms.destroy()
+        self._entities, self._outputs, self._transforms = [], [], None
+        self.model = self.input = self.worker = None
+
+    # The worker's thread ------------------------------------------------------------------------------------------
+    def _on_frame(self, _frame: object) -> None:
+        self.worker.max_rate = self.parameters["max_rate"]
+        started = time.monotonic()
+        sight = self._see()
+        belief = self._observe(sight)
+        self._ages.add(time.monotonic() - sight.received)
+        if not any(output.get_subscription_count() for output in self._outputs):
+            return
+        horizon = self.parameters["horizon"]
+        plan, plan_id = self.command.plan(sight, horizon)
+        if plan is None:
+            self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
+            return
+        future = self.model.imagine(belief, plan[None])
+        self._publish(sight, belief, future, plan_id, started)
+
+    def _see(self) -> Sight:
+        if self._transforms is not None and self.input.camera_to_world is None:
+            self.input.camera_to_world = self._camera_pose()
+        sight = self.input.sight()
+        if sight is None:
+            raise MessageError(f"no image has arrived on '{self.parameters['image_topic']}' yet")
+        return sight
+
+    def _camera_pose(self) -> np.ndarray | None:
+        frame = self.parameters["camera_frame"] or self.input.frame_id
+        return self._transforms.tree.lookup(self.parameters["base_frame"], frame) if frame else None
+
+    def _observe(self, sight: Sight) -> Belief:
+        belief = self.model.observe(sight.observation, sight.actions)
+        self._condition = _Condition(belief.ood_score, belief.out_of_distribution)
+        return belief
+
+    def _message(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> PredictedFrames:
+        message = futures.predicted_frames(
+            future,
+            sight.header,
+            self.model.embodiment.dt,
+            self.parameters["base_frame"],
+            plan_id=plan_id,
+            ood_score=belief.ood_score,
+            out_of_distribution=belief.out_of_distribution,
+        )
+        message.latency_ms = 1e3 * (time.monotonic() - started)
+        return message
+
+    def _publish(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> None:
+        header, dt = sight.header, self.model.embodiment.dt
+        if self._frames.get_subscription_count():
+            self._frames.publish(self._message(sight, belief, future, plan_id, started))
+        self._latency.add(1e3 * (time.monotonic() - started))
+        self._published.tick()
+        verdict = self._verdict
+        accepted = verdict.accepted if verdict is not None and verdict.plan_id == plan_id else None
+        if self._image.get_subscription_count():
+            self._image.publish(futures.mosaic_image(futures.rgb_frames(future), header, accepted))
+        if self._path.get_subscription_count():
+            positions = future.readout["tool_position"][0].float().cpu().numpy()
+            base = futures.with_frame(header, self.parameters["base_frame"])
+            self._path.publish(futures.path(positions, base, dt))
+        depth = futures.depth_frames(future)
+        if depth is None:
+            return
+        if self._depth_image.get_subscription_count():
+            camera = self.model.embodiment.camera
+            colours = futures.colour_depth(depth, camera.near, camera.far)
+            self._depth_image.publish(futures.mosaic_image(colours, header, accepted))
+        if self._cloud.get_subscription_count() and future.intrinsics is not None:
+            step = min(self.parameters["publish_cloud_step"], future.horizon) - 1
+            camera = Intrinsics.from_matrix(future.intrinsics.float().cpu().numpy(), depth.shape[2], depth.shape[1])
+            self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], camera, header))
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, MessageError):
+            self.warn("input", f"{self.parameters['image_topic']}: {error}")
+        else:
+            self.warn(f"worker {type(error).__name__}", f"imagining failed: {type(error).__name__}: {error}")
+
+    # Services -----------------------------------------------------------------------------------------------------
+    def _imagine(self, request: Imagine.Request, response: Imagine.Response) -> Imagine.Response:
+        return self._on_worker("imagine", request, response, self._do_imagine)
+
+    def _evaluate_plan(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> EvaluatePlan.Response:
+        return self._on_worker("evaluate_plan", request, response, self._do_evaluate)
+
+    def _on_worker(self, name: str, request, response, job):
+        """Run a service's job on the worker's thread; whatever goes wrong ends in `success` and `message`."""
+        timeout = self.parameters["service_timeout"]
+        future = None
+        try:
+            if self.worker is None:
+                raise WorkerStopped("the node is not configured")
+            future = self.worker.submit(lambda: job(request, response))
+            future.result(timeout)
+            return response
+        except FutureTimeout:
+            future.cancel()
+            problem = f"{name} took longer than service_timeout ({timeout} s)"
+        except WorkerStopped as error:
+            problem = f"{error}; activate the node first"
+        except DeepverseError as error:
+            problem = str(error)
+        except Exception as error:  # a client must get an answer, and the node must stay alive
+            problem = f"{type(error).__name__}: {error}"
+        self.warn(name, f"{name}: {problem}")
+        return type(response)(success=False, message=problem)
+
+    def _do_imagine(self, request: Imagine.Request, response: Imagine.Response) -> None:
+        started = time.monotonic()
+        plan = plan_from_msg(request.plan, self.model.embodiment)
+        self._require_fresh()
+        sight = self._see()
+        belief = self._observe(sight)
+        future = self.model.imagine(belief, plan[None])
+        response.future = self._message(sight, belief, future, request.plan.id, started)
+        response.success = True
+
+    def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
+        started = time.monotonic()
+        goal_image = rgb_from_image(request.goal_image)
+        limits = Limits(self.parameters["goal_tolerance"], self.parameters["max_uncertainty"])
+        try:
+            plan = plan_from_msg(request.plan, self.model.embodiment)
+        except MessageError as error:
+            verdict = rejected(Reason.INVALID_PLAN, str(error))
+            response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id), Header())
+            response.success = True
+            return
+        sight = self._see()
+        header, age = sight.header, self.input.age()
+        stale = self.parameters["stale_timeout"]
+        if age > stale:
+            text = f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
+            verdict = rejected(Reason.STALE_INPUT, text, value=age, threshold=stale)
+        elif sight.joints is None:
+            verdict = rejected(Reason.STALE_INPUT, "no joint states have arrived; the plan's start is unknown")
+        else:
+            verdict = check_plan(plan, sight.joints, self.model.embodiment, limits)
+        if verdict is None:
+            belief = self._observe(sight)
+            future = self.model.imagine(belief, plan[None])
+            verdict = judge(future, 0, belief, self.model.encode_goal(goal_image), self._calibration, limits)
+            response.outcome = self._message(sight, belief, future, request.plan.id, started)
+        latency = 1e3 * (time.monotonic() - started)
+        response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)
+        response.success = True
+
+    def _require_fresh(self) -> None:
+        age, stale = self.input.age(), self.parameters["stale_timeout"]
+        if age > stale:
+            raise MessageError(f"the newest image is {age:.2f} s old; stale_timeout is {stale} s")
+
+    # Timers and diagnostics ---------------------------------------------------------------------------------------
+    def _on_verdict(self, message: PlanVerdict) -> None:
+        self._verdict = message
+
+    def _beat(self) -> None:
+        if self.worker is not None and self.worker.alive:
+            header = Header(frame_id=self.parameters["base_frame"])
+            header.stamp = self.get_clock().now().to_msg()
+            self._heartbeat.publish(header)
+
+    def _check(self) -> tuple[bytes, str, dict[str, object]]:
+        p50, p95 = self._latency.at(0.5, 0.95)
+        age, stale = self.input.age(), self.parameters["stale_timeout"]
+        values: dict[str, object] = {
+            "checkpoint": self.parameters["checkpoint"],
+            "device": str(self.model.device),
+            "image_rate_hz": self.input.images.rate(),
+            "joint_states_rate_hz": self.input.joints_rate.rate(),
+            "newest_image_age_s": age,
+            "used_image_age_p95_s": self._ages.at(0.95)[0],
+            "latency_p50_ms": p50,
+            "latency_p95_ms": p95,
+            "predicted_frames_rate_hz": self._published.rate(),
+            "skipped_images": self.input.slot.overwritten,
+        }
+        if not self.worker.alive:
+            return DiagnosticStatus.OK, "inactive", values
+        condition = self._condition
+        if age > stale:
+            age_text = "yet" if not self.input.images.total else f"for {age:.1f} s" if np.isfinite(age) else "any more"
+            return DiagnosticStatus.WARN, f"no image on '{self.parameters['image_topic']}' {age_text}", values
+        if condition is not None:
+            values["ood_score"] = condition.ood_score
+            if condition.out_of_distribution:
+                text = f"input is out of distribution (score {condition.ood_score:.2f}, threshold 1.00)"
+                return DiagnosticStatus.WARN, text, values
+        return DiagnosticStatus.OK, "", values
+
+
+def main() -> None:
+    sys.exit(run(WorldModelNode, threads=3))
+
+
+if __name__ == "__main__":
+    main()
