@@ -19,7 +19,6 @@ from deepverse_ros.planning.objectives import (
     Objective,
     Smoothness,
     WeightedSum,
-    goal_distance,
 )
 from deepverse_ros.planning.samplers import Icem, IcemConfig, Sampler
 from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
@@ -128,13 +127,15 @@ class Mpc:
         goal: Goal,
         joints: np.ndarray,
         deadline: float = math.inf,
-        progress: Callable[[int, Verdict], bool] | None = None,
+        plan_id: str = "",
+        on_verdict: Callable[[Verdict], None] = lambda verdict: None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> PlanResult:
         """Search until a plan is accepted, the replans are used up, or the deadline is near.
 
         Args: joints (A,) where the robot is now; deadline in seconds of time.monotonic(): no round of candidates is
-        begun that would not end before it; progress(search, verdict): called after each search, ends planning when it
-        returns False.
+        begun that would not end before it; plan_id: the plans of the searches are called plan_id.0, plan_id.1, …;
+        on_verdict: called with the verdict of each search; stop: asked before each round, True ends planning.
         Returns: the accepted plan, or the rejected one of lowest cost with its reason.
         """
         start = time.monotonic()
@@ -143,37 +144,37 @@ class Mpc:
         candidates, iterations, searches, round_s = None, 0, 0, 0.0
         for search in range(self.config.max_replans + 1):
             warm = self._last if search == 0 else (best[1] if best is not None and search % 2 else None)
-            found = self._search(belief, goal, joints, warm, deadline, round_s)
+            found = self._search(belief, goal, joints, warm, deadline, round_s, stop)
             if found is None:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
+            verdict = verdict.with_(plan_id=f"{plan_id}.{search}", latency_ms=(time.monotonic() - start) * 1e3)
             iterations, searches = iterations + rounds, search + 1
+            on_verdict(verdict)
             if best is None or verdict.accepted or verdict.score < best[0].score:
                 best = (verdict, plan, future)
-            if not verdict.accepted:
-                failed.append(verdict)
-            if verdict.accepted or (progress is not None and not progress(search, verdict)):
+            if verdict.accepted:
                 break
+            failed.append(verdict)
             if verdict.reason is Reason.OUT_OF_DISTRIBUTION or self.calibration is None:
                 break  # another seed cannot change this
         latency = (time.monotonic() - start) * 1e3
         if best is None:
             allowed = max(0.0, (deadline - start) * 1e3)
             text = f"{allowed:.0f} ms were left, too few to imagine one round of plans"
-            verdict = rejected(Reason.DEADLINE_MISSED, text, value=latency, threshold=allowed, latency_ms=latency)
+            verdict = rejected(
+                Reason.DEADLINE_MISSED,
+                text,
+                value=latency,
+                threshold=allowed,
+                latency_ms=latency,
+                plan_id=f"{plan_id}.0",
+            )
+            on_verdict(verdict)
             return PlanResult(None, verdict, None, None, 0, 0, latency, (verdict,))
         verdict, plan, future = best
         self._last = plan if verdict.accepted else None
-        return PlanResult(
-            plan,
-            verdict.with_fields(latency_ms=latency),
-            future,
-            candidates,
-            iterations,
-            searches,
-            latency,
-            tuple(failed),
-        )
+        return PlanResult(plan, verdict, future, candidates, iterations, searches, latency, tuple(failed))
 
     def judge_plan(
         self, belief: Belief, goal: Goal, plan: np.ndarray, joints: np.ndarray
@@ -186,13 +187,20 @@ class Mpc:
             plans = plan[None].astype(np.float32)
             future = self.model.imagine(belief, plans)
             verdict = judge(future, 0, belief, goal, self.calibration, self.config.limits)
-            verdict = verdict.with_fields(score=float(self.objective(goal)(future, torch.from_numpy(plans))[0]))
-        return verdict.with_fields(latency_ms=(time.monotonic() - start) * 1e3), future
+            verdict = verdict.with_(score=float(self.objective(goal)(future, torch.from_numpy(plans))[0]))
+        return verdict.with_(latency_ms=(time.monotonic() - start) * 1e3), future
 
     def _search(
-        self, belief: Belief, goal: Goal, joints: np.ndarray, warm: np.ndarray | None, deadline: float, round_s: float
+        self,
+        belief: Belief,
+        goal: Goal,
+        joints: np.ndarray,
+        warm: np.ndarray | None,
+        deadline: float,
+        round_s: float,
+        stop: Callable[[], bool],
     ) -> tuple[Verdict, np.ndarray, Future, Candidates, int, float] | None:
-        """One search. round_s: seconds that a round took so far. None where not one round fits before the deadline."""
+        """One search. round_s: seconds that a round took so far. None where not one round was possible."""
         objective = self.objective(goal)
         self._sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
@@ -200,7 +208,7 @@ class Mpc:
         candidates, rounds = None, 0
         for _ in range(self.config.iterations):
             began = time.monotonic()
-            if began + round_s >= deadline:
+            if began + round_s >= deadline or stop():
                 break
             plans = self._sampler.ask()
             future = self.model.imagine(belief, plans)
@@ -220,15 +228,10 @@ class Mpc:
             verdict = check_plan(plan, joints, self.embodiment, self.config.limits)
             if verdict is None:
                 verdict = judge(future, 0, belief, goal, self.calibration, self.config.limits)
-            entry = (verdict.with_fields(score=cost), plan, future)
+            entry = (verdict.with_(score=cost), plan, future)
             if first is None or verdict.accepted:
                 first = entry
             if verdict.accepted:
                 break
         assert first is not None
         return (*first, candidates, rounds, round_s)
-
-
-def distance_to_goal(future: Future, goal: Goal) -> np.ndarray:
-    """(H,) metres of a single plan's imagined tool to the goal."""
-    return goal_distance(future, goal)[0].detach().float().cpu().numpy()

@@ -209,19 +209,19 @@ def test_a_reachable_goal_is_accepted_and_the_next_search_starts_from_its_plan()
 def test_a_goal_out_of_reach_is_refused_with_every_search_used():
     model, verdicts = TrueImagination(), []
     planner = mpc(model, max_replans=2)
-    result = planner.plan(
-        Seen(), Seen(OUT_OF_REACH), HOME, progress=lambda search, verdict: verdicts.append(verdict) or True
-    )
+    result = planner.plan(Seen(), Seen(OUT_OF_REACH), HOME, plan_id="g", on_verdict=verdicts.append)
     assert not result.verdict.accepted and result.verdict.reason is Reason.MISSES_GOAL
     assert result.verdict.first_offending_step == 7 and result.verdict.value > 0.3
     assert result.searches == 3 and model.calls == 9 and len(result.rejected) == len(verdicts) == 3
+    assert [v.plan_id for v in verdicts] == ["g.0", "g.1", "g.2"] and result.verdict.plan_id in {"g.0", "g.1", "g.2"}
+    assert 0 < verdicts[0].latency_ms < verdicts[2].latency_ms <= result.latency_ms
     assert result.candidates.plans.shape == (64, 8, 8) and result.candidates.tool_paths.shape == (64, 8, 3)
 
 
-def test_progress_can_end_planning():
+def test_planning_can_be_stopped_between_rounds():
     model = TrueImagination()
-    result = mpc(model, max_replans=5).plan(Seen(), Seen(OUT_OF_REACH), HOME, progress=lambda search, verdict: False)
-    assert result.searches == 1 and model.calls == 3
+    result = mpc(model, max_replans=5).plan(Seen(), Seen(OUT_OF_REACH), HOME, stop=lambda: model.calls >= 4)
+    assert result.searches == 2 and model.calls == 4 and not result.verdict.accepted
 
 
 def test_a_deadline_ends_the_search_with_what_was_found():
