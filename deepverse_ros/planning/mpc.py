@@ -162,14 +162,8 @@ class Mpc:
         if best is None:
             allowed = max(0.0, (deadline - start) * 1e3)
             text = f"{allowed:.0f} ms were left, too few to imagine one round of plans"
-            verdict = rejected(
-                Reason.DEADLINE_MISSED,
-                text,
-                value=latency,
-                threshold=allowed,
-                latency_ms=latency,
-                plan_id=f"{plan_id}.0",
-            )
+            verdict = rejected(Reason.DEADLINE_MISSED, text, value=latency, threshold=allowed)
+            verdict = verdict.with_(plan_id=f"{plan_id}.0", latency_ms=latency)
             on_verdict(verdict)
             return PlanResult(None, verdict, None, None, 0, 0, latency, (verdict,))
         verdict, plan, future = best
