@@ -1,0 +1,1 @@
+"""Episodes: how they are stored, collected and imported."""

@@ -1,0 +1,203 @@
+"""Episodes on disk: one checksummed HDF5 file each, written whole or not at all."""
+
+import json
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from deepverse_ros.errors import EpisodeError
+
+FORMAT = "deepverse_ros/episode"
+VERSION = 1
+_NAME = re.compile(r"episode_(\d{6,})\.h5")
+_ARRAYS = {
+    "rgb": ("uint8", "colour 0..255, (T, H, W, 3)"),
+    "depth": ("uint16", "millimetres along the optical axis, 0 unknown, (T, H, W)"),
+    "actions": ("float32", "units of the embodiment, (T, A); row t leads from frame t to t+1"),
+    "intrinsics": ("float32", "pixels, (3, 3); a pixel's centre has whole coordinates"),
+    "camera_to_world": ("float32", "metres, (T, 4, 4); optical frame x right, y down, z forward"),
+}
+_STATE_UNITS = {
+    "joint_positions": "rad, measured",
+    "gripper_state": "0 closed to 1 open, measured",
+    "tool_position": "m, world frame",
+    "clearance": "m, smallest distance to table, obstacles and objects; 0 or less in contact",
+    "object_positions": "m, world frame, x y z of each object in turn",
+}
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recording of T frames, `dt` seconds apart.
+
+    rgb (T, H, W, 3) uint8. depth (T, H, W) uint16 millimetres, 0 unknown. actions (T, A) float32: row t leads from frame
+    t to t+1, the last one is what was commanded after the last frame. state: arrays (T, ·) float32 of what was measured,
+    such as joint_positions (rad), tool_position (m, world), clearance (m). intrinsics (3, 3) and camera_to_world
+    (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide.
+    """
+
+    embodiment: str
+    dt: float
+    seed: int
+    kind: str
+    rgb: np.ndarray
+    depth: np.ndarray
+    actions: np.ndarray
+    state: dict[str, np.ndarray]
+    intrinsics: np.ndarray
+    camera_to_world: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Raises: EpisodeError when an array has another shape or type than documented."""
+        frames, height, width = self.rgb.shape[:3] if self.rgb.ndim == 4 else (0, 0, 0)
+        shapes = {
+            "rgb": (frames, height, width, 3),
+            "depth": (frames, height, width),
+            "actions": (frames, self.actions.shape[-1]),
+            "intrinsics": (3, 3),
+            "camera_to_world": (frames, 4, 4),
+        }
+        if min(frames, height, width) < 1:
+            raise EpisodeError(f"rgb: expected (T, H, W, 3) with at least one frame, got {self.rgb.shape}")
+        for name, shape in shapes.items():
+            array, dtype = getattr(self, name), _ARRAYS[name][0]
+            if array.shape != shape or array.dtype != dtype:
+                raise EpisodeError(f"{name}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
+        for name, array in self.state.items():
+            if array.ndim != 2 or len(array) != frames or array.dtype != np.float32:
+                raise EpisodeError(f"state '{name}': expected ({frames}, n) float32, got {array.shape} {array.dtype}")
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.rgb)
+
+
+class EpisodeStore:
+    """A directory of episodes, `episode_000000.h5` and so on.
+
+    Iterating yields the episodes in order; a damaged file is named in a warning, listed in `skipped` and left out.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.skipped: list[Path] = []
+
+    def path(self, index: int) -> Path:
+        """Where episode `index` lies or will lie."""
+        return self.directory / f"episode_{index:06d}.h5"
+
+    def paths(self) -> list[Path]:
+        """The episode files, by index."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(p for p in self.directory.iterdir() if _NAME.fullmatch(p.name))
+
+    def __len__(self) -> int:
+        """Number of episode files, damaged ones included."""
+        return len(self.paths())
+
+    def __iter__(self) -> Iterator[Episode]:
+        self.skipped = []
+        for path in self.paths():
+            try:
+                episode = self.read(path)
+            except EpisodeError as error:
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+                self.skipped.append(path)
+            else:
+                yield episode
+
+    def write(self, index: int, episode: Episode) -> Path:
+        """Write an episode. The file appears under its name only when it is complete and on the disk."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.path(index)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with h5py.File(temporary, "w") as file:
+                _fill(file, episode)
+            with temporary.open("rb+") as raw:
+                os.fsync(raw.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def read(self, which: str | Path | int) -> Episode:
+        """Read an episode by index or path, checking that it is complete and undamaged.
+
+        Raises: EpisodeError naming the file and what is wrong with it.
+        """
+        path = self.path(which) if isinstance(which, int) else Path(which)
+        try:
+            with h5py.File(path, "r") as file:
+                return _parse(file)
+        except FileNotFoundError as error:
+            raise EpisodeError(f"{path}: no such episode") from error
+        except EpisodeError as error:
+            raise EpisodeError(f"{path}: {error}") from error
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise EpisodeError(f"{path}: truncated or damaged: {error}") from error
+
+    def clean(self) -> int:
+        """Remove what an interrupted `write` left behind. Returns: the number of files removed."""
+        leftovers = list(self.directory.glob(".episode_*.tmp")) if self.directory.is_dir() else []
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+        return len(leftovers)
+
+
+def _fill(file: h5py.File, episode: Episode) -> None:
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "embodiment": episode.embodiment,
+        "dt": episode.dt,
+        "seed": episode.seed,
+        "kind": episode.kind,
+        "frames": len(episode),
+        "state": sorted(episode.state),
+    }
+    text = json.dumps(header, sort_keys=True)
+    file.attrs["header"], file.attrs["header_crc32"] = text, zlib.crc32(text.encode())
+    for name, (_, units) in _ARRAYS.items():
+        _dataset(file, name, getattr(episode, name), units)
+    for name, array in episode.state.items():
+        _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name, ""))
+
+
+def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:
+    """One checksummed array; pictures are stored frame by frame, so that a few can be read without the rest."""
+    big = array.ndim >= 3 and array.shape[0] > 0 and name in ("rgb", "depth")
+    chunks = (1, *array.shape[1:]) if big else tuple(max(1, n) for n in array.shape)
+    options = {"compression": "lzf", "shuffle": array.dtype.itemsize > 1} if big else {}
+    dataset = file.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **options)
+    dataset.attrs["units"] = units
+
+
+def _parse(file: h5py.File) -> Episode:
+    text = str(file.attrs["header"])
+    if zlib.crc32(text.encode()) != file.attrs["header_crc32"]:
+        raise EpisodeError("the header's checksum does not match")
+    header = json.loads(text)
+    if header.get("format") != FORMAT:
+        raise EpisodeError(f"not an episode: format '{header.get('format')}'")
+    if header["version"] != VERSION:
+        raise EpisodeError(f"episode format version {header['version']}; this package reads {VERSION}")
+    episode = Episode(
+        embodiment=header["embodiment"],
+        dt=header["dt"],
+        seed=header["seed"],
+        kind=header["kind"],
+        state={name: file[f"state/{name}"][()] for name in header["state"]},
+        **{name: file[name][()] for name in _ARRAYS},
+    )
+    if len(episode) != header["frames"]:
+        raise EpisodeError(f"the header names {header['frames']} frames, the file holds {len(episode)}")
+    return episode

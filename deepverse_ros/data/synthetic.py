@@ -1,0 +1,176 @@
+"""Episodes from the simulated arm, collected by several processes."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from deepverse_ros.data.store import Episode, EpisodeStore
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import EmbodimentError, EpisodeError
+
+SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
+SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
+
+
+def collect(
+    embodiment: Embodiment,
+    episodes: int,
+    seed: int,
+    out: str | Path,
+    workers: int = 2,
+    frames: int = 24,
+    size: tuple[int, int] = (128, 128),
+    progress: Callable[[int, int], None] | None = None,
+) -> EpisodeStore:
+    """Collect episodes 0..episodes-1 of `seed` into the directory `out`.
+
+    Episode i depends only on (seed, i, frames, size): good files that are already there are kept, so an interrupted
+    collection continues where it stopped, and more episodes can be added later.
+
+    Args: workers: processes. frames: frames an episode. size: width and height in pixels. progress: called with
+    (episodes done, episodes in all) now and after every episode.
+    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1.
+    """
+    if embodiment.name != "arm":
+        raise EmbodimentError(f"embodiment '{embodiment.name}': only 'arm' can be simulated")
+    for name, value in (("episodes", episodes), ("workers", workers), ("frames", frames), ("size", min(size))):
+        if value < 1:
+            raise ValueError(f"{name}: must be at least 1, got {value}")
+    store = EpisodeStore(out)
+    store.directory.mkdir(parents=True, exist_ok=True)
+    store.clean()
+    missing = [i for i in range(episodes) if not _is_done(store, seed, i, frames, size)]
+    done = episodes - len(missing)
+    if progress:
+        progress(done, episodes)
+    if not missing:
+        return store
+    context = multiprocessing.get_context("spawn")
+    with _single_threaded_rendering():
+        pool = context.Pool(min(workers, len(missing)), _start_worker, (embodiment, str(out), seed, frames, size))
+    try:
+        for _ in pool.imap_unordered(_work, missing):
+            done += 1
+            if progress:
+                progress(done, episodes)
+        pool.close()
+    except BaseException:  # also Ctrl-C: no worker may outlive the collection
+        pool.terminate()
+        raise
+    finally:
+        pool.join()
+    store.clean()
+    return store
+
+
+
+class EpisodeGenerator:
+    """Simulates episodes one after the other with the same renderer."""
+
+    def __init__(self, embodiment: Embodiment, size: tuple[int, int] = (128, 128)) -> None:
+        from deepverse_ros.simulation.arm import ArmSimulation
+        from deepverse_ros.simulation.kinematics import ArmKinematics
+
+        self._embodiment = embodiment
+        self._simulation = ArmSimulation(width=size[0], height=size[1], embodiment=embodiment)
+        self._kinematics = ArmKinematics(embodiment)
+
+    def record(self, seed: int, index: int, frames: int) -> Episode:
+        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured."""
+        from deepverse_ros.simulation.motions import KINDS, SHARES, MotionGenerator
+
+        rng = np.random.default_rng([seed, index])
+        simulation = self._simulation
+        shifted = rng.random() < SHIFTED_SHARE
+        offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
+        simulation.reset(scene_seed(seed, index), base_offset=offset)
+        motions = MotionGenerator(simulation, self._kinematics, rng)
+        if rng.random() < 0.6:
+            self._start_somewhere(motions)
+        kind = str(rng.choice(KINDS, p=SHARES))
+        actions = motions.generate(kind, frames)
+        pictures, depths, states = [], [], []
+        for t in range(frames):
+            rgb, depth = simulation.render()
+            pictures.append(rgb)
+            depths.append(np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16))
+            states.append(simulation.state())
+            if t + 1 < frames:
+                simulation.step(actions[t])
+        return Episode(
+            embodiment=self._embodiment.name,
+            dt=self._embodiment.dt,
+            seed=scene_seed(seed, index),
+            kind=kind,
+            rgb=np.stack(pictures),
+            depth=np.stack(depths),
+            actions=actions,
+            state={name: np.stack([s[name] for s in states]) for name in states[0]},
+            intrinsics=simulation.intrinsics.astype(np.float32),
+            camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
+        )
+
+    def _start_somewhere(self, motions: "MotionGenerator") -> None:  # noqa: F821
+        """Put the arm at a random configuration that touches nothing, if one is found quickly."""
+        for _ in range(5):
+            joints = np.append(motions.configuration(), motions.random_opening())
+            if self._simulation.clearance_at(joints) > 0.01:
+                self._simulation.set_joints(joints)
+                return
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._simulation.close()
+
+
+def scene_seed(seed: int, index: int) -> int:
+    """The seed of the scene of episode `index`, which the episode's file carries."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def _is_done(store: EpisodeStore, seed: int, index: int, frames: int, size: tuple[int, int]) -> bool:
+    """Whether the file of this episode is there, undamaged and of this very collection."""
+    if not store.path(index).exists():
+        return False
+    try:
+        episode = store.read(index)
+    except EpisodeError:
+        return False
+    return episode.seed == scene_seed(seed, index) and episode.rgb.shape == (frames, size[1], size[0], 3)
+
+
+class _single_threaded_rendering:
+    """Software OpenGL takes one thread per worker while workers are started; the workers share the cores already."""
+
+    def __enter__(self) -> None:
+        self._before = os.environ.get("LP_NUM_THREADS")
+        os.environ["LP_NUM_THREADS"] = "1"
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is None:
+            del os.environ["LP_NUM_THREADS"]
+        else:
+            os.environ["LP_NUM_THREADS"] = self._before
+
+
+def _start_worker(embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    global _worker
+    generator, store = EpisodeGenerator(embodiment, size), EpisodeStore(out)
+
+    def work(index: int) -> int:
+        store.write(index, generator.record(seed, index, frames))
+        return index
+
+    _worker = work
+
+
+_worker: Callable[[int], int]
+
+
+def _work(index: int) -> int:
+    return _worker(index)

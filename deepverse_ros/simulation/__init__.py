@@ -1,0 +1,1 @@
+"""Simulated robots: physics, camera pictures and ground truth, without ROS."""

@@ -1,0 +1,207 @@
+"""Command sequences that show the world model what an arm can do, good and bad."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+
+KINDS = ("random", "reach", "push", "collide")
+SHARES = (0.40, 0.25, 0.20, 0.15)
+_CLOSED, _OPEN = 0.0, 1.0
+
+
+class MotionGenerator:
+    """Makes commands for one arm: each method returns (T, 8) joint targets within the embodiment's limits."""
+
+    def __init__(self, simulation: ArmSimulation, kinematics: ArmKinematics, rng: np.random.Generator) -> None:
+        self._simulation, self._kinematics, self._rng = simulation, kinematics, rng
+        self._embodiment = simulation.embodiment
+        self._home = np.asarray(self._embodiment.home)
+        self._rate = self._embodiment.max_step[:7].astype(float)
+
+    def generate(self, kind: str, frames: int) -> np.ndarray:
+        """(frames, 8) float32 commands of one kind, starting from where the arm is now."""
+        makers: dict[str, Callable[[int], np.ndarray]] = {
+            "random": self._random,
+            "reach": self._reach,
+            "push": self._push,
+            "collide": self._collide,
+        }
+        arm = makers[kind](frames)
+        plan = np.concatenate([arm, self._gripper(frames)[:, None]], axis=1)
+        return self._embodiment.limit_plan(plan, self._simulation.joints)
+
+    def configuration(self, lower: np.ndarray = WORKSPACE_LOWER, upper: np.ndarray = WORKSPACE_UPPER) -> np.ndarray:
+        """Joints (7,) with the tool somewhere in a box (metres, relative to the arm's base), near the home posture.
+
+        The tool points roughly down in most and anywhere up to sideways in some.
+        """
+        rng = self._rng
+        for _ in range(20):
+            position = rng.uniform(lower, upper)
+            tilt = abs(rng.normal(0, 0.25)) if rng.random() < 0.8 else rng.uniform(0, 1.4)
+            approach = _approach(tilt, rng.uniform(-np.pi, np.pi))
+            start = self._home[:7] + rng.normal(0, 0.35, 7)
+            start[0] += np.arctan2(position[1], position[0])
+            start[6] = rng.uniform(-1.5, 1.5)
+            joints = self._kinematics.inverse(position, approach, start)
+            if joints is not None and np.all(np.abs(joints - self._home[:7]) < (1.6, 1.3, 1.3, 1.2, 1.8, 1.2, 2.4)):
+                return joints
+        return self._home[:7] + rng.normal(0, 0.2, 7)
+
+    def random_opening(self) -> float:
+        """Of the gripper: often fully open or closed."""
+        return float(self._rng.choice([_CLOSED, _OPEN, self._rng.random()]))
+
+    # --- the four kinds -----------------------------------------------------------------------------------------
+
+    def _random(self, frames: int) -> np.ndarray:
+        style = self._rng.random()
+        if style < 0.4:
+            return self._smooth(frames)
+        if style < 0.85:
+            return self._planner_like(frames)
+        return self._walk(frames)
+
+    def _smooth(self, frames: int) -> np.ndarray:
+        """Minimum-jerk moves between random configurations at different speeds, with pauses."""
+        rng, out, at = self._rng, [], self._now()
+        while len(out) < frames:
+            if rng.random() < 0.15:
+                out += [at] * int(rng.integers(1, 4))
+                continue
+            goal = self.configuration()
+            shortest = np.max(np.abs(goal - at) / self._rate)
+            steps = int(np.ceil(shortest * 1.875 * rng.uniform(0.8, 2.0))) + 1
+            out += [at + (goal - at) * _minimum_jerk((k + 1) / steps) for k in range(steps)]
+            at = goal
+        return np.array(out[:frames])
+
+    def _planner_like(self, frames: int) -> np.ndarray:
+        """What a sampling planner tries: a nominal plan to somewhere plus noise held over a few steps."""
+        rng, out, at = self._rng, [], self._now()
+        while len(out) < frames:
+            steps = int(rng.integers(4, 10))
+            goal = self.configuration()
+            speed = self._rate * rng.uniform(0.3, 1.0)
+            scale = self._rate * rng.choice([0.1, 0.25, 0.5, 0.9])
+            knots = rng.normal(size=(steps, 7)) * scale
+            hold = int(rng.integers(1, 5))
+            noise = np.repeat(knots[:: max(1, hold)], hold, axis=0)[:steps]
+            for k in range(steps):
+                move = goal - at
+                move = move / max(1.0, np.max(np.abs(move) / speed))
+                at = at + np.clip(move + noise[k], -self._rate, self._rate)
+                at = np.clip(at, self._home[:7] - 1.6, self._home[:7] + 1.6)
+                out.append(at)
+        return np.array(out[:frames])
+
+    def _walk(self, frames: int) -> np.ndarray:
+        """A random walk in joint velocity, pulled back towards the home posture."""
+        rng, at, velocity = self._rng, self._now(), np.zeros(7)
+        keep, out = rng.uniform(0.5, 0.95), []
+        for _ in range(frames):
+            velocity = keep * velocity + (1 - keep**2) ** 0.5 * rng.normal(size=7) * self._rate * 0.6
+            velocity += 0.04 * (self._home[:7] - at)
+            at = at + np.clip(velocity, -self._rate, self._rate)
+            out.append(at)
+        return np.array(out)
+
+    def _reach(self, frames: int) -> np.ndarray:
+        """Straight in joint space to a pose over the table, wait, and on to the next."""
+        rng, out, at = self._rng, [], self._now()
+        while len(out) < frames:
+            goal = self.configuration()
+            out += self._straight(at, goal, rng.uniform(0.4, 1.0)) + [goal] * int(rng.integers(0, 4))
+            at = goal
+        return np.array(out[:frames])
+
+    def _push(self, frames: int) -> np.ndarray:
+        """Come down beside an object and sweep through it, again and again."""
+        rng, out, at = self._rng, [], self._now()
+        positions = self._simulation.object_positions - self._simulation.base_position
+        while len(out) < frames:
+            target = rng.uniform((0.4, -0.4, 0), (0.7, 0.4, 0))
+            if len(positions):
+                target = positions[rng.integers(len(positions))]
+            direction = rng.uniform(-np.pi, np.pi)
+            side = np.array([np.cos(direction), np.sin(direction), 0.0])
+            height = rng.uniform(0.025, 0.06)
+            points = [target - 0.13 * side, target + rng.uniform(0.08, 0.22) * side]
+            points = [np.append(p[:2], height) for p in points]
+            points.insert(0, points[0] + (0, 0, rng.uniform(0.08, 0.2)))
+            speed = rng.uniform(0.3, 0.9)
+            for point in points:
+                goal = self._kinematics.inverse(point, np.array([0.0, 0.0, -1.0]), self._toward(point))
+                if goal is not None:
+                    out += self._straight(at, goal, speed)
+                    at = goal
+            if goal is None:
+                goal = self.configuration()
+                out += self._straight(at, goal, speed)
+                at = goal
+        return np.array(out[:frames])
+
+    def _collide(self, frames: int) -> np.ndarray:
+        """Drive into the table, an obstacle or an object, press for a while, come back."""
+        rng, out, at = self._rng, [], self._now()
+        scene = self._simulation.scene
+        base = self._simulation.base_position
+        things = [np.asarray(item.position) - base for item in (*scene.obstacles, *scene.objects)]
+        while len(out) < frames:
+            if things and rng.random() < 0.6:
+                # Obstacles first: they stand before the objects in the list.
+                target = things[0 if rng.random() < 0.6 else rng.integers(len(things))] + rng.normal(0, 0.02, 3)
+            else:
+                target = rng.uniform((0.35, -0.45, -0.12), (0.75, 0.45, -0.02))
+            approach = _approach(rng.uniform(0, 0.7), rng.uniform(-np.pi, np.pi))
+            goal = self._kinematics.inverse(target, approach, self._toward(target))
+            if goal is None:
+                goal = self.configuration()
+            away = self.configuration(upper=np.array([0.75, 0.45, 0.4]))
+            speed = rng.uniform(0.4, 1.0)
+            out += self._straight(at, goal, speed) + [goal] * int(rng.integers(1, 5))
+            out += self._straight(goal, away, speed)
+            at = away
+        return np.array(out[:frames])
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    def _now(self) -> np.ndarray:
+        return self._simulation.joints[:7]
+
+    def _toward(self, point: np.ndarray) -> np.ndarray:
+        """Home posture turned towards `point`, a start for inverse kinematics."""
+        start = self._home[:7].copy()
+        start[0] = np.arctan2(point[1], point[0])
+        start[6] = self._rng.uniform(-1.0, 1.0)
+        return start
+
+    def _straight(self, start: np.ndarray, goal: np.ndarray, speed: float) -> list[np.ndarray]:
+        """Evenly spaced targets from `start` (excluded) to `goal` at `speed` times the largest rate."""
+        steps = max(1, int(np.ceil(np.max(np.abs(goal - start) / (self._rate * speed)))))
+        return [start + (goal - start) * (k + 1) / steps for k in range(steps)]
+
+    def _gripper(self, frames: int) -> np.ndarray:
+        """(frames,) opening commands that change now and then."""
+        rng = self._rng
+        value = self._simulation.joints[7]
+        out = np.empty(frames)
+        for t in range(frames):
+            if rng.random() < 0.12:
+                value = self.random_opening()
+            out[t] = value
+        return out
+
+
+def _approach(tilt: float, heading: float) -> np.ndarray:
+    """Unit vector (3,) that points down, tilted by `tilt` rad towards `heading` rad."""
+    return np.array([np.sin(tilt) * np.cos(heading), np.sin(tilt) * np.sin(heading), -np.cos(tilt)])
+
+
+def _minimum_jerk(s: float) -> float:
+    """Position along a smooth move, s and the result in 0..1; the fastest point runs at 1.875 times the mean speed."""
+    return s * s * s * (10 + s * (6 * s - 15))
