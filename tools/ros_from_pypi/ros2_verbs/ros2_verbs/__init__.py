@@ -1,0 +1,1 @@
+"""Verbs for `ros2` that no wheel on PyPI brings. Used as the originals are."""

