@@ -14,6 +14,7 @@ from deepverse_ros.errors import EmbodimentError, EpisodeError
 
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
+WIDE_SHARE = {True: 0.5, False: 0.08}  # of the shifted and of the other episodes reach beyond the workspace
 
 
 def collect(
@@ -85,10 +86,10 @@ class EpisodeGenerator:
 
         rng = np.random.default_rng([seed, index])
         simulation = self._simulation
-        shifted = rng.random() < SHIFTED_SHARE
+        shifted = bool(rng.random() < SHIFTED_SHARE)
         offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
         simulation.reset(scene_seed(seed, index), base_offset=offset)
-        motions = MotionGenerator(simulation, self._kinematics, rng)
+        motions = MotionGenerator(simulation, self._kinematics, rng, wide=rng.random() < WIDE_SHARE[shifted])
         if rng.random() < 0.6:
             self._start_somewhere(motions)
         kind = str(rng.choice(KINDS, p=SHARES))

@@ -160,12 +160,19 @@ class ArmSimulation:
         """What the camera sees: rgb (H, W, 3) uint8, depth (H, W) float32 in metres along the optical axis."""
         return self._picture(self._data, width, height)
 
+    def sees(self, point: np.ndarray, margin: float = 0.0) -> bool:
+        """Whether a point (3,) in metres lies in the picture, `margin` (of its width and height) from the border."""
+        x, y, z = (np.asarray(point) - self.scene.camera_position) @ self.scene.camera_axes
+        (fx, _, cx), (_, fy, cy), _ = self.intrinsics
+        u, v = (fx * x / z + cx + 0.5) / self.width, (fy * y / z + cy + 0.5) / self.height
+        return bool(z > 0 and margin <= u <= 1 - margin and margin <= v <= 1 - margin)
+
     def goal_frame(
         self, joints: np.ndarray, base_offset: tuple[float, float] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The present scene with the arm at `joints` (8,), without disturbing it.
 
-        Args: base_offset: where the pictured arm stands, metres; by default where the arm really stands.
+        Args: base_offset: where the pictured arm stands in x and y, metres; by default where the arm really stands.
         Returns: rgb, depth as in `render`; tool_position (3,) of the pictured arm in metres.
         """
         base = self._model.body("base").id

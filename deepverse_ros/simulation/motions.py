@@ -14,10 +14,15 @@ _CLOSED, _OPEN = 0.0, 1.0
 
 
 class MotionGenerator:
-    """Makes commands for one arm: each method returns (T, 8) joint targets within the embodiment's limits."""
+    """Makes commands for one arm: (T, 8) joint targets within the embodiment's limits.
 
-    def __init__(self, simulation: ArmSimulation, kinematics: ArmKinematics, rng: np.random.Generator) -> None:
-        self._simulation, self._kinematics, self._rng = simulation, kinematics, rng
+    With `wide` the arm also stretches out to all sides, beyond the workspace.
+    """
+
+    def __init__(
+        self, simulation: ArmSimulation, kinematics: ArmKinematics, rng: np.random.Generator, wide: bool = False
+    ) -> None:
+        self._simulation, self._kinematics, self._rng, self._wide = simulation, kinematics, rng, wide
         self._embodiment = simulation.embodiment
         self._home = np.asarray(self._embodiment.home)
         self._rate = self._embodiment.max_step[:7].astype(float)
@@ -33,6 +38,21 @@ class MotionGenerator:
         arm = makers[kind](frames)
         plan = np.concatenate([arm, self._gripper(frames)[:, None]], axis=1)
         return self._embodiment.limit_plan(plan, self._simulation.joints)
+
+    def stretched(self) -> np.ndarray:
+        """Joints (7,) with the tool 0.5 to 1 m from the base in any direction but backwards, pointing outwards."""
+        rng = self._rng
+        for _ in range(20):
+            heading, distance = rng.uniform(-1.9, 1.9), rng.uniform(0.5, 1.0)
+            position = np.array([distance * np.cos(heading), distance * np.sin(heading), rng.uniform(0.1, 0.6)])
+            start = self._home[:7] + (heading, 0.4, 0, 0.7, 0, -0.3, rng.uniform(-1.5, 1.5))
+            joints = self._kinematics.inverse(position, _approach(rng.uniform(0.5, 1.7), heading), start)
+            if joints is not None:
+                return joints
+        return self.configuration()
+
+    def _configuration(self) -> np.ndarray:
+        return self.stretched() if self._wide and self._rng.random() < 0.7 else self.configuration()
 
     def configuration(self, lower: np.ndarray = WORKSPACE_LOWER, upper: np.ndarray = WORKSPACE_UPPER) -> np.ndarray:
         """Joints (7,) with the tool somewhere in a box (metres, relative to the arm's base), near the home posture.
@@ -51,6 +71,10 @@ class MotionGenerator:
             if joints is not None and np.all(np.abs(joints - self._home[:7]) < (1.6, 1.3, 1.3, 1.2, 1.8, 1.2, 2.4)):
                 return joints
         return self._home[:7] + rng.normal(0, 0.2, 7)
+
+    def tool_position(self, joints: np.ndarray) -> np.ndarray:
+        """(3,) metres from the arm's base."""
+        return self._kinematics.tool_position(joints)
 
     def random_opening(self) -> float:
         """Of the gripper: often fully open or closed."""
@@ -73,7 +97,7 @@ class MotionGenerator:
             if rng.random() < 0.15:
                 out += [at] * int(rng.integers(1, 4))
                 continue
-            goal = self.configuration()
+            goal = self._configuration()
             shortest = np.max(np.abs(goal - at) / self._rate)
             steps = int(np.ceil(shortest * 1.875 * rng.uniform(0.8, 2.0))) + 1
             out += [at + (goal - at) * _minimum_jerk((k + 1) / steps) for k in range(steps)]
@@ -85,7 +109,7 @@ class MotionGenerator:
         rng, out, at = self._rng, [], self._now()
         while len(out) < frames:
             steps = int(rng.integers(4, 10))
-            goal = self.configuration()
+            goal = self._configuration()
             speed = self._rate * rng.uniform(0.3, 1.0)
             scale = self._rate * rng.choice([0.1, 0.25, 0.5, 0.9])
             knots = rng.normal(size=(steps, 7)) * scale
@@ -114,7 +138,7 @@ class MotionGenerator:
         """Straight in joint space to a pose over the table, wait, and on to the next."""
         rng, out, at = self._rng, [], self._now()
         while len(out) < frames:
-            goal = self.configuration()
+            goal = self._configuration()
             out += self._straight(at, goal, rng.uniform(0.4, 1.0)) + [goal] * int(rng.integers(0, 4))
             at = goal
         return np.array(out[:frames])
@@ -140,7 +164,7 @@ class MotionGenerator:
                     out += self._straight(at, goal, speed)
                     at = goal
             if goal is None:
-                goal = self.configuration()
+                goal = self._configuration()
                 out += self._straight(at, goal, speed)
                 at = goal
         return np.array(out[:frames])
@@ -160,7 +184,7 @@ class MotionGenerator:
             approach = _approach(rng.uniform(0, 0.7), rng.uniform(-np.pi, np.pi))
             goal = self._kinematics.inverse(target, approach, self._toward(target))
             if goal is None:
-                goal = self.configuration()
+                goal = self._configuration()
             away = self.configuration(upper=np.array([0.75, 0.45, 0.4]))
             speed = rng.uniform(0.4, 1.0)
             out += self._straight(at, goal, speed) + [goal] * int(rng.integers(1, 5))
