@@ -5,10 +5,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -19,6 +21,9 @@ from deepverse_ros.errors import DeepverseError
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
 from deepverse_ros.nodes.parameters import Parameter, Parameters
+
+END_TIMEOUT = 15.0
+"""Seconds that a node has to deactivate and clean up after a signal."""
 
 
 class RobotNode(LifecycleNode):
@@ -36,7 +41,7 @@ class RobotNode(LifecycleNode):
     WARNING_PERIOD = 5.0
     """Seconds before the same warning is logged again."""
 
-    def __init__(self, name: str, table: Iterable[Parameter], **kwargs) -> None:
+    def __init__(self, name: str, table: Iterable[Parameter], **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self._warned: dict[str, float] = {}
         self.parameters = Parameters(self, table)
@@ -138,10 +143,9 @@ class RobotNode(LifecycleNode):
         )
 
     def end(self) -> None:
-        """Deactivate, clean up and destroy, from whatever state the node is in."""
+        """Deactivate and clean up from whatever state the node is in; it is finalized then."""
         if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
             self.trigger_shutdown()
-        self.destroy_node()
 
     def now(self) -> float:
         """The node's clock (simulated time where `use_sim_time` is set) in seconds."""
@@ -165,13 +169,27 @@ def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] |
         executor = MultiThreadedExecutor(num_threads=threads)
         executor.add_node(node)
         while not stop.is_set() and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
-        executor.shutdown(timeout_sec=2.0)
+            _spin_once(executor, node)
+        # As a task, so that the executor goes on handling what the transition destroys.
+        ending = executor.create_task(node.end)
+        deadline = time.monotonic() + END_TIMEOUT
+        while not ending.done() and rclpy.ok() and time.monotonic() < deadline:
+            _spin_once(executor, node)
+        executor.shutdown(timeout_sec=0)
     except DeepverseError as error:
         rclpy.logging.get_logger("deepverse_ros").fatal(str(error))
         return 1
     finally:
         if node is not None:
-            node.end()
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin_once(executor: MultiThreadedExecutor, node: RobotNode) -> None:
+    try:
+        executor.spin_once(timeout_sec=0.2)
+    except rclpy_implementation.InvalidHandle:
+        pass  # an entity was destroyed while its callback was being taken
+    except Exception as error:  # one failed callback must not end the node
+        node.warn("callback", f"a callback failed: {type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import ActionPlan
@@ -70,9 +71,7 @@ class CommandInput:
     def _on_trajectory(self, message: JointTrajectory) -> None:
         topic = self._node.parameters["trajectory_topic"]
         try:
-            start = self._start()
-            if start is None:
-                raise MessageError("no joint states have arrived; where the trajectory starts is unknown")
+            start = self._required_start()
             times, targets = knots_from_trajectory(message, self._layout, start)
         except MessageError as error:
             self._node.warn("command", f"{topic}: {error}; the trajectory was ignored")
@@ -89,7 +88,13 @@ class CommandInput:
         except MessageError as error:
             raise MessageError(f"the start is unknown: {error}") from error
 
-    def _set(self, stamp, start: np.ndarray, times: np.ndarray, targets: np.ndarray, plan_id: str) -> None:
+    def _required_start(self) -> np.ndarray:
+        start = self._start()
+        if start is None:
+            raise MessageError("no joint states have arrived; where the trajectory starts is unknown")
+        return start
+
+    def _set(self, stamp: Time, start: np.ndarray, times: np.ndarray, targets: np.ndarray, plan_id: str) -> None:
         # A zero stamp means: now, as for every trajectory controller.
         begin = stamp_seconds(stamp) or self._node.now()
         with self._lock:

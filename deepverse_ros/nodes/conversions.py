@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
@@ -41,31 +42,43 @@ _COLOUR = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
 _DEPTH = ("16UC1", "mono16", "32FC1")
 
 
-def stamp_seconds(stamp) -> float:
+def stamp_seconds(stamp: Time) -> float:
     """builtin_interfaces/Time to seconds."""
     return stamp.sec + stamp.nanosec * 1e-9
 
 
-def image_to_array(message: Image) -> np.ndarray:
-    """The pixels as they are: (H, W) or (H, W, C), native byte order, own memory.
-
-    Raises: MessageError for an unknown encoding, an empty image, or data that do not fit height, width and step.
-    """
+def check_image(message: Image) -> None:
+    """Raises: MessageError for an unknown encoding, an empty image, or data that do not fit height, width and step."""
     if message.encoding not in _ENCODINGS:
         raise MessageError(f"image encoding is '{message.encoding}'; known: {', '.join(_ENCODINGS)}")
     kind, channels = _ENCODINGS[message.encoding]
-    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     height, width, step = message.height, message.width, message.step
     if height == 0 or width == 0:
         raise MessageError(f"image size is {width}x{height} pixels; it must not be empty")
-    row = width * channels * dtype.itemsize
+    row = width * channels * np.dtype(kind).itemsize
     if step < row:
         raise MessageError(f"image step is {step} bytes; {width} pixels of {message.encoding} need {row}")
     if len(message.data) != height * step:
         raise MessageError(
             f"image data has {len(message.data)} bytes; height {height} x step {step} is {height * step}"
         )
-    rows = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row]
+
+
+def check_picture(message: Image) -> None:
+    """Raises: MessageError as `check_image`, and for an encoding that is not a picture."""
+    if message.encoding not in _COLOUR:
+        raise MessageError(f"image encoding is '{message.encoding}'; a colour image is one of: {', '.join(_COLOUR)}")
+    check_image(message)
+
+
+def image_to_array(message: Image) -> np.ndarray:
+    """The pixels as they are: (H, W) or (H, W, C), native byte order, own memory. Raises: as `check_image`."""
+    check_image(message)
+    kind, channels = _ENCODINGS[message.encoding]
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    height, width = message.height, message.width
+    row = width * channels * dtype.itemsize
+    rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)[:, :row]
     pixels = np.array(rows, order="C").view(dtype).reshape(height, width, channels)
     pixels = pixels.astype(kind, copy=False)
     return pixels[..., 0] if channels == 1 else pixels
@@ -74,10 +87,9 @@ def image_to_array(message: Image) -> np.ndarray:
 def rgb_from_image(message: Image) -> np.ndarray:
     """A colour or grey image as (H, W, 3) uint8 RGB.
 
-    Raises: MessageError as `image_to_array`, and for an encoding that is not a picture.
+    Raises: as `check_picture`.
     """
-    if message.encoding not in _COLOUR:
-        raise MessageError(f"image encoding is '{message.encoding}'; a colour image is one of: {', '.join(_COLOUR)}")
+    check_picture(message)
     pixels = image_to_array(message)
     if message.encoding == "mono8":
         return np.repeat(pixels[..., None], 3, axis=-1)
@@ -209,7 +221,7 @@ class JointLayout:
         return positions[name]
 
 
-def joint_state(names: Sequence[str], positions: Sequence[float], header: Header) -> JointState:
+def joint_state(names: Sequence[str], positions: Sequence[float] | np.ndarray, header: Header) -> JointState:
     return JointState(header=header, name=list(names), position=[float(p) for p in positions])
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.timer import Timer
 
 LEVEL_NAMES = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR"}
 
@@ -81,8 +83,8 @@ class DiagnosticsPublisher:
         self._checks: list[Callable[[], tuple[bytes, str, dict[str, object]]]] = []
         self._last_warning: tuple[float, str] | None = None
         self._mismatches: dict[str, None] = {}
-        self._timer = None
-        self._publisher = None
+        self._timer: Timer | None = None
+        self._publisher: Publisher | None = None
 
     def add_check(self, check: Callable[[], tuple[bytes, str, dict[str, object]]]) -> None:
         self._checks.append(check)
@@ -144,7 +146,8 @@ class DiagnosticsPublisher:
     def _publish(self) -> None:
         message = DiagnosticArray(status=[self.status()])
         message.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        if self._publisher is not None:
+            self._publisher.publish(message)
 
 
 def _text(value: object) -> str:

@@ -17,6 +17,7 @@ from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import (
     JointLayout,
     MessageError,
+    check_picture,
     depth_from_image,
     intrinsics_from_info,
     rgb_from_image,
@@ -73,15 +74,21 @@ class _Frame:
     message: Image
     received: float
     depth: Image | None = None
-    rgb: np.ndarray | None = None
     depth_m: np.ndarray | None = None
+    _rgb: np.ndarray | None = None
+
+    def pixels(self) -> np.ndarray:
+        """(h, w, 3) uint8 RGB. Raises: MessageError."""
+        if self._rgb is None:
+            self._rgb = rgb_from_image(self.message)
+        return self._rgb
 
 
 class ObservationInput:
     """Subscribes to a robot's topics, keeps the recent frames, and builds what the model observes.
 
-    Callbacks only store. `slot` gets every new complete frame and drives a `Worker`; `sight()` is called on the
-    worker's thread, decodes the frames of the window and raises MessageError for input that cannot be used.
+    Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`; `sight()` is called on the
+    worker's thread, decodes the frames of the window.
 
     Args: node: with PARAMETERS declared. context: frames of the model. camera_to_world (4, 4): pose of the optical
         frame in the base frame, None where it is not known; may be set later.
@@ -141,6 +148,11 @@ class ObservationInput:
 
     # Callbacks: store only ----------------------------------------------------------------------------------------
     def _on_image(self, message: Image) -> None:
+        try:
+            check_picture(message)
+        except MessageError as error:
+            self._node.warn("image", f"{self._node.parameters['image_topic']}: {error}; the image was ignored")
+            return
         self.images.tick()
         stamp = self._stamp(message)
         frame = _Frame(message, time.monotonic())
@@ -186,7 +198,7 @@ class ObservationInput:
                 self._joints.clear()
             self._joints.add(stamp, message)
 
-    def _stamp(self, message) -> float:
+    def _stamp(self, message: Image | JointState) -> float:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
@@ -210,8 +222,7 @@ class ObservationInput:
     def sight(self) -> Sight | None:
         """The window that ends at the newest frame; None before the first one.
 
-        Raises: MessageError when the newest image cannot be used. Depth, joints and calibration that cannot be used
-        are left out with a warning.
+        Depth, joints and calibration that cannot be used are left out with a warning.
         """
         with self._lock:
             window = self._history.window()
@@ -220,57 +231,44 @@ class ObservationInput:
             states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
         frames = list(window.frames)
         newest = frames[-1]
-        self._decode(newest, newest=True)
-        joints = [None if state is None else self._vector(state[1]) for state in states]
-        first = len(frames) - 1
-        while first > 0 and joints[first] is not None and self._usable(frames[first - 1]):
-            first -= 1
-        frames, joints = frames[first:], joints[first:]
-        rgb = np.stack([f.rgb for f in frames])
-        depths = [f.depth_m for f in frames]
-        depth = None
-        if any(d is not None for d in depths):
-            unknown = np.full(rgb.shape[1:3], np.nan, np.float32)
-            depth = np.stack([unknown if d is None else d for d in depths])
+        past = [None if state is None else self._vector(state[1]) for state in states]
+        # An action must stand between two frames: the window begins after the last frame without joints.
+        first = max((i for i, joints in enumerate(past) if joints is None), default=0)
+        moves = [joints for joints in past[first + 1 :] if joints is not None]
+        empty = np.zeros((0, self.layout.embodiment.action_dim), np.float32)
+        rgb = np.stack([frame.pixels() for frame in frames[first:]])
         intrinsics = self._intrinsics(newest)
         matrix = None if intrinsics is None else intrinsics.matrix
-        dims = self.layout.embodiment.action_dim
-        actions = np.stack(joints[1:])[None] if len(frames) > 1 else np.zeros((1, 0, dims), np.float32)
         header = Header(stamp=newest.message.header.stamp)
         header.frame_id = self._node.parameters["camera_frame"] or newest.message.header.frame_id
         return Sight(
-            observation=Observation.from_numpy(rgb, depth, matrix, self.camera_to_world),
-            actions=actions.astype(np.float32),
-            joints=joints[-1] if joints[-1] is not None else self._latest_joints(),
+            observation=Observation.from_numpy(rgb, self._depth(frames[first:]), matrix, self.camera_to_world),
+            actions=(np.stack(moves) if moves else empty)[None],
+            joints=past[-1] if past[-1] is not None else self._latest_joints(),
             header=header,
             received=newest.received,
-            rgb=newest.rgb,
+            rgb=rgb[-1],
             intrinsics=intrinsics,
         )
 
-    def _usable(self, frame: _Frame) -> bool:
-        try:
-            self._decode(frame, newest=False)
-        except MessageError:
-            return False  # said when it was the newest
-        return True
+    def _depth(self, frames: list[_Frame]) -> np.ndarray | None:
+        """(T, h, w) metres, NaN where a frame has none; None where no frame has any."""
+        for frame in frames:
+            self._decode_depth(frame)
+        known = [frame.depth_m for frame in frames if frame.depth_m is not None]
+        if not known:
+            return None
+        unknown = np.full_like(known[0], np.nan)
+        return np.stack([unknown if frame.depth_m is None else frame.depth_m for frame in frames])
 
-    def _decode(self, frame: _Frame, newest: bool) -> None:
-        if frame.rgb is None:
-            frame.rgb = rgb_from_image(frame.message)
+    def _decode_depth(self, frame: _Frame) -> None:
         if frame.depth is None or frame.depth_m is not None:
             return
-        topic = self._node.parameters["depth_topic"]
         try:
-            depth = depth_from_image(frame.depth)
-            if depth.shape != frame.rgb.shape[:2]:
-                raise MessageError(
-                    f"depth image is {depth.shape[1]}x{depth.shape[0]} pixels; the colour image is "
-                    f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]}"
-                )
-            frame.depth_m = depth
+            frame.depth_m = _depth_like(frame.depth, frame.pixels())
         except MessageError as error:
             frame.depth = None
+            topic = self._node.parameters["depth_topic"]
             self._node.warn("depth", f"{topic}: {error}; going on without depth")
 
     def _vector(self, message: JointState) -> np.ndarray | None:
@@ -294,3 +292,13 @@ class ObservationInput:
         except (MessageError, ShapeError) as error:
             self._node.warn("info", f"{self._node.parameters['camera_info_topic']}: {error}; going on without it")
             return None
+
+
+def _depth_like(message: Image, rgb: np.ndarray) -> np.ndarray:
+    depth = depth_from_image(message)
+    if depth.shape != rgb.shape[:2]:
+        raise MessageError(
+            f"depth image is {depth.shape[1]}x{depth.shape[0]} pixels; the colour image is "
+            f"{rgb.shape[1]}x{rgb.shape[0]}"
+        )
+    return depth

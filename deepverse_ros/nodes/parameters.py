@@ -55,7 +55,8 @@ class Parameter:
         if self.choices and value not in self.choices:
             return f"parameter '{self.name}' is '{value}'; allowed: {', '.join(self.choices)}"
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if self.lower is not None and value < self.lower or self.upper is not None and value > self.upper:
+            below = self.lower is not None and value < self.lower
+            if below or (self.upper is not None and value > self.upper):
                 return f"parameter '{self.name}' is {value}; allowed: {self.lower} to {self.upper}"
             if math.isnan(value):
                 return f"parameter '{self.name}' is NaN"
@@ -74,14 +75,16 @@ class Parameters:
         self.frozen = False
         node.add_on_set_parameters_callback(self._on_set)
         for parameter in self._table.values():
-            try:
-                node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
-            except InvalidParameterTypeException as error:
-                raise ParameterError(
-                    f"parameter '{parameter.name}': expected {type(parameter.default).__name__}: {error}"
-                ) from error
-            except InvalidParameterValueException as error:
-                raise ParameterError(str(error)) from error
+            self._declare(parameter)
+
+    def _declare(self, parameter: Parameter) -> None:
+        try:
+            self._node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+        except InvalidParameterTypeException as error:
+            expected = type(parameter.default).__name__
+            raise ParameterError(f"parameter '{parameter.name}': expected {expected}: {error}") from error
+        except InvalidParameterValueException as error:
+            raise ParameterError(str(error)) from error
 
     def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
         for given in parameters:

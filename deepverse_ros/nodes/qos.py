@@ -1,6 +1,7 @@
 """Quality of service of every topic, and what is said when two ends do not match."""
 
 from collections.abc import Callable
+from typing import Any
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 
@@ -43,7 +44,7 @@ def latched() -> QoSProfile:
 def subscription_events(topic: str, report: Callable[[str], None]) -> SubscriptionEventCallbacks:
     """Event callbacks that hand `report` one sentence when a publisher of `topic` cannot reach us."""
 
-    def incompatible(event) -> None:
+    def incompatible(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         report(f"topic '{topic}': a publisher offers an incompatible {policy} policy; nothing arrives from it")
 
@@ -53,7 +54,7 @@ def subscription_events(topic: str, report: Callable[[str], None]) -> Subscripti
 def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEventCallbacks:
     """Event callbacks that hand `report` one sentence when a subscriber of `topic` cannot hear us."""
 
-    def incompatible(event) -> None:
+    def incompatible(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         report(f"topic '{topic}': a subscriber asks for an incompatible {policy} policy; nothing reaches it")
 

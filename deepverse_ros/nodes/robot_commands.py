@@ -101,9 +101,7 @@ def velocities_from_data(data: np.ndarray, embodiment: Embodiment) -> np.ndarray
     """
     joints = len(embodiment.joint_names)
     if len(data) not in (joints, embodiment.action_dim):
-        raise MessageError(
-            f"velocity data has {len(data)} values; expected {joints} (joints) or {embodiment.action_dim} (with gripper)"
-        )
+        raise MessageError(f"velocity data has {len(data)} values; expected {joints} joints (+ the gripper)")
     for index, value in enumerate(data):
         if not np.isfinite(value):
             raise MessageError(f"velocity data[{index}] is {value}")

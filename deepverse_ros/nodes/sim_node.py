@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -63,12 +64,14 @@ PHYSICS_STEP = 0.005
 FIRST_STAMP = 1.0
 """Seconds on /clock when the simulation begins: a zero stamp would mean "not set"."""
 START_TIMEOUT = 60.0
+MAX_DELAY = 10.0
+"""Seconds in the future that a trajectory may begin."""
 
 
 class SimNode(RobotNode):
     """Steps an ArmSimulation on its own thread (the renderer belongs to it) and publishes what it sees."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", PARAMETERS, **kwargs)
         self._thread: threading.Thread | None = None
         self._entities: list[tuple[Callable, object]] = []
@@ -96,7 +99,8 @@ class SimNode(RobotNode):
         self._thread.start()
         backend = ready.result(START_TIMEOUT)
         self.get_logger().info(
-            f"simulated {self.embodiment.name}, seed {p.seed}: {p.width}x{p.height} at {p.rate:g} Hz, rendering by {backend}"
+            f"simulated {self.embodiment.name}, seed {p.seed}: {p.width}x{p.height} at {p.rate:g} Hz, "
+            f"rendering by {backend}"
         )
         self.diagnostics.add_check(self._check)
 
@@ -150,20 +154,27 @@ class SimNode(RobotNode):
         try:
             start = self._joints
             times, targets = knots_from_trajectory(message, self._layout, start)
-            begin = stamp_seconds(message.header.stamp)
-            now = self._stamp_now()
-            if begin and len(times) and begin + times[-1] < now:
-                raise MessageError(f"trajectory ended {now - begin - times[-1]:.2f} s before it arrived")
-            if begin - now > 10.0:
-                raise MessageError(f"trajectory header.stamp is {begin - now:.1f} s in the future")
+            delay = self._delay(message, times)
         except MessageError as error:
             self._commands.hold()
             self.warn("trajectory", f"{self._p.trajectory_topic}: {error}; the robot holds")
             return
         if len(times):
-            self._commands.follow(self._time + (begin - now if begin else 0.0), start, times, targets)
+            self._commands.follow(self._time + delay, start, times, targets)
         else:
             self._commands.hold()
+
+    def _delay(self, message: JointTrajectory, times: np.ndarray) -> float:
+        """Seconds until the trajectory begins, negative where it began already; a zero stamp means now."""
+        begin = stamp_seconds(message.header.stamp)
+        if not begin:
+            return 0.0
+        delay = begin - (self._time if self._p.publish_clock else self.now())
+        if len(times) and delay + times[-1] < 0:
+            raise MessageError(f"trajectory ended {-delay - times[-1]:.2f} s before it arrived")
+        if delay > MAX_DELAY:
+            raise MessageError(f"trajectory header.stamp is {delay:.1f} s in the future; allowed: {MAX_DELAY:g} s")
+        return delay
 
     def _on_velocity(self, message: Float64MultiArray) -> None:
         try:
@@ -248,9 +259,6 @@ class SimNode(RobotNode):
     def _settle(self, simulation: ArmSimulation) -> None:
         self._joints = simulation.joints.astype(np.float32)
         self._commands.hold(self._joints)
-
-    def _stamp_now(self) -> float:
-        return self._time if self._p.publish_clock else self.now()
 
     def _header(self, frame: str) -> Header:
         if self._p.publish_clock:

@@ -2,14 +2,17 @@
 
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -69,14 +72,16 @@ class _Condition:
 class WorldModelNode(RobotNode):
     """Imagines the future of the running command from each new camera frame, and of plans that services hand in."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__("world_model", PARAMETERS, **kwargs)
-        self.model: WorldModel | None = None
-        self.input: ObservationInput | None = None
-        self.worker: Worker | None = None
-        self._transforms: TransformListener | None = None
-        self._outputs: list = []
-        self._entities: list = []
+        self._outputs: list[Publisher] = []
+        self._entities: list[tuple[Callable, object]] = []
+
+    # Made by `configure`, gone after `cleanup`.
+    model: WorldModel
+    input: ObservationInput
+    worker: Worker
+    command: CommandInput
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
@@ -101,12 +106,13 @@ class WorldModelNode(RobotNode):
         self.input = ObservationInput(self, layout, model.config.context)
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, layout, self.input.joints_now)
-        self._transforms = TransformListener(self)
         self._latency, self._published, self._ages = Quantiles(), RateMeter(), Quantiles()
         self._condition: _Condition | None = None
         self._verdict: PlanVerdict | None = None
         self._advertise()
         self._serve()
+        self._transforms = TransformListener(self)
+        self._entities.append((lambda listener: listener.destroy(), self._transforms))
         self.diagnostics.add_check(self._check)
 
     def _advertise(self) -> None:
@@ -116,7 +122,8 @@ class WorldModelNode(RobotNode):
         self._cloud = self.advertise(PointCloud2, "~/predicted_cloud", qos.debug_output())
         self._path = self.advertise(Path, "~/predicted_path", qos.debug_output())
         self._heartbeat = self.advertise(Header, "~/heartbeat", qos.command())
-        self._outputs = [self._frames, self._image, self._depth_image, self._cloud, self._path]
+        self._pictures = [self._frames, self._image, self._depth_image, self._cloud, self._path]
+        self._outputs = [*self._pictures, self._heartbeat]
 
     def _serve(self) -> None:
         # One group for both services: a request that waits for the worker occupies one thread of the executor only.
@@ -152,12 +159,11 @@ class WorldModelNode(RobotNode):
         self.diagnostics.clear_checks()
         for destroy, entity in self._entities:
             destroy(entity)
-        for publisher in [*self._outputs, *([self._heartbeat] if self._outputs else [])]:
+        for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
-        if self._transforms is not None:
-            self._transforms.destroy()
-        self._entities, self._outputs, self._transforms = [], [], None
-        self.model = self.input = self.worker = None
+        self._entities, self._outputs = [], []
+        for name in ("model", "input", "worker", "command"):
+            self.__dict__.pop(name, None)
 
     # The worker's thread ------------------------------------------------------------------------------------------
     def _on_frame(self, _frame: object) -> None:
@@ -166,7 +172,7 @@ class WorldModelNode(RobotNode):
         sight = self._see()
         belief = self._observe(sight)
         self._ages.add(time.monotonic() - sight.received)
-        if not any(output.get_subscription_count() for output in self._outputs):
+        if not any(output.get_subscription_count() for output in self._pictures):
             return
         horizon = self.parameters["horizon"]
         plan, plan_id = self.command.plan(sight, horizon)
@@ -177,7 +183,7 @@ class WorldModelNode(RobotNode):
         self._publish(sight, belief, future, plan_id, started)
 
     def _see(self) -> Sight:
-        if self._transforms is not None and self.input.camera_to_world is None:
+        if self.input.camera_to_world is None:
             self.input.camera_to_world = self._camera_pose()
         sight = self.input.sight()
         if sight is None:
@@ -245,18 +251,18 @@ class WorldModelNode(RobotNode):
     def _evaluate_plan(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> EvaluatePlan.Response:
         return self._on_worker("evaluate_plan", request, response, self._do_evaluate)
 
-    def _on_worker(self, name: str, request, response, job):
+    def _on_worker(
+        self,
+        name: str,
+        request: Any,
+        response: Any,
+        job: Callable[[Any, Any], None],
+    ) -> Any:
         """Run a service's job on the worker's thread; whatever goes wrong ends in `success` and `message`."""
         timeout = self.parameters["service_timeout"]
-        future = None
         try:
-            if self.worker is None:
-                raise WorkerStopped("the node is not configured")
-            future = self.worker.submit(lambda: job(request, response))
-            future.result(timeout)
-            return response
+            self.worker.submit(lambda: job(request, response)).result(timeout)
         except FutureTimeout:
-            future.cancel()
             problem = f"{name} took longer than service_timeout ({timeout} s)"
         except WorkerStopped as error:
             problem = f"{error}; activate the node first"
@@ -264,6 +270,8 @@ class WorldModelNode(RobotNode):
             problem = str(error)
         except Exception as error:  # a client must get an answer, and the node must stay alive
             problem = f"{type(error).__name__}: {error}"
+        else:
+            return response
         self.warn(name, f"{name}: {problem}")
         return type(response)(success=False, message=problem)
 
@@ -317,7 +325,7 @@ class WorldModelNode(RobotNode):
         self._verdict = message
 
     def _beat(self) -> None:
-        if self.worker is not None and self.worker.alive:
+        if self.worker.alive:
             header = Header(frame_id=self.parameters["base_frame"])
             header.stamp = self.get_clock().now().to_msg()
             self._heartbeat.publish(header)
