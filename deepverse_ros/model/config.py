@@ -1,7 +1,7 @@
 """The shape of a world model, as it stands in a checkpoint's config.json."""
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self
+from typing import Self
 
 from deepverse_ros.embodiment import Embodiment
 

@@ -8,7 +8,6 @@ modulation with a bias per layer, as in PixArt-alpha, arXiv 2310.00426). The net
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepverse_ros.model.actions import ActionEncoder
@@ -34,9 +33,10 @@ class _SpaceAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (M, S, width): attention over S."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return self.out(y.transpose(1, 2).flatten(2))
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        # Written out: for so few tokens the fused kernel's backward pass is several times slower on a CPU.
+        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+        return self.out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
 
 class _TimeAttention(nn.Module):

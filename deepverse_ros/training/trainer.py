@@ -124,7 +124,7 @@ def _episodes(config: TrainingConfig, console: Console) -> Episodes:
             task = bars.add_task("collect", total=data.episodes, text="")
             collect(
                 shape.embodiment, data.episodes, data.seed, data.directory, workers=data.workers, frames=data.frames,
-                size=(config.height, config.width),
+                size=(config.width, config.height),
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )  # fmt: skip
     return Episodes.load(EpisodeStore(data.directory), shape.embodiment, (config.height, config.width), data.frames)
