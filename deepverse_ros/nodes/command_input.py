@@ -106,11 +106,14 @@ class CommandInput:
         Returns: (horizon, A) float32 and the plan's id. Without a command the robot stays where it is; (None, "")
         where that is not known.
         """
+        embodiment = self._layout.embodiment
         with self._lock:
             command = self._command
         if command is None:
-            return (None if sight.joints is None else np.repeat(sight.joints[None], horizon, axis=0)), ""
-        embodiment = self._layout.embodiment
+            if sight.joints is None:
+                return None, ""
+            stay = np.clip(sight.joints, embodiment.lower, embodiment.upper)
+            return np.repeat(stay[None], horizon, axis=0), ""
         seen = stamp_seconds(sight.header.stamp) or self._node.now()
         elapsed = seen - command.begin
         if elapsed < -10.0:  # the clock jumped back: this command belongs to another time

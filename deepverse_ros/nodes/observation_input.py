@@ -87,8 +87,8 @@ class _Frame:
 class ObservationInput:
     """Subscribes to a robot's topics, keeps the recent frames, and builds what the model observes.
 
-    Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`; `sight()` is called on the
-    worker's thread, decodes the frames of the window.
+    Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`; `sight()`
+    is called on the worker's thread and decodes the frames of the window.
 
     Args: node: with PARAMETERS declared. context: frames of the model. camera_to_world (4, 4): pose of the optical
         frame in the base frame, None where it is not known; may be set later.

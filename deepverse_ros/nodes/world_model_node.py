@@ -33,7 +33,7 @@ from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
-from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_plan, judge, rejected
+from deepverse_ros.planning.verdict import Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 PARAMETERS = (
@@ -235,8 +235,9 @@ class WorldModelNode(RobotNode):
             self._depth_image.publish(futures.mosaic_image(colours, header, accepted))
         if self._cloud.get_subscription_count() and future.intrinsics is not None:
             step = min(self.parameters["publish_cloud_step"], future.horizon) - 1
-            camera = Intrinsics.from_matrix(future.intrinsics.float().cpu().numpy(), depth.shape[2], depth.shape[1])
-            self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], camera, header))
+            matrix = future.intrinsics.float().cpu().numpy()
+            intrinsics = Intrinsics.from_matrix(matrix, depth.shape[2], depth.shape[1])
+            self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], intrinsics, header))
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, MessageError):
@@ -292,8 +293,8 @@ class WorldModelNode(RobotNode):
         try:
             plan = plan_from_msg(request.plan, self.model.embodiment)
         except MessageError as error:
-            verdict = rejected(Reason.INVALID_PLAN, str(error))
-            response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id), Header())
+            invalid = rejected(Reason.INVALID_PLAN, str(error))
+            response.verdict = verdict_to_msg(invalid.with_(plan_id=request.plan.id), Header())
             response.success = True
             return
         sight = self._see()
@@ -301,7 +302,7 @@ class WorldModelNode(RobotNode):
         stale = self.parameters["stale_timeout"]
         if age > stale:
             text = f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
-            verdict = rejected(Reason.STALE_INPUT, text, value=age, threshold=stale)
+            verdict: Verdict | None = rejected(Reason.STALE_INPUT, text, value=age, threshold=stale)
         elif sight.joints is None:
             verdict = rejected(Reason.STALE_INPUT, "no joint states have arrived; the plan's start is unknown")
         else:

@@ -1,0 +1,136 @@
+"""A recording of a real robot through the topics that the robot would have, on simulated time."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+
+from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.conversions import JointLayout, image_from_array, joint_state
+from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.parameters import Parameter, ParameterError
+
+PARAMETERS = (
+    Parameter("recording", "", "DROID episode: annotation file, folder of its videos, or a name such as val/899."),
+    Parameter("camera", 0, "Which of the episode's cameras (0 and 1 look at the scene, 2 is at the wrist).", 0, 2),
+    Parameter("rate", 1.0, "Recorded seconds per second.", 0.1, 20.0, dynamic=True),
+    Parameter("loop", False, "Begin again at the end; the clock goes on.", dynamic=True),
+    Parameter("camera_frame", "camera_optical_frame", "frame_id of the images."),
+    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in joint_states."),
+)
+FIRST_STAMP = 1.0
+CLOCK_PERIOD = 0.02
+
+
+class ReplayNode(RobotNode):
+    """Publishes /clock, camera images and joint states of a recording; its own thread keeps the time."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("replay", PARAMETERS, **kwargs)
+        self._entities: list[tuple[Callable, object]] = []
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def configure(self) -> None:
+        p = self.parameters.values()
+        if not p.recording:
+            raise ParameterError("parameter 'recording' is empty; give an annotation file or a name such as val/899")
+        self._recording = read_recording(p.recording, p.camera)
+        embodiment = Embodiment.load("arm")
+        self._names = JointLayout(embodiment, p.gripper_joint).names()
+        self._base_frame = embodiment.base_frame
+        self._frames = RateMeter()
+        self._finished = False
+        self._clock = self.advertise(Clock, "/clock", qos.command())
+        self._image = self.advertise(Image, "camera/image_raw", qos.sensor_output())
+        self._joints = self.advertise(JointState, "joint_states", qos.sensor_output())
+        self._entities = [(self.destroy_lifecycle_publisher, e) for e in (self._clock, self._image, self._joints)]
+        height, width = self._recording.rgb.shape[1:3]
+        self.get_logger().info(
+            f"recording {self._recording.name}: {len(self._recording.rgb)} frames {width}x{height}, "
+            f"{1 / self._recording.dt:g} Hz, '{self._recording.text}'"
+        )
+        self.diagnostics.add_check(self._check)
+
+    def activate(self) -> None:
+        self._stop.clear()
+        self._finished = False
+        self._thread = threading.Thread(target=self._play, name="replay", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+        self._thread = None
+
+    def cleanup(self) -> None:
+        self.diagnostics.clear_checks()
+        for destroy, entity in self._entities:
+            destroy(entity)
+        self._entities = []
+
+    def _play(self) -> None:
+        """Publish every event when its time on the recording's clock has come."""
+        now, last = 0.0, time.monotonic()
+        for due, publish in self._events(self._recording):
+            while now < due:
+                if self._stop.wait(min(CLOCK_PERIOD, (due - now) / self.parameters["rate"])):
+                    return
+                present = time.monotonic()
+                now = min(due, now + (present - last) * self.parameters["rate"])
+                last = present
+                self._clock.publish(Clock(clock=_time(FIRST_STAMP + now)))
+            publish(_time(FIRST_STAMP + due))
+        self._finished = True
+        self.get_logger().info(f"recording {self._recording.name}: the end")
+
+    def _events(self, recording: Recording) -> Iterator[tuple[float, Callable[[Time], None]]]:
+        """(seconds since the begin, what to publish), in order; joint states before the frame of the same time."""
+        begin = 0.0
+        while True:
+            for state in range(len(recording.joints)):
+                at = begin + state * recording.state_dt
+                yield at, lambda stamp, state=state: self._publish_joints(stamp, state)
+                if state % STATES_PER_FRAME == 0 and state // STATES_PER_FRAME < len(recording.rgb):
+                    yield at, lambda stamp, frame=state // STATES_PER_FRAME: self._publish_image(stamp, frame)
+            begin += len(recording.rgb) * recording.dt
+            if not self.parameters["loop"]:
+                return
+
+    def _publish_joints(self, stamp: Time, state: int) -> None:
+        positions = [*self._recording.joints[state], self._recording.gripper[state]]
+        header = Header(stamp=stamp, frame_id=self._base_frame)
+        self._joints.publish(joint_state(self._names, positions[: len(self._names)], header))
+
+    def _publish_image(self, stamp: Time, frame: int) -> None:
+        header = Header(stamp=stamp, frame_id=self.parameters["camera_frame"])
+        self._image.publish(image_from_array(self._recording.rgb[frame], "rgb8", header))
+        self._frames.tick()
+
+    def _check(self) -> tuple[bytes, str, dict[str, object]]:
+        values = {"recording": self._recording.name, "image_rate_hz": self._frames.rate()}
+        return DiagnosticStatus.OK, "end of the recording" if self._finished else "", values
+
+
+def _time(seconds: float) -> Time:
+    nanoseconds = round(seconds * 1e9)
+    return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
+
+
+def main() -> None:
+    sys.exit(run(ReplayNode, threads=2))
+
+
+if __name__ == "__main__":
+    main()
