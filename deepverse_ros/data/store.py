@@ -37,10 +37,10 @@ _STATE_UNITS = {
 class Episode:
     """One recording of T frames, `dt` seconds apart.
 
-    rgb (T, H, W, 3) uint8. depth (T, H, W) uint16 millimetres, 0 unknown. actions (T, A) float32: row t leads from frame
-    t to t+1, the last one is what was commanded after the last frame. state: arrays (T, ·) float32 of what was measured,
-    such as joint_positions (rad), tool_position (m, world), clearance (m). intrinsics (3, 3) and camera_to_world
-    (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide.
+    rgb (T, H, W, 3) uint8. depth (T, H, W) uint16 millimetres, 0 unknown. actions (T, A) float32: row t leads from
+    frame t to t+1, the last one is what was commanded after the last frame. state: arrays (T, n) float32 of what was
+    measured, such as joint_positions (rad), tool_position (m, world), clearance (m). intrinsics (3, 3) and
+    camera_to_world (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide.
     """
 
     embodiment: str
@@ -108,7 +108,7 @@ class EpisodeStore:
         for path in self.paths():
             try:
                 episode = self.read(path)
-            except EpisodeError as error:
+            except EpisodeError as error:  # noqa: PERF203  (each file stands or falls by itself)
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 self.skipped.append(path)
             else:
@@ -124,7 +124,7 @@ class EpisodeStore:
                 _fill(file, episode)
             with temporary.open("rb+") as raw:
                 os.fsync(raw.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         return path

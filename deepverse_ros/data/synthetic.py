@@ -5,12 +5,16 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.motions import KINDS, SHARES, MotionGenerator
 
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
@@ -22,6 +26,7 @@ def collect(
     episodes: int,
     seed: int,
     out: str | Path,
+    *,
     workers: int = 2,
     frames: int = 24,
     size: tuple[int, int] = (128, 128),
@@ -68,22 +73,16 @@ def collect(
     return store
 
 
-
 class EpisodeGenerator:
     """Simulates episodes one after the other with the same renderer."""
 
     def __init__(self, embodiment: Embodiment, size: tuple[int, int] = (128, 128)) -> None:
-        from deepverse_ros.simulation.arm import ArmSimulation
-        from deepverse_ros.simulation.kinematics import ArmKinematics
-
         self._embodiment = embodiment
         self._simulation = ArmSimulation(width=size[0], height=size[1], embodiment=embodiment)
         self._kinematics = ArmKinematics(embodiment)
 
     def record(self, seed: int, index: int, frames: int) -> Episode:
         """Episode `index` of `seed`: (frames) pictures and what was commanded and measured."""
-        from deepverse_ros.simulation.motions import KINDS, SHARES, MotionGenerator
-
         rng = np.random.default_rng([seed, index])
         simulation = self._simulation
         shifted = bool(rng.random() < SHIFTED_SHARE)
@@ -115,7 +114,7 @@ class EpisodeGenerator:
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
         )
 
-    def _start_somewhere(self, motions: "MotionGenerator") -> None:  # noqa: F821
+    def _start_somewhere(self, motions: MotionGenerator) -> None:
         """Put the arm at a random configuration that touches nothing, if one is found quickly."""
         for _ in range(5):
             joints = np.append(motions.configuration(), motions.random_opening())
@@ -158,20 +157,23 @@ class _single_threaded_rendering:
             os.environ["LP_NUM_THREADS"] = self._before
 
 
+class _Worker:
+    """What a worker process keeps from one episode to the next."""
+
+    current: ClassVar["_Worker"]
+
+    def __init__(self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int]) -> None:
+        self._generator, self._store = EpisodeGenerator(embodiment, size), EpisodeStore(out)
+        self._seed, self._frames = seed, frames
+
+    def record(self, index: int) -> None:
+        self._store.write(index, self._generator.record(self._seed, index, self._frames))
+
+
 def _start_worker(embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
-    global _worker
-    generator, store = EpisodeGenerator(embodiment, size), EpisodeStore(out)
-
-    def work(index: int) -> int:
-        store.write(index, generator.record(seed, index, frames))
-        return index
-
-    _worker = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    _Worker.current = _Worker(embodiment, out, seed, frames, size)
 
 
-_worker: Callable[[int], int]
-
-
-def _work(index: int) -> int:
-    return _worker(index)
+def _work(index: int) -> None:
+    _Worker.current.record(index)

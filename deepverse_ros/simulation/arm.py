@@ -11,7 +11,7 @@ from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 from deepverse_ros.simulation.scene import CAMERA_FOVY, Scene, sample_scene
 
 _TIMESTEP = 0.005
-# Anti-windup: while something blocks the arm, its reference stays this close to where the arm really is (rad, fraction).
+# Anti-windup: while something blocks the arm, its reference stays this close to where it really is (rad, fraction).
 _LEAD = np.array([0.10] * 7 + [1.0])
 
 
@@ -28,6 +28,7 @@ class ArmSimulation:
         width: int = 128,
         height: int = 128,
         randomise: bool = True,
+        *,
         n_objects: int = 3,
         n_obstacles: int = 1,
         base_offset: tuple[float, float] = (0.0, 0.0),

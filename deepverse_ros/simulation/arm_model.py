@@ -53,7 +53,7 @@ def build_xml(
     items = [_item(item, f"obstacle_{k}", _FIXED) for k, item in enumerate(scene.obstacles)]
     items += [
         f'<body name="object_{k}" pos="{_v(item.position)}" euler="0 0 {item.yaw}"><joint type="free" damping="0.002"/>'
-        f'{_item(item, f"object_{k}", _OBJECT, in_body=True)}</body>'
+        f"{_item(item, f'object_{k}', _OBJECT, in_body=True)}</body>"
         for k, item in enumerate(scene.objects)
     ]
     return f"""
@@ -102,7 +102,7 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
         _ball(0.0, 0.078, _DARK) + _capsule(0.07, 0.1845, 0.058, _ORANGE),
         _capsule(0.0, 0.15, 0.054, _LIGHT),
         _ball(0.0, 0.062, _DARK),
-        '<geom class="arm" type="cylinder" fromto="0 0 0.0 0 0 0.045" size="0.046" rgba="' + _ORANGE + '"/>' + _gripper(),
+        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>{_gripper()}',
     )
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""

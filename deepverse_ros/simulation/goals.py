@@ -32,8 +32,8 @@ class ImpossibleGoal:
 def sample_goal(simulation: ArmSimulation, seed: int, start: np.ndarray | None = None) -> np.ndarray:
     """Joints (8,) with the tool over the table, which the arm can reach within one plan of 8 steps.
 
-    The goal touches nothing, nor does the straight way in joint space from `start` (8,), by default the home pose, to it.
-    The rate limits leave a fifth of the way in reserve. Raises: RuntimeError when the scene leaves no such goal.
+    The goal touches nothing, nor does the straight way in joint space to it from `start` (8,), by default the home
+    pose. The rate limits leave a fifth of the way in reserve. Raises: RuntimeError when the scene leaves no such goal.
     """
     embodiment = simulation.embodiment
     home = np.asarray(embodiment.home)
@@ -54,12 +54,12 @@ def impossible_goal(simulation: ArmSimulation, seed: int) -> ImpossibleGoal:
     """A goal picture with the tool at least 0.15 m beyond the reach of the true arm, and in sight of the camera."""
     rng = np.random.default_rng(seed)
     motions = MotionGenerator(simulation, ArmKinematics(simulation.embodiment), rng)
-    shoulder = simulation.base_position + (0, 0, SHOULDER_HEIGHT)
+    shoulder = simulation.base_position + np.array([0.0, 0.0, SHOULDER_HEIGHT])
     for _ in range(500):
         side = rng.choice((-1.0, 1.0))
         offset = (float(rng.uniform(-0.1, 0.1)), float(side * rng.uniform(0.3, 0.4)))
         joints = np.append(motions.stretched(), simulation.embodiment.home[7])
-        tool = motions.tool_position(joints) + (*offset, 0.0)
+        tool = motions.tool_position(joints) + np.array([*offset, 0.0])
         if np.linalg.norm(tool - shoulder) < REACH + _OUT_OF_REACH or not simulation.sees(tool, margin=0.06):
             continue
         rgb, depth, tool = simulation.goal_frame(joints, base_offset=offset)

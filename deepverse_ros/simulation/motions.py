@@ -45,7 +45,7 @@ class MotionGenerator:
         for _ in range(20):
             heading, distance = rng.uniform(-1.9, 1.9), rng.uniform(0.5, 1.0)
             position = np.array([distance * np.cos(heading), distance * np.sin(heading), rng.uniform(0.1, 0.6)])
-            start = self._home[:7] + (heading, 0.4, 0, 0.7, 0, -0.3, rng.uniform(-1.5, 1.5))
+            start = self._home[:7] + np.array([heading, 0.4, 0, 0.7, 0, -0.3, rng.uniform(-1.5, 1.5)])
             joints = self._kinematics.inverse(position, _approach(rng.uniform(0.5, 1.7), heading), start)
             if joints is not None:
                 return joints
@@ -92,7 +92,8 @@ class MotionGenerator:
 
     def _smooth(self, frames: int) -> np.ndarray:
         """Minimum-jerk moves between random configurations at different speeds, with pauses."""
-        rng, out, at = self._rng, [], self._now()
+        rng, at = self._rng, self._now()
+        out: list[np.ndarray] = []
         while len(out) < frames:
             if rng.random() < 0.15:
                 out += [at] * int(rng.integers(1, 4))
@@ -106,7 +107,8 @@ class MotionGenerator:
 
     def _planner_like(self, frames: int) -> np.ndarray:
         """What a sampling planner tries: a nominal plan to somewhere plus noise held over a few steps."""
-        rng, out, at = self._rng, [], self._now()
+        rng, at = self._rng, self._now()
+        out: list[np.ndarray] = []
         while len(out) < frames:
             steps = int(rng.integers(4, 10))
             goal = self._configuration()
@@ -136,7 +138,8 @@ class MotionGenerator:
 
     def _reach(self, frames: int) -> np.ndarray:
         """Straight in joint space to a pose over the table, wait, and on to the next."""
-        rng, out, at = self._rng, [], self._now()
+        rng, at = self._rng, self._now()
+        out: list[np.ndarray] = []
         while len(out) < frames:
             goal = self._configuration()
             out += self._straight(at, goal, rng.uniform(0.4, 1.0)) + [goal] * int(rng.integers(0, 4))
@@ -145,7 +148,8 @@ class MotionGenerator:
 
     def _push(self, frames: int) -> np.ndarray:
         """Come down beside an object and sweep through it, again and again."""
-        rng, out, at = self._rng, [], self._now()
+        rng, at = self._rng, self._now()
+        out: list[np.ndarray] = []
         positions = self._simulation.object_positions - self._simulation.base_position
         while len(out) < frames:
             target = rng.uniform((0.4, -0.4, 0), (0.7, 0.4, 0))
@@ -171,7 +175,8 @@ class MotionGenerator:
 
     def _collide(self, frames: int) -> np.ndarray:
         """Drive into the table, an obstacle or an object, press for a while, come back."""
-        rng, out, at = self._rng, [], self._now()
+        rng, at = self._rng, self._now()
+        out: list[np.ndarray] = []
         scene = self._simulation.scene
         base = self._simulation.base_position
         things = [np.asarray(item.position) - base for item in (*scene.obstacles, *scene.objects)]

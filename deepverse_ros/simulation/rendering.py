@@ -1,74 +1,16 @@
 """RGB-D pictures of a MuJoCo model without a display or a GPU."""
 
 import atexit
-import ctypes
 import importlib
-import os
 import weakref
 from typing import Any
 
 import numpy as np
 
-from deepverse_ros.errors import DeepverseError
+from deepverse_ros.simulation.backend import APT_PACKAGES, BACKEND, RenderingError
 
-_APT = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (EGL) or apt-get install libosmesa6 (OSMesa)"
-_EGL_PLATFORM_DEVICE_EXT = 0x313F
-
-
-class RenderingError(DeepverseError, RuntimeError):
-    """No way to render here; the message names the packages that are missing."""
-
-
-def choose_backend() -> str:
-    """How to render on this machine; the choice is also left in MUJOCO_GL, which MuJoCo reads when it is imported.
-
-    A value that the user has set is kept. Returns: "egl", "osmesa" or, only when the user asked for it, "glfw".
-    Raises: RenderingError for another value, or naming the system packages when neither EGL nor OSMesa works.
-    """
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if not chosen:
-        chosen = "egl" if _egl_works() else "osmesa" if _osmesa_works() else ""
-        if not chosen:
-            raise RenderingError(f"neither EGL nor OSMesa works on this machine; install one of them: {_APT}")
-        os.environ["MUJOCO_GL"] = chosen
-    if chosen not in ("egl", "osmesa", "glfw"):
-        raise RenderingError(f"MUJOCO_GL={chosen}: expected egl, osmesa or glfw, or leave it unset")
-    return chosen
-
-
-def _egl_works() -> bool:
-    """Whether EGL can open a device without a display."""
-    try:
-        egl = ctypes.CDLL("libEGL.so.1")
-    except OSError:
-        return False
-    egl.eglGetProcAddress.restype = ctypes.c_void_p
-    query, display_of = (egl.eglGetProcAddress(n) for n in (b"eglQueryDevicesEXT", b"eglGetPlatformDisplayEXT"))
-    if not query or not display_of:
-        return False
-    devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int()
-    query_devices = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(query)
-    get_display = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)(display_of)
-    if not query_devices(16, ctypes.addressof(devices), ctypes.addressof(count)):
-        return False
-    egl.eglInitialize.argtypes = [ctypes.c_void_p] * 3
-    displays = (get_display(_EGL_PLATFORM_DEVICE_EXT, devices[k], None) for k in range(count.value))
-    return any(display and egl.eglInitialize(display, None, None) for display in displays)
-
-
-def _osmesa_works() -> bool:
-    for name in ("libOSMesa.so", "libOSMesa.so.8", "libOSMesa.so.6"):
-        try:
-            ctypes.CDLL(name)
-            return True
-        except OSError:
-            continue
-    return False
-
-
-BACKEND = choose_backend()
-import mujoco  # noqa: E402  (MUJOCO_GL must be set before)
-
+# isort: split
+import mujoco
 
 _open_renderers: "weakref.WeakSet[Renderer]" = weakref.WeakSet()
 
@@ -91,7 +33,7 @@ class Renderer:
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except Exception as error:  # the bindings raise many kinds, all meaning that there is no usable OpenGL
-            raise RenderingError(f"cannot render with MUJOCO_GL={BACKEND}: {error}; install {_APT}") from error
+            raise RenderingError(f"cannot render with MUJOCO_GL={BACKEND}: {error}; install {APT_PACKAGES}") from error
         if not _open_renderers:
             # Contexts must go before MuJoCo's own exit handler ends EGL, and handlers run last registered first.
             atexit.unregister(_close_all)
