@@ -29,7 +29,7 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def ssim(predicted: Tensor, true: Tensor) -> Tensor:
-    """Structural similarity of each frame (11×11 Gaussian window). Args: (*, 3, H, W) in [0, 1]. Returns: (*)."""
+    """Structural similarity of each frame (11x11 Gaussian window). Args: (*, 3, H, W) in [0, 1]. Returns: (*)."""
     _same_shape(predicted, true)
     lead, picture = predicted.shape[:-3], predicted.shape[-3:]
     value = structural_similarity_index_measure(

@@ -26,10 +26,14 @@ def write(tmp_path, content):
 
 
 def test_the_arm_is_consistent():
-    assert ARM.name == "arm" and ARM.action_dim == 8 and len(ARM.joint_names) == 7
+    assert ARM.name == "arm"
+    assert ARM.action_dim == 8
+    assert len(ARM.joint_names) == 7
     assert ARM.slices == {"joint_positions": slice(0, 7), "gripper_state": slice(7, 8)}
-    assert (ARM.lower < ARM.home).all() and (np.asarray(ARM.home) <= ARM.upper).all()
-    assert ARM.max_step[0] == pytest.approx(1.483 * 0.2) and ARM.max_step[7] == pytest.approx(0.5)
+    assert (ARM.lower < ARM.home).all()
+    assert (np.asarray(ARM.home) <= ARM.upper).all()
+    assert ARM.max_step[0] == pytest.approx(1.483 * 0.2)
+    assert ARM.max_step[7] == pytest.approx(0.5)
 
 
 def test_a_modality_without_a_rate_may_cross_its_whole_range(tmp_path):
@@ -45,8 +49,10 @@ plans = arrays(np.float32, (5, 8), elements=st.floats(-10, 10, width=32))
 def test_limited_plans_obey_position_and_rate(plan):
     start = np.asarray(ARM.home, np.float32)
     out = ARM.limit_plan(plan, start)
-    assert out.dtype == np.float32 and out.shape == plan.shape
-    assert (out >= ARM.lower - ATOL).all() and (out <= ARM.upper + ATOL).all()
+    assert out.dtype == np.float32
+    assert out.shape == plan.shape
+    assert (out >= ARM.lower - ATOL).all()
+    assert (out <= ARM.upper + ATOL).all()
     steps = np.diff(np.vstack([start, out]), axis=0)
     assert (np.abs(steps) <= ARM.max_step + ATOL).all()
 
@@ -114,5 +120,5 @@ def test_a_file_that_is_no_robot_is_named(tmp_path, content, message):
 
 
 def test_an_unknown_robot_is_named():
-    with pytest.raises(EmbodimentError, match="unknown embodiment 'submarine'.*not found"):
+    with pytest.raises(EmbodimentError, match=r"unknown embodiment 'submarine'.*not found"):
         Embodiment.load("submarine")

@@ -70,7 +70,8 @@ def test_unproject_places_the_principal_point_on_the_optical_axis():
     look_down = torch.tensor([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.0], [0, 0, 0, 1]])  # 2 m above, looking down
     points = unproject(torch.full((3, 5), 1.5), camera, look_down)
     assert torch.allclose(points[1, 2], torch.tensor([0.0, 0.0, 0.5]))
-    assert points[1, 3, 0] > 0 and points[0, 2, 1] > 0  # right is +x, up in the picture is +y here
+    assert points[1, 3, 0] > 0
+    assert points[0, 2, 1] > 0
 
 
 def test_unproject_keeps_unknown_depth_unknown_and_shares_one_camera():
@@ -78,7 +79,8 @@ def test_unproject_keeps_unknown_depth_unknown_and_shares_one_camera():
     depth[1, 2, 5, 6] = math.nan
     points = unproject(depth, CAMERA, torch.eye(4))
     assert points.shape == (2, 3, 24, 32, 3)
-    assert points.isnan().sum() == 3 and points[1, 2, 5, 6].isnan().all()
+    assert points.isnan().sum() == 3
+    assert points[1, 2, 5, 6].isnan().all()
 
 
 def test_unproject_names_both_sizes():
@@ -88,7 +90,8 @@ def test_unproject_names_both_sizes():
 
 def test_a_point_behind_the_camera_has_no_pixel():
     pixels, depth = project(torch.tensor([[0.0, 0, -1], [0, 0, 1]]), CAMERA, torch.eye(4))
-    assert pixels[0].isnan().all() and depth[0] == -1
+    assert pixels[0].isnan().all()
+    assert depth[0] == -1
     assert torch.allclose(pixels[1], torch.tensor([15.2, 11.7]))
 
 
@@ -130,7 +133,8 @@ def test_raymap_holds_unit_directions_and_signed_sqrt_origins():
     assert torch.allclose(rays[:, :3].norm(dim=1), torch.ones(2, 24, 32), atol=1e-5)
     assert torch.allclose(rays[0, 3:], torch.zeros(3, 24, 32))
     assert torch.allclose(rays[1, 3:, 4, 5], torch.tensor([0.5, -0.3, 0.0]), atol=1e-6)
-    assert rays[0, 0, 0, 31] > 0 and rays[0, 1, 23, 0] > 0  # right and down are positive
+    assert rays[0, 0, 0, 31] > 0
+    assert rays[0, 1, 23, 0] > 0
 
 
 @given(quaternions)

@@ -24,7 +24,8 @@ def share(tmp_path, monkeypatch):
 
 def test_shipped_files_are_found_from_any_working_directory(share):
     path = resources.find("config/embodiments/arm.yaml")
-    assert path.is_absolute() and path.is_file()
+    assert path.is_absolute()
+    assert path.is_file()
 
 
 def test_an_explicit_share_folder(share, monkeypatch):

@@ -1,0 +1,278 @@
+"""The `deepverse` command: collect, train, evaluate, benchmark, imagine, info, card.
+
+What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deepverse_ros import resources
+from deepverse_ros.errors import CheckpointError, DeepverseError, EpisodeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+app = typer.Typer(
+    help="Imagination for a robot: collect data, train a world model, and measure it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Model = Annotated[str, typer.Argument(help="Checkpoint folder, such as models/arm.", metavar="MODEL")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.", metavar="FILE")]
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 2 wrong input or environment, 130 interrupted."""
+    try:
+        app(prog_name="deepverse")
+    except DeepverseError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("deepverse_ros"):
+            raise
+        _fail(f"the Python package '{error.name}' is missing here: pip install {error.name}")
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.command()
+def collect(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the episode store; an interrupted collection is resumed.")],
+    embodiment: Annotated[str, typer.Option(help="Robot to simulate.")] = "arm",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes that the store shall hold.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="The same seed gives the same episodes.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,
+    frames: Annotated[int, typer.Option(min=2, help="Frames per episode.")] = 24,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Pixels along a side of a frame.")] = 128,
+) -> None:
+    """Simulate episodes: random motion, reaching, pushing and hitting things, mixed.
+
+    Example: `deepverse collect --embodiment arm --episodes 2000 --seed 1 --out data_cache/arm`
+    """
+    import os
+
+    from deepverse_ros.data.synthetic import collect as simulate
+    from deepverse_ros.embodiment import Embodiment
+
+    with _progress() as progress:
+        task = progress.add_task(f"collecting into {out}", total=episodes)
+        simulate(
+            Embodiment.load(embodiment), episodes, seed, out, workers=workers or os.cpu_count() or 1, frames=frames,
+            size=(size, size), progress=lambda done, _: progress.update(task, completed=done),
+        )  # fmt: skip
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="Such as config/training/arm.yaml.", metavar="CONFIG")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME of the config if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder stopped.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a world model: collect what is missing, train codec and dynamics, calibrate, write a checkpoint.
+
+    Example: `deepverse train config/training/arm.yaml --out runs/arm`
+    """
+    from deepverse_ros.training.config import TrainingConfig
+    from deepverse_ros.training.loop import Interrupted
+    from deepverse_ros.training.trainer import train as run
+
+    settings = TrainingConfig.load(config)
+    try:
+        run(settings, out or Path("runs") / config.stem, resume, device)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    *,
+    simulate: Annotated[int, typer.Option(min=2, help="Fresh simulated episodes to score on.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=100_000, help="Of the fresh episodes and of the shuffling.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Score on this episode store instead.", metavar="DIR")] = None,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Compare imagined frames with what really happened, next to trivial predictors.
+
+    The fresh episodes' seeds are kept apart from every seed of `deepverse collect`, so they are never training data.
+
+    Example: `deepverse evaluate models/arm --simulate 20 --seed 7 --json evaluation.json`
+    """
+    import tempfile
+
+    from deepverse_ros.data.store import EpisodeStore
+    from deepverse_ros.evaluation import evaluate as evaluation
+    from deepverse_ros.evaluation import report
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, _progress() as progress:
+        if data is None:
+            task = progress.add_task("simulating", total=simulate)
+            store = evaluation.simulated_episodes(
+                world, Path(temporary), simulate, seed, lambda done, _: progress.update(task, completed=done)
+            )
+        elif data.is_dir():
+            store = EpisodeStore(data)
+        else:
+            raise EpisodeError(f"{data}: no such folder of episodes")
+        task = progress.add_task("imagining", total=len(store))
+        figures = evaluation.evaluate(
+            world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    source = f"--data {data}" if data else f"--simulate {simulate} --seed {seed}"
+    figures = {
+        "model": model,
+        "model_sha256": _config(model)["weights_sha256"],
+        "command": f"deepverse evaluate {model} {source}",
+        "collection_seed": evaluation.EVALUATION_SEEDS + seed if data is None else None,
+        **figures,
+    }
+    Console().print(report.evaluation_table(figures))
+    if json:
+        report.write_json(json, figures)
+
+
+@app.command()
+def benchmark(
+    model: Annotated[str, typer.Option(help="Checkpoint folder.", metavar="MODEL")] = "models/arm",
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Time observing, imagining, planning and collecting on this machine.
+
+    Example: `deepverse benchmark --model models/arm --json benchmark.json`
+    """
+    from deepverse_ros.evaluation import report
+    from deepverse_ros.evaluation.benchmark import benchmark as measure
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    with Console(stderr=True).status("measuring"):
+        figures = {"model": model, "model_sha256": _config(model)["weights_sha256"], **measure(world)}
+    Console().print(report.benchmark_table(figures))
+    if json:
+        report.write_json(json, figures)
+
+
+@app.command()
+def imagine(
+    model: Model,
+    episode: Annotated[Path, typer.Argument(help="Episode file of a store.", metavar="EPISODE")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png strip or .gif film.")],
+    start: Annotated[int, typer.Option(min=0, help="First observed frame.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw the imagined future above the real one.
+
+    Example: `deepverse imagine models/arm data_cache/arm/episode_000007.h5 --out imagined.png`
+    """
+    import numpy as np
+
+    from deepverse_ros.data.store import EpisodeStore
+    from deepverse_ros.evaluation import pictures
+    from deepverse_ros.evaluation.evaluate import windows_of
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    film = EpisodeStore(episode.parent).read(episode)
+    windows = windows_of(world, film, stride=1)
+    if windows is None or start >= len(windows):
+        window = world.config.context + world.config.horizon
+        raise EpisodeError(f"{episode}: {len(film.rgb)} frames, {start + window} are needed to start at frame {start}")
+    one = windows.only(start)
+    future = world.imagine(world.observe(one.seen, one.past), one.plans)
+    imagined, real = (
+        np.rint(255 * rgb[0].float().cpu().permute(0, 2, 3, 1).numpy()).clip(0, 255).astype(np.uint8)
+        for rgb in (future.rgb, one.rgb)
+    )
+    pictures.save(out, pictures.pair(imagined, real), film.dt)
+    Console().print(f"wrote {out}: imagined above, real below, {film.dt:g} s a frame")
+
+
+@app.command()
+def info(model: Model) -> None:
+    """Show what a checkpoint is: its robot, its shape, its calibration and its card.
+
+    Example: `deepverse info models/arm`
+    """
+    from rich.markdown import Markdown
+    from rich.pretty import Pretty
+
+    config = _config(model)
+    console = Console()
+    console.print(Pretty(config, expand_all=False))
+    card = resources.find(model) / "README.md"
+    if card.is_file():
+        console.print(Markdown(card.read_text()))
+
+
+@app.command()
+def card(
+    model: Model,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--json", "--evaluation", help="Written by `deepverse evaluate --json`.", metavar="FILE"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Written by `deepverse benchmark --json`.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a checkpoint's model card from measured figures.
+
+    Example: `deepverse card models/arm --json evaluation.json --benchmark benchmark.json`
+    """
+    from deepverse_ros.evaluation import model_card, report
+
+    config = _config(model)
+    figures = [report.read_json(path) if path else None for path in (evaluation, benchmark)]
+    for path, measured in zip((evaluation, benchmark), figures, strict=True):
+        if measured is not None and measured.get("model_sha256") != config["weights_sha256"]:
+            raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
+    path = model_card.write(resources.find(model), config, *figures)
+    Console().print(f"wrote {path}")
+
+
+def _config(model: str) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises: CheckpointError naming the file."""
+    import json
+
+    path = resources.find(model) / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint config: {error}") from error
+    if not isinstance(config, dict) or not {"model", "weights_sha256"} <= config.keys():
+        raise CheckpointError(f"{path}: not a checkpoint config: 'model' and 'weights_sha256' must stand in it")
+    return config
+
+
+def _progress() -> "Progress":
+    """A progress bar on stderr, so that stdout holds results only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""How fast a world model observes, imagines and plans on this machine, and how much memory it takes."""
+
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepverse_ros.data.synthetic import collect
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.mpc import Mpc, MpcConfig
+
+BATCHES = (1, 16, 64, 256)
+
+
+def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200) -> dict[str, Any]:
+    """Measure; what is timed does not depend on the pictures' content, so they are noise.
+
+    Args: repeats: of the short measurements, a quarter of it for those over many plans; collect_episodes: simulated
+    for the figure of `deepverse collect`, 0 leaves it out.
+    Returns: {"machine", "dtype", "size", "measurements": [{"name", "p50", "p95", "unit"}], "peak_memory_mb"}.
+    """
+    config, robot = model.config, model.embodiment
+    rng = np.random.default_rng(0)
+    shape = (config.context, config.height, config.width)
+    rgb = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
+    depth = rng.uniform(robot.camera.near, robot.camera.far, shape).astype(np.float32)
+    home = np.asarray(robot.home, np.float32)
+    past = np.tile(home, (1, config.context - 1, 1))
+
+    def observe() -> Belief:
+        return model.observe(Observation.from_numpy(rgb, depth), past)
+
+    warm_up_ms = model.warm_up()
+    belief = observe()
+    plans = robot.limit_plan(rng.uniform(robot.lower, robot.upper, (max(BATCHES), config.horizon, len(home))), home)
+    goal = model.encode_goal(rgb[0], depth[0])
+
+    def imagine_decoded() -> None:
+        future = model.imagine(belief, plans[:1])
+        _touch(future.rgb, future.depth)
+
+    def imagine_latents(some: np.ndarray) -> None:
+        _touch(model.imagine(belief, some).latents)
+
+    def camera_to_future() -> None:
+        future = model.imagine(observe(), plans[:1])
+        _touch(future.rgb, future.depth)
+
+    few = max(3, repeats // 4)
+    h = config.horizon
+    measurements = [
+        {"name": "warm-up", "p50": warm_up_ms, "unit": "ms"},
+        _timed(f"observe {config.context} frames", lambda: _touch(observe().newest), repeats),
+        _timed(f"imagine 1x{h} RGB-D frames", imagine_decoded, repeats),
+        _timed(f"observe and imagine 1x{h} RGB-D frames", camera_to_future, repeats),
+        _timed("encode a goal image", lambda: _touch(model.encode_goal(rgb[0], depth[0]).latent), repeats),
+    ]
+    for count in BATCHES:
+        name = f"imagine {count}x{h} latent frames"
+        measurements.append(_timed(name, partial(imagine_latents, plans[:count]), few))
+    search = MpcConfig(max_replans=0)
+    mpc = Mpc(model, search)
+    name = f"plan {search.sampler.samples}x{h}, {search.iterations} iterations"
+    measurements.append(_timed(name, lambda: mpc.plan(belief, goal, home), few))
+    if collect_episodes:
+        rate = collect_rate(robot, collect_episodes, (config.width, config.height))
+        name = f"collect at {config.width}x{config.height}"
+        measurements.append({"name": name, "p50": rate, "unit": "RGB-D frames/s"})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measurements.append({"name": "peak memory of this process", "p50": peak, "unit": "MB"})
+    return {
+        "machine": machine(),
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "size": [config.height, config.width],
+        "measurements": measurements,
+    }
+
+
+def collect_rate(embodiment: Embodiment, episodes: int, size: tuple[int, int]) -> float:
+    """RGB-D frames per second of `deepverse collect` on all cores, starting the workers included.
+
+    Args: size: width and height in pixels.
+    """
+    with tempfile.TemporaryDirectory(prefix="deepverse_collect_") as folder:
+        start = time.perf_counter()
+        store = collect(embodiment, episodes, 0, folder, workers=os.cpu_count() or 1, size=size)
+        seconds = time.perf_counter() - start
+        return sum(len(episode) for episode in store) / seconds
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                processor = line.split(":", 1)[1].strip()
+                break
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": processor,
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _timed(name: str, work: Callable[[], object], repeats: int) -> dict[str, Any]:
+    """Median and 95th percentile in ms over `repeats` runs, after one that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - start) * 1e3)
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"name": name, "p50": float(p50), "p95": float(p95), "unit": "ms"}
+
+
+def _touch(*tensors: torch.Tensor) -> None:
+    """Wait until tensors are computed, also on a GPU."""
+    for tensor in tensors:
+        tensor.flatten()[-1].item()

@@ -1,0 +1,246 @@
+"""How well a world model predicts episodes that it has not seen, next to what a trivial predictor would get.
+
+Every window shows the model `context` frames and asks for the next `horizon`, given the actions that were really
+taken. Baselines: `persistence` repeats the last seen frame; `shuffled` gives the model the actions of a window of
+another episode; `codec` encodes and decodes the true future, the most that any dynamics could reach.
+"""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from deepverse_ros.data.store import Episode, EpisodeStore
+from deepverse_ros.data.synthetic import collect
+from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.evaluation import metrics
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
+
+EVALUATION_SEEDS = 10_000_000
+"""Episodes simulated for evaluation are collected with seeds from here on; training stays below 1,000,000."""
+
+DEFINITIONS = {
+    "psnr": "dB, at most 60; mean over windows of each frame's PSNR, from its MSE over all pixels and colours in "
+    "[0, 1]",
+    "ssim": "mean over windows; 11x11 Gaussian window",
+    "mse": "mean over windows; colours in [0, 1]",
+    "depth_abs_rel": "mean of |predicted - true| / true over known pixels; moving: pixels whose colour changed by more "
+    "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
+    "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
+    "true one; persistence: the tool stays where it was in the last seen frame",
+    "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound",
+    "persistence": "the last seen frame, repeated",
+    "shuffled": "the model, given the actions of a window of another episode",
+    "codec": "the true future frame, encoded and decoded with the same context",
+}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of C seen and H future frames from one episode, at the model's resolution.
+
+    seen: Observation of (B, C) frames; rgb (B, H, 3, h, w) in [0, 1]; depth (B, H, h, w) metres, NaN unknown;
+    past (B, C-1, A): measured joints and gripper after each seen frame; plans (B, H, A): commanded;
+    tool (B, 1+H, 3) metres in the base frame, from the last seen frame on.
+    """
+
+    seen: Observation
+    rgb: Tensor
+    depth: Tensor
+    past: np.ndarray
+    plans: np.ndarray
+    tool: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def only(self, index: int) -> "Windows":
+        """A single window."""
+        i = slice(index, index + 1)
+        seen = replace(self.seen, rgb=self.seen.rgb[i], depth=None if self.seen.depth is None else self.seen.depth[i])
+        return Windows(seen, self.rgb[i], self.depth[i], self.past[i], self.plans[i], self.tool[i])
+
+
+def starts(frames: int, window: int, stride: int) -> range:
+    """First frames of the windows in an episode."""
+    return range(0, frames - window + 1, stride)
+
+
+def plans_of(model: WorldModel, episode: Episode, stride: int) -> np.ndarray:
+    """(B, H, A) commanded actions of an episode's windows."""
+    context, horizon = model.config.context, model.config.horizon
+    first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
+    return episode.actions[first[:, None] + context - 1 + np.arange(horizon)]
+
+
+def windows_of(model: WorldModel, episode: Episode, stride: int) -> Windows | None:
+    """Cut an episode into windows; None if it is too short for one.
+
+    Raises: EmbodimentError if it shows another robot, or one at another rate.
+    """
+    robot = model.embodiment
+    if episode.embodiment != robot.name:
+        raise EmbodimentError(f"the episodes show '{episode.embodiment}', the model was trained for '{robot.name}'")
+    if not np.isclose(episode.dt, robot.dt):
+        raise EmbodimentError(f"the episodes have a frame every {episode.dt} s, the model one every {robot.dt} s")
+    context, horizon = model.config.context, model.config.horizon
+    first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
+    if not first.size:
+        return None
+    frames = first[:, None] + np.arange(context + horizon)
+    depth = np.where(episode.depth > 0, episode.depth / np.float32(1000), np.float32(np.nan))
+    whole = Observation.from_numpy(
+        episode.rgb[frames], depth[frames], episode.intrinsics, episode.camera_to_world[0]
+    ).fitted(model.config.height, model.config.width)
+    assert whole.depth is not None
+    measured = np.concatenate([episode.state[m.name] for m in robot.modalities], axis=-1)
+    return Windows(
+        seen=Observation(whole.rgb[:, :context], whole.depth[:, :context], whole.intrinsics, whole.camera_to_world),
+        rgb=whole.rgb[:, context:],
+        depth=whole.depth[:, context:],
+        past=measured[frames[:, 1:context]],
+        plans=plans_of(model, episode, stride),
+        tool=episode.state["tool_position"][frames[:, context - 1 :]],
+    )
+
+
+def simulated_episodes(
+    model: WorldModel, out: Path, count: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> EpisodeStore:
+    """Simulate `count` episodes for evaluation into `out`, as large as the model's frames.
+
+    Args: seed: 0 and up; the same seed gives the same episodes. progress(done, of): called after each episode.
+    """
+    size = (model.config.width, model.config.height)
+    return collect(
+        model.embodiment, count, EVALUATION_SEEDS + seed, out, workers=os.cpu_count() or 1, size=size, progress=progress
+    )
+
+
+def evaluate(
+    model: WorldModel,
+    episodes: Sequence[Episode] | EpisodeStore,
+    seed: int = 0,
+    stride: int = 4,
+    on_episode: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a model on episodes; figures are lists with one value per step, as in `DEFINITIONS`.
+
+    Args: episodes: a sequence, or a store; iterated twice. seed: of the shuffled baseline. stride: frames between
+    two windows of an episode. on_episode(done, of): called after each episode.
+    Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions.
+    """
+    began = time.monotonic()
+    plans = [plans_of(model, episode, stride) for episode in episodes]
+    count = [len(p) for p in plans]
+    if not sum(count):
+        raise EpisodeError(
+            f"nothing to evaluate: none of {len(plans)} episodes is as long as a window of "
+            f"{model.config.context + model.config.horizon} frames"
+        )
+    order = metrics.derangement(np.repeat(np.arange(len(plans)), count), seed)
+    shuffled = np.split(np.concatenate(plans)[order], np.cumsum(count)[:-1])
+
+    scores: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
+    seeds = []
+    for number, (episode, others) in enumerate(zip(episodes, shuffled, strict=True)):
+        windows = windows_of(model, episode, stride)
+        if windows is not None:
+            seeds.append(episode.seed)
+            for name, value in _scores(model, windows, others):
+                scores[name].append(value)
+        if on_episode is not None:
+            on_episode(number + 1, len(plans))
+
+    result: dict[str, Any] = {
+        "n_windows": sum(count),
+        "n_episodes": len(seeds),
+        "episode_seeds": seeds,
+        "shuffle_seed": seed,
+        "stride": stride,
+        "context": model.config.context,
+        "horizon": model.config.horizon,
+        "height": model.config.height,
+        "width": model.config.width,
+        "dt": model.embodiment.dt,
+    }
+    for name, parts in scores.items():
+        _store(result, name, _mean(np.concatenate(parts)))
+    errors = np.concatenate(scores["tool_position_error_m", "mean"])
+    result["tool_position_error_m"]["median"] = np.median(errors, axis=0).tolist()
+    result["coverage"] = coverage(errors, model.calibration)
+    result["margin_db"] = {
+        name: np.subtract(result["psnr"]["model"], result["psnr"][name]).tolist()
+        for name in ("persistence", "shuffled")
+    }
+    result["definitions"] = DEFINITIONS
+    result["seconds"] = time.monotonic() - began
+    return result
+
+
+def coverage(errors: np.ndarray, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Share of tool errors (N, H) within the calibrated bound of their step; None without a calibration."""
+    if calibration is None:
+        return None
+    bound = np.asarray(calibration["tool_error_q"], float)
+    steps = min(len(bound), errors.shape[1])
+    within = (errors[:, :steps] <= bound[:steps]).mean(axis=0)
+    return {"level": calibration["level"], "per_step": within.tolist(), "bound_m": bound[:steps].tolist()}
+
+
+def _scores(model: WorldModel, windows: Windows, others: np.ndarray) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Every figure of some windows, each (B, H). Args: others (B, H, A): actions of other episodes."""
+    belief = model.observe(windows.seen, windows.past)
+    true = model.imagine(belief, windows.plans)
+    codec = model.reconstruct(belief, windows.rgb, windows.depth)
+    assert windows.seen.depth is not None
+    last_rgb, last_depth = windows.seen.rgb[:, -1], windows.seen.depth[:, -1]
+    pictures = {
+        "model": true.rgb,
+        "persistence": last_rgb[:, None].expand_as(windows.rgb),
+        "shuffled": model.imagine(belief, others).rgb,
+        "codec": codec.rgb,
+    }
+    for name, frames in pictures.items():
+        rgb = frames.float().cpu()
+        yield ("psnr", name), metrics.psnr(rgb, windows.rgb).numpy()
+        yield ("ssim", name), metrics.ssim(rgb, windows.rgb).numpy()
+        yield ("mse", name), metrics.mse(rgb, windows.rgb).numpy()
+    moving = metrics.moving_pixels(windows.rgb, windows.depth, last_rgb, last_depth)
+    depths = {
+        "model": true.depth,
+        "persistence": last_depth[:, None].expand_as(windows.depth),
+        "codec": codec.depth,
+    }
+    for name, images in depths.items():
+        depth = images.float().cpu()
+        yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
+        yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
+    yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
+    stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
+    yield ("tool_position_error_m", "persistence_mean"), stays
+
+
+def _tool_error(position: Tensor, windows: Windows) -> np.ndarray:
+    """(B, H) metres."""
+    return np.linalg.norm(position.float().cpu().numpy() - windows.tool[:, 1:], axis=-1)
+
+
+def _mean(values: np.ndarray) -> list[float | None]:
+    """Mean of (N, H) over the windows that have a value; None for a step at which none has."""
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
+    return [float(t / c) if c else None for t, c in zip(total, count, strict=True)]
+
+
+def _store(result: dict[str, Any], name: tuple[str, ...], value: list[float | None]) -> None:
+    for key in name[:-1]:
+        result = result.setdefault(key, {})
+    result[name[-1]] = value

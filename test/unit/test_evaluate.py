@@ -1,0 +1,225 @@
+"""Evaluation on episodes whose scores are known, with a real though untrained model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deepverse_ros.data.store import Episode, EpisodeStore
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
+from deepverse_ros.evaluation import evaluate as evaluation
+from deepverse_ros.evaluation import model_card, pictures, report
+from deepverse_ros.evaluation.benchmark import benchmark
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.world_model import WorldModel
+
+ARM = Embodiment.load("arm")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    untrained = WorldModel(WorldModelConfig.small_test(ARM, SIZE)).requires_grad_(False).eval()
+    for weight in untrained.parameters():
+        weight.add_(0.05 * torch.randn_like(weight))  # a new network starts deaf to actions and copies the last frame
+    return untrained
+
+
+def episode(seed, *, frames=12, size=SIZE, still=False, embodiment="arm", dt=ARM.dt):
+    """A square that moves right by two pixels a frame over a grey wall, unless it stands still."""
+    rng = np.random.default_rng(seed)
+    rgb = np.full((frames, size, size, 3), 90, np.uint8)
+    depth = np.full((frames, size, size), 3000, np.uint16)
+    depth[:, :4] = 0  # the sensor knows nothing there
+    tool = np.zeros((frames, 3), np.float32)
+    for t in range(frames):
+        x = 5 if still else 5 + 2 * t
+        rgb[t, 20:30, x : x + 10] = (200, 30, 30)
+        depth[t, 20:30, x : x + 10] = 2000
+        tool[t, 0] = 0.0 if still else 0.01 * t
+    joints = np.tile(np.asarray(ARM.home, np.float32), (frames, 1))
+    joints[:, :7] += rng.normal(0, 0.1, (frames, 7))
+    return Episode(
+        embodiment=embodiment,
+        dt=dt,
+        seed=seed,
+        kind="random",
+        rgb=rgb,
+        depth=depth,
+        actions=joints,
+        state={"joint_positions": joints[:, :7] + 1, "gripper_state": joints[:, 7:], "tool_position": tool},
+        intrinsics=np.array([[60, 0, size / 2], [0, 60, size / 2], [0, 0, 1]], np.float32),
+        camera_to_world=np.tile(np.eye(4, dtype=np.float32), (frames, 1, 1)),
+    )
+
+
+def test_windows_line_up_frames_actions_and_states(model):
+    film = episode(1, frames=16)
+    windows = evaluation.windows_of(model, film, stride=2)
+    assert len(windows) == 3  # 16 frames hold windows of 12 from frames 0, 2 and 4
+    one = windows.only(2)
+    first, newest = 4, 7
+    assert np.allclose(one.seen.rgb[0, 0].permute(1, 2, 0) * 255, film.rgb[first])
+    assert np.allclose(one.seen.rgb[0, -1].permute(1, 2, 0) * 255, film.rgb[newest])
+    assert np.allclose(one.rgb[0, 0].permute(1, 2, 0) * 255, film.rgb[newest + 1])
+    assert np.allclose(one.depth[0, 7, 4:], film.depth[newest + 8, 4:] / 1000)
+    assert one.depth[0, :, :4].isnan().all()
+    # The past is what was measured after each step, the plan is what was commanded from the newest frame on.
+    assert np.allclose(one.past[0, :, :7], film.state["joint_positions"][first + 1 : newest + 1])
+    assert np.allclose(one.plans[0], film.actions[newest : newest + 8])
+    assert np.allclose(one.tool[0], film.state["tool_position"][newest : newest + 9])
+
+
+def test_figures_of_a_known_motion(model):
+    figures = evaluation.evaluate(model, [episode(1), episode(2), episode(3, frames=11)], seed=5)
+    assert figures["n_windows"] == 2
+    assert figures["n_episodes"] == 2
+    assert figures["episode_seeds"] == [1, 2]
+    for metric in ("psnr", "ssim", "mse"):
+        assert set(figures[metric]) == {"model", "persistence", "shuffled", "codec"}
+        assert all(len(values) == 8 for values in figures[metric].values())
+    # After one step two columns of the square of ten rows turned grey and two turned red.
+    changed = 2 * 2 * 10 * ((110 / 255) ** 2 + 2 * (60 / 255) ** 2) / (3 * SIZE * SIZE)
+    assert figures["mse"]["persistence"][0] == pytest.approx(changed, rel=1e-3)
+    assert figures["psnr"]["persistence"][0] == pytest.approx(-10 * np.log10(changed), abs=0.01)
+    assert figures["psnr"]["persistence"][0] > figures["psnr"]["persistence"][4]
+    # Of the moving pixels half come nearer (3 m to 2 m) and half recede: errors of 1/2 and 1/3.
+    assert figures["depth_abs_rel"]["moving"]["persistence"][0] == pytest.approx((1 / 2 + 1 / 3) / 2, rel=1e-3)
+    known = (SIZE - 4) * SIZE
+    assert figures["depth_abs_rel"]["all"]["persistence"][0] == pytest.approx(20 * (1 / 2 + 1 / 3) / known, rel=1e-3)
+    assert figures["tool_position_error_m"]["persistence_mean"] == pytest.approx([0.01 * (k + 1) for k in range(8)])
+    assert figures["margin_db"]["persistence"][7] == pytest.approx(
+        figures["psnr"]["model"][7] - figures["psnr"]["persistence"][7]
+    )
+
+
+def test_a_scene_without_motion_has_no_moving_depth_and_capped_psnr(model, tmp_path):
+    figures = evaluation.evaluate(model, [episode(s, still=True) for s in (1, 2)])
+    assert figures["depth_abs_rel"]["moving"]["persistence"] == [None] * 8
+    assert figures["psnr"]["persistence"] == pytest.approx([60.0] * 8)
+    report.write_json(tmp_path / "deep" / "figures.json", figures)
+    assert report.read_json(tmp_path / "deep" / "figures.json") == json.loads(json.dumps(figures))
+
+
+def test_other_actions_make_another_future(model):
+    figures = evaluation.evaluate(model, [episode(1), episode(2)])
+    assert figures["psnr"]["model"] != figures["psnr"]["shuffled"]
+
+
+def test_coverage_counts_what_is_within_the_bound():
+    errors = np.array([[0.01, 0.05], [0.02, 0.01], [0.04, 0.03], [0.01, 0.02]])
+    result = evaluation.coverage(errors, {"level": 0.9, "tool_error_q": [0.02, 0.025, 0.1]})
+    assert result == {"level": 0.9, "per_step": [0.75, 0.5], "bound_m": [0.02, 0.025]}
+    assert evaluation.coverage(errors, None) is None
+
+
+def test_episodes_that_do_not_fit_are_refused(model):
+    with pytest.raises(EmbodimentError, match=r"'drone'.*'arm'"):
+        evaluation.evaluate(model, [episode(1, embodiment="drone"), episode(2)])
+    with pytest.raises(EmbodimentError, match=r"every 0.1 s.*0.2 s"):
+        evaluation.evaluate(model, [episode(1, dt=0.1), episode(2)])
+    with pytest.raises(EpisodeError, match=r"none of 1 episodes .* 12 frames"):
+        evaluation.evaluate(model, [episode(1, frames=8)])
+    with pytest.raises(ShapeError, match="several episodes"):
+        evaluation.evaluate(model, [episode(1)])
+
+
+def test_a_store_of_another_picture_size_is_fitted(model, tmp_path):
+    store = EpisodeStore(tmp_path)
+    for index in range(2):
+        store.write(index, episode(index, size=96))
+    figures = evaluation.evaluate(model, store)
+    assert (figures["height"], figures["width"], figures["n_windows"]) == (SIZE, SIZE, 2)
+
+
+def test_simulated_episodes_are_reproducible_and_differ_by_seed(model, tmp_path):
+    calls = []
+    a = evaluation.simulated_episodes(model, tmp_path / "a", 2, 7, lambda *done: calls.append(done))
+    b = evaluation.simulated_episodes(model, tmp_path / "b", 2, 8)
+    assert calls[-1] == (2, 2)
+    assert len(a) == len(b) == 2
+    assert a.read(0).rgb.shape[1:] == (SIZE, SIZE, 3)
+    assert not {e.seed for e in a} & {e.seed for e in b}
+    figures = evaluation.evaluate(model, a)
+    assert figures["n_windows"] >= 4
+    assert all(np.isfinite(figures["psnr"]["model"]))
+
+
+def test_card_and_table_show_the_measured_figures(model, tmp_path):
+    figures = {"collection_seed": 10_000_007, "command": "deepverse evaluate models/arm --simulate 2 --seed 7"}
+    model.calibration = {"level": 0.9, "tool_error_q": [0.01 * (k + 1) for k in range(8)]}
+    try:
+        figures |= evaluation.evaluate(model, [episode(1), episode(2)])
+        config = {
+            "model": model.config.model_dump(mode="json"),
+            "provenance": {"episodes": 2000, "machine": {"cores": 2}, "seconds": 1234.5678},
+            "calibration": model.calibration,
+        }
+    finally:
+        model.calibration = None
+    speed = {
+        "machine": {"processor": "a processor", "threads": 2, "torch": "2"},
+        "dtype": "float32",
+        "measurements": [{"name": "imagine", "p50": 12.34, "p95": 20.0, "unit": "ms"}],
+    }
+    path = model_card.write(tmp_path, config, figures, speed)
+    text = path.read_text()
+    for expected in (
+        f"{figures['psnr']['model'][7]:.2f}", "collection seed 10000007", "- episodes: 2000", "- seconds: 1235",
+        "cores 2", "joint_positions 7 [rad]", "In 90 % of windows", "| imagine | 12.3 | 20.0 | ms |",
+        "--simulate 2 --seed 7",
+    ):  # fmt: skip
+        assert expected in text
+    bare = model_card.text("new", {"model": config["model"]}, None, None)
+    assert "Not calibrated" in bare
+    assert "not been evaluated" in bare
+    assert "Not recorded" in bare
+    table = report.evaluation_table(figures)
+    assert table.row_count == len(report.evaluation_rows(figures))
+    assert len(table.columns) == 9
+    assert report.benchmark_table(speed).row_count == 1
+
+
+def test_unreadable_figures_are_named(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    for name, message in (("absent.json", "No such file"), ("broken.json", "not valid JSON"), ("list.json", "object")):
+        with pytest.raises(ResourceError, match=f"{name}: .*{message}"):
+            report.read_json(tmp_path / name)
+
+
+def test_benchmark_measures_everything_once(model):
+    figures = benchmark(model, repeats=1, collect_episodes=0)
+    values = {row["name"]: row["p50"] for row in figures["measurements"]}
+    for name in ("observe 4 frames", "imagine 1x8 RGB-D frames", "imagine 256x8 latent frames", "encode a goal image"):
+        assert values[name] > 0
+    assert values["plan 64x8, 3 iterations"] > values["encode a goal image"]
+    assert values["peak memory of this process"] > 50
+    assert figures["machine"]["threads"] >= 1
+    assert figures["dtype"] == "float32"
+    json.dumps(figures, allow_nan=False)
+
+
+def test_pictures_show_imagined_above_real(tmp_path):
+    imagined, real = np.full((3, 8, 6, 3), 10, np.uint8), np.full((3, 8, 6, 3), 200, np.uint8)
+    both = pictures.pair(imagined, real)
+    assert both.shape == (3, 18, 6, 3)
+    assert (both[:, :8] == 10).all()
+    assert (both[:, 10:] == 200).all()
+    pictures.save(tmp_path / "deep" / "a.png", both, 0.2)
+    with Image.open(tmp_path / "deep" / "a.png") as png:
+        assert png.size == (3 * 6 + 2 * 2, 18)
+    both[1], both[2] = 40, 90
+    pictures.save(tmp_path / "a.gif", both, 0.2)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3
+        assert gif.size == (6, 18)
+        assert gif.info["duration"] == 200
+    with pytest.raises(ShapeError, match=r"\.png or \.gif"):
+        pictures.save(tmp_path / "a.bmp", both, 0.2)
+    with pytest.raises(ShapeError, match="one shape"):
+        pictures.pair(imagined, real[:2])
