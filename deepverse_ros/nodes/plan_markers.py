@@ -1,6 +1,7 @@
-"""What a planner thought of, as RViz markers: candidates coloured by cost, the chosen plan, the goal and the verdict."""
+"""What a planner thought of, as RViz markers: candidates by cost, the chosen plan, the goal and the verdict."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from geometry_msgs.msg import Vector3
@@ -22,6 +23,7 @@ def candidate_markers(
     candidates: Candidates,
     chosen: np.ndarray,
     verdict: Verdict,
+    *,
     goal: np.ndarray,
     largest_distance: float,
     header: Header,
@@ -36,7 +38,7 @@ def candidate_markers(
     for path, colour in zip(candidates.tool_paths, colours, strict=True):
         if not np.isfinite(path).all():
             continue
-        for begin, end in zip(path[:-1], path[1:], strict=True):
+        for begin, end in pairwise(path):
             lines.points += [point(begin), point(end)]
             lines.colors += [_colour(colour, 0.5)] * 2
     colour = GOOD if verdict.accepted else REJECTED
@@ -48,7 +50,7 @@ def candidate_markers(
     target.pose.position = point(goal)
     text = _marker(header, 3, Marker.TEXT_VIEW_FACING, 0.05)
     text.color = _colour(colour)
-    text.pose.position = point(np.asarray(goal) + [0.0, 0.0, 0.1])
+    text.pose.position = point(np.add(goal, (0.0, 0.0, 0.1)))
     text.text = f"{verdict.reason.value}: {verdict.text}"
     return MarkerArray(markers=[lines, best, target, text])
 

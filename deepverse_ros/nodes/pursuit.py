@@ -5,22 +5,26 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 
-Result = PlanToGoal.Result
+Result: TypeAlias = PlanToGoal.Result
+DRIFT = 0.25
+"""Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
 POLL = 0.02
 """Seconds between two looks at the clock while the robot moves or an image is awaited."""
 
@@ -49,7 +53,6 @@ class GoalTask:
             self._code = code
         self._wake.set()
 
-    @property
     def stopped(self) -> bool:
         return self._wake.is_set()
 
@@ -85,14 +88,14 @@ def stopped_result(code: int) -> Result:
 class Robot(Protocol):
     """What a pursuit asks of its node; every call is made on the worker's thread."""
 
-    def settings(self) -> "Settings": ...
+    def settings(self) -> Settings: ...
     def input_age(self) -> float: ...
     def newest_received(self) -> float: ...
     def see(self) -> Sight: ...
     def joints_now(self) -> np.ndarray | None: ...
     def observe(self, sight: Sight) -> Belief: ...
     def encode_goal(self, image: Image) -> Goal: ...
-    def mpc(self, goal_name: str) -> Mpc: ...
+    def mpc(self) -> Mpc: ...
     def publish_verdict(self, verdict: Verdict, header: Header) -> None: ...
     def publish_thoughts(self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal) -> None: ...
     def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None: ...
@@ -101,26 +104,14 @@ class Robot(Protocol):
     def now(self) -> float: ...
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The node's parameters at this moment; see their descriptions there."""
-
-    reached_tolerance: float
-    max_plans: int
-    execute_steps: int
-    settle_time: float
-    planning_timeout: float
-    observation_timeout: float
-    stale_timeout: float
-
-
 class Pursuit:
     """Receding-horizon control to one goal image. `run` blocks until the goal has a result."""
 
-    def __init__(self, robot: Robot, task: GoalTask, dt: float) -> None:
+    def __init__(self, robot: Robot, task: GoalTask, embodiment: Embodiment) -> None:
         self._robot = robot
         self._task = task
-        self._dt = dt
+        self._dt = embodiment.dt
+        self._largest_drift = DRIFT * embodiment.max_step
         self._accepted = self._rejected = 0
         self._distance = math.nan
         self._problem = ""
@@ -131,12 +122,12 @@ class Pursuit:
             goal = robot.encode_goal(task.image)
         except DeepverseError as error:
             return self._end(Result.INVALID_GOAL, f"goal image: {error}")
-        mpc = robot.mpc(task.name)
+        mpc = robot.mpc()
         after = 0.0
-        while not task.stopped:
+        while not task.stopped():
             sight = self._look(after)
             if sight is None:
-                if task.stopped:
+                if task.stopped():
                     break
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
@@ -152,13 +143,13 @@ class Pursuit:
             if left <= 0:
                 robot.hold()
                 return self._end(Result.NOT_REACHED, f"{self._tried} plans were used; {self._distance:.3f} m are left")
-            result = self._plan(mpc, sight, belief, goal, left, settings)
-            if task.stopped:
+            result = self._plan(mpc, sight, belief, goal, left=left, settings=settings)
+            if task.stopped():
                 break
             if not result.verdict.accepted or result.plan is None:
                 robot.hold()
                 return self._end(Result.NO_ACCEPTED_PLAN, f"{result.verdict.reason.value}: {result.verdict.text}")
-            if self._moved(sight):
+            if self._withdrawn(sight, result.verdict):
                 continue
             after = self._execute(result.plan, result.verdict.plan_id, settings)
         robot.hold()
@@ -184,7 +175,7 @@ class Pursuit:
         robot, task = self._robot, self._task
         begin, reported, tried = time.monotonic(), False, 0.0
         self._problem = "no image has arrived"
-        while not task.stopped:
+        while not task.stopped():
             settings = robot.settings()
             age, received = robot.input_age(), robot.newest_received()
             if age <= settings.stale_timeout and received > max(after, tried):
@@ -213,7 +204,7 @@ class Pursuit:
         verdict = rejected(Reason.STALE_INPUT, self._problem, value=age, threshold=settings.stale_timeout)
         self._robot.publish_verdict(verdict.with_(plan_id=self._task.name), Header())
 
-    def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, goal: Goal, left: int, settings: Settings) -> PlanResult:
+    def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, goal: Goal, *, left: int, settings: Settings) -> PlanResult:
         assert sight.joints is not None
 
         def on_verdict(verdict: Verdict) -> None:
@@ -239,19 +230,24 @@ class Pursuit:
             deadline=time.monotonic() + settings.planning_timeout,
             plan_id=f"{self._task.name}.{self._tried}",
             on_verdict=on_verdict,
-            stop=lambda: self._task.stopped,
+            stop=self._task.stopped,
         )
         self._robot.publish_thoughts(result, sight, belief, goal)
         return result
 
-    def _moved(self, sight: Sight) -> bool:
-        """Whether the robot left the place that the plan starts from while it was planned."""
+    def _withdrawn(self, sight: Sight, verdict: Verdict) -> bool:
+        """Whether an accepted plan is void because the robot left its start meanwhile; says so in a second verdict."""
         try:
             joints = self._robot.joints_now()
-        except MessageError:
-            return True
-        limit = 0.25 * self._robot.mpc_step
-        return joints is None or bool((np.abs(joints - sight.joints) > limit)[:-1].any())
+            drift = np.inf if joints is None else np.abs(joints - sight.joints)
+            problem = "" if (drift <= self._largest_drift).all() else "the robot moved while the plan was made"
+        except MessageError as error:
+            problem = str(error)
+        if problem:
+            self._accepted, self._rejected = self._accepted - 1, self._rejected + 1
+            text = f"{problem}; the plan is withdrawn"
+            self._robot.publish_verdict(rejected(Reason.INVALID_PLAN, text, plan_id=verdict.plan_id), sight.header)
+        return bool(problem)
 
     def _execute(self, plan: np.ndarray, plan_id: str, settings: Settings) -> float:
         """Send an accepted plan and watch until it is done. Returns: time.monotonic() after which images show it."""

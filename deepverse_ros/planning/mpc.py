@@ -126,6 +126,7 @@ class Mpc:
         belief: Belief,
         goal: Goal,
         joints: np.ndarray,
+        *,
         deadline: float = math.inf,
         plan_id: str = "",
         on_verdict: Callable[[Verdict], None] = lambda verdict: None,
@@ -144,7 +145,7 @@ class Mpc:
         candidates, iterations, searches, round_s = None, 0, 0, 0.0
         for search in range(self.config.max_replans + 1):
             warm = self._last if search == 0 else (best[1] if best is not None and search % 2 else None)
-            found = self._search(belief, goal, joints, warm, deadline, round_s, stop)
+            found = self._search(belief, goal, joints, warm=warm, deadline=deadline, round_s=round_s, stop=stop)
             if found is None:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
@@ -189,6 +190,7 @@ class Mpc:
         belief: Belief,
         goal: Goal,
         joints: np.ndarray,
+        *,
         warm: np.ndarray | None,
         deadline: float,
         round_s: float,

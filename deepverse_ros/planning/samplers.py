@@ -70,7 +70,7 @@ class Icem:
     """Cross-entropy search (iCEM) over a plan's way points in joint space.
 
     A plan runs from where the robot is through `knots` way points to a target and holds there. Searching way points
-    instead of H independent steps correlates the noise over time and leaves knots × A numbers, which a few dozen
+    instead of H independent steps correlates the noise over time and leaves knots x A numbers, which a few dozen
     candidates can search. Elites are kept, the spread shrinks with them, and the same seed gives the same plans.
     """
 

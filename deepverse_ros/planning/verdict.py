@@ -170,7 +170,7 @@ def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limi
     return None
 
 
-def judge(
+def judge(  # noqa: PLR0917 (everything that a judgement rests on)
     future: Future,
     index: int,
     belief: Belief,

@@ -139,7 +139,8 @@ def test_every_candidate_keeps_position_and_rate_limits_and_ends_at_rest():
     for _ in range(3):
         plans = sampler.ask()
         assert plans.shape == (64, 8, 8)
-        assert (plans >= ARM.lower).all() and (plans <= ARM.upper).all()
+        assert (plans >= ARM.lower).all()
+        assert (plans <= ARM.upper).all()
         steps = np.diff(np.concatenate([np.broadcast_to(start, (64, 1, 8)), plans], axis=1), axis=1)
         assert (np.abs(steps) <= ARM.max_step + 1e-5).all()
         sampler.tell(np.linalg.norm(plans[:, -1] - HOME, axis=1), plans[:, -1, :3] - HOME[:3])
@@ -196,10 +197,13 @@ def test_a_reachable_goal_is_accepted_and_the_next_search_starts_from_its_plan()
     joints = reachable(1, seed=2)[0]
     planner = mpc(seed=1, limits=Limits(tolerance=0.04), max_replans=3)
     result = planner.plan(Seen(), goal_at(joints), HOME)
-    assert result.verdict.accepted and result.verdict.reason is Reason.ACCEPTED
-    assert result.verdict.value <= 0.04 and result.verdict.level == 0.9
+    assert result.verdict.accepted
+    assert result.verdict.reason is Reason.ACCEPTED
+    assert result.verdict.value <= 0.04
+    assert result.verdict.level == 0.9
     assert result.verdict.value == pytest.approx(result.verdict.predicted_distance + 0.01)
-    assert result.plan.shape == (8, 8) and result.future.tool.shape == (1, 8, 3)
+    assert result.plan.shape == (8, 8)
+    assert result.future.tool.shape == (1, 8, 3)
     reached = FORWARD.tool_position(result.plan[-1])
     assert np.linalg.norm(reached - goal_at(joints).tool_position) < 0.031
     again = planner.plan(Seen(), goal_at(joints), HOME)
@@ -210,18 +214,26 @@ def test_a_goal_out_of_reach_is_refused_with_every_search_used():
     model, verdicts = TrueImagination(), []
     planner = mpc(model, max_replans=2)
     result = planner.plan(Seen(), Seen(OUT_OF_REACH), HOME, plan_id="g", on_verdict=verdicts.append)
-    assert not result.verdict.accepted and result.verdict.reason is Reason.MISSES_GOAL
-    assert result.verdict.first_offending_step == 7 and result.verdict.value > 0.3
-    assert result.searches == 3 and model.calls == 9 and len(result.rejected) == len(verdicts) == 3
-    assert [v.plan_id for v in verdicts] == ["g.0", "g.1", "g.2"] and result.verdict.plan_id in {"g.0", "g.1", "g.2"}
+    assert not result.verdict.accepted
+    assert result.verdict.reason is Reason.MISSES_GOAL
+    assert result.verdict.first_offending_step == 7
+    assert result.verdict.value > 0.3
+    assert result.searches == 3
+    assert model.calls == 9
+    assert len(result.rejected) == len(verdicts) == 3
+    assert [v.plan_id for v in verdicts] == ["g.0", "g.1", "g.2"]
+    assert result.verdict.plan_id in {"g.0", "g.1", "g.2"}
     assert 0 < verdicts[0].latency_ms < verdicts[2].latency_ms <= result.latency_ms
-    assert result.candidates.plans.shape == (64, 8, 8) and result.candidates.tool_paths.shape == (64, 8, 3)
+    assert result.candidates.plans.shape == (64, 8, 8)
+    assert result.candidates.tool_paths.shape == (64, 8, 3)
 
 
 def test_planning_can_be_stopped_between_rounds():
     model = TrueImagination()
     result = mpc(model, max_replans=5).plan(Seen(), Seen(OUT_OF_REACH), HOME, stop=lambda: model.calls >= 4)
-    assert result.searches == 2 and model.calls == 4 and not result.verdict.accepted
+    assert result.searches == 2
+    assert model.calls == 4
+    assert not result.verdict.accepted
 
 
 def test_a_deadline_ends_the_search_with_what_was_found():
@@ -229,21 +241,25 @@ def test_a_deadline_ends_the_search_with_what_was_found():
     began = time.monotonic()
     result = mpc(model, max_replans=4).plan(Seen(), Seen(OUT_OF_REACH), HOME, deadline=began + 0.7)
     assert time.monotonic() - began < 0.9
-    assert 1 <= model.calls <= 3 and result.plan is not None
+    assert 1 <= model.calls <= 3
+    assert result.plan is not None
     assert result.verdict.reason is Reason.MISSES_GOAL
 
 
 def test_a_deadline_that_has_passed_is_reported():
     model = TrueImagination()
     result = mpc(model).plan(Seen(), Seen(OUT_OF_REACH), HOME, deadline=time.monotonic() - 1.0)
-    assert model.calls == 0 and result.plan is None
-    assert result.verdict.reason is Reason.DEADLINE_MISSED and not result.verdict.accepted
+    assert model.calls == 0
+    assert result.plan is None
+    assert result.verdict.reason is Reason.DEADLINE_MISSED
+    assert not result.verdict.accepted
 
 
 def test_without_calibration_nothing_is_accepted_and_no_time_is_wasted():
     model = TrueImagination(calibration=None)
     result = mpc(model).plan(Seen(), goal_at(reachable(1, seed=2)[0]), HOME)
-    assert result.verdict.reason is Reason.TOO_UNCERTAIN and "no calibration" in result.verdict.text
+    assert result.verdict.reason is Reason.TOO_UNCERTAIN
+    assert "no calibration" in result.verdict.text
     assert model.calls == 3
 
 
@@ -252,11 +268,14 @@ def test_an_external_plan_gets_the_same_verdict():
     target = HOME + np.float32(0.2)
     plan = ARM.limit_plan(np.linspace(HOME, target, 9)[1:], HOME)
     verdict, future = planner.judge_plan(Seen(), goal_at(target), plan, HOME)
-    assert verdict.accepted and future is not None and math.isfinite(verdict.score)
+    assert verdict.accepted
+    assert future is not None
+    assert math.isfinite(verdict.score)
     verdict, _ = planner.judge_plan(Seen(), Seen(OUT_OF_REACH), plan, HOME)
     assert verdict.reason is Reason.MISSES_GOAL
     verdict, future = planner.judge_plan(Seen(), goal_at(target), np.full((8, 8), np.nan, np.float32), HOME)
-    assert verdict.reason is Reason.INVALID_PLAN and future is None
+    assert verdict.reason is Reason.INVALID_PLAN
+    assert future is None
 
 
 # ---- objectives
@@ -283,7 +302,8 @@ def test_objectives_rank_plans_as_they_say():
     plans[0, :, 0] = torch.tensor([0.0, 0.1, 0.2, 0.3])
     plans[1, :, 0] = torch.tensor([0.0, 0.1, 0.0, 0.1])
     smooth = Smoothness(ARM)(future, plans)
-    assert smooth[0] == pytest.approx(0.0, abs=1e-9) and smooth[1] > 0.01
+    assert smooth[0] == pytest.approx(0.0, abs=1e-9)
+    assert smooth[1] > 0.01
     total = WeightedSum([(2.0, Certainty()), (1.0, Smoothness(ARM))])(future, plans)
     torch.testing.assert_close(total, 2.0 * std[:, 0] + smooth)
     assert Smoothness(ARM)(future, plans[:, :2]).tolist() == [0.0, 0.0, 0.0]

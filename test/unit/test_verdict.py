@@ -76,7 +76,7 @@ def test_the_finite_sample_correction_is_exact():
     assert conformal_quantile(np.zeros(0), 0.5) == math.inf
 
 
-@pytest.mark.parametrize("errors, level", [([1.0], 1.0), ([1.0], 0.0), ([math.nan], 0.5), ([[1.0]], 0.5)])
+@pytest.mark.parametrize(("errors", "level"), [([1.0], 1.0), ([1.0], 0.0), ([math.nan], 0.5), ([[1.0]], 0.5)])
 def test_a_bound_that_means_nothing_is_refused(errors, level):
     with pytest.raises(ShapeError):
         conformal_quantile(np.array(errors), level)
@@ -86,7 +86,8 @@ def test_calibration_is_read_from_a_checkpoint():
     assert Calibration.from_model(None) is None
     read = Calibration.from_model({"level": 0.9, "tool_error_q": [0.01, 0.02], "n": 100})
     assert read == Calibration(0.9, (0.01, 0.02))
-    assert read.bound(1) == 0.02 and read.bound(2) == math.inf
+    assert read.bound(1) == 0.02
+    assert read.bound(2) == math.inf
     for wrong in ({}, {"level": 0.9}, {"level": 2, "tool_error_q": [0.1]}, {"level": 0.9, "tool_error_q": [math.nan]}):
         with pytest.raises(CheckpointError, match="calibration"):
             Calibration.from_model(wrong)
@@ -97,13 +98,21 @@ def test_calibration_is_read_from_a_checkpoint():
 
 def test_a_plan_is_accepted_only_when_its_upper_bound_is_within_tolerance():
     good = verdict(Path([0.3, 0.2, 0.1, 0.04]), tolerance=0.08)
-    assert good.accepted and good.reason is Reason.ACCEPTED and good.first_offending_step == -1
-    assert good.value == pytest.approx(0.07) and good.predicted_distance == pytest.approx(0.04) and good.level == 0.9
+    assert good.accepted
+    assert good.reason is Reason.ACCEPTED
+    assert good.first_offending_step == -1
+    assert good.value == pytest.approx(0.07)
+    assert good.predicted_distance == pytest.approx(0.04)
+    assert good.level == 0.9
     # The imagined distance itself is within tolerance, its upper bound is not.
     missed = verdict(Path([0.3, 0.2, 0.1, 0.06]), tolerance=0.08)
-    assert not missed.accepted and missed.reason is Reason.MISSES_GOAL
-    assert missed.value == pytest.approx(0.09) and missed.threshold == 0.08 and missed.first_offending_step == 3
-    assert "0.090 m" in missed.text and "90 %" in missed.text
+    assert not missed.accepted
+    assert missed.reason is Reason.MISSES_GOAL
+    assert missed.value == pytest.approx(0.09)
+    assert missed.threshold == 0.08
+    assert missed.first_offending_step == 3
+    assert "0.090 m" in missed.text
+    assert "90 %" in missed.text
 
 
 def test_passing_by_the_goal_is_not_reaching_it():
@@ -112,31 +121,38 @@ def test_passing_by_the_goal_is_not_reaching_it():
 
 def test_a_step_that_was_never_calibrated_is_not_promised():
     missed = verdict(Path([0.1, 0.0, 0.0, 0.0, 0.0]))
-    assert missed.reason is Reason.MISSES_GOAL and missed.value == math.inf
+    assert missed.reason is Reason.MISSES_GOAL
+    assert missed.value == math.inf
 
 
 def test_without_calibration_nothing_is_accepted():
     refused = verdict(Path([0.0] * 4), calibration=None)
-    assert not refused.accepted and refused.reason is Reason.TOO_UNCERTAIN and "no calibration" in refused.text
+    assert not refused.accepted
+    assert refused.reason is Reason.TOO_UNCERTAIN
+    assert "no calibration" in refused.text
     assert refused.level == 0.0
 
 
 def test_an_uncertain_step_is_named():
     refused = verdict(Path([0.0] * 4, std=[0.01, 0.02, 0.2, 0.3]), max_uncertainty=0.1)
-    assert refused.reason is Reason.TOO_UNCERTAIN and refused.first_offending_step == 2
-    assert refused.value == pytest.approx(0.2) and refused.uncertainty == pytest.approx(0.3)
+    assert refused.reason is Reason.TOO_UNCERTAIN
+    assert refused.first_offending_step == 2
+    assert refused.value == pytest.approx(0.2)
+    assert refused.uncertainty == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("which", ["belief", "goal"])
 def test_what_the_model_does_not_know_is_not_judged(which):
     refused = verdict(Path([0.0] * 4), **{which: Seen(ood_score=1.7)})
-    assert refused.reason is Reason.OUT_OF_DISTRIBUTION and refused.value == pytest.approx(1.7)
+    assert refused.reason is Reason.OUT_OF_DISTRIBUTION
+    assert refused.value == pytest.approx(1.7)
     assert ("goal image" if which == "goal" else "observation") in refused.text
 
 
 def test_a_future_that_is_not_finite_is_never_accepted():
     refused = verdict(Path([0.0, math.nan, 0.0, 0.0]))
-    assert not refused.accepted and refused.first_offending_step == 1
+    assert not refused.accepted
+    assert refused.first_offending_step == 1
     assert not verdict(Path([0.0] * 4, std=[0.01, 0.01, 0.01, math.inf])).accepted
 
 
@@ -154,23 +170,27 @@ def test_a_plan_within_limits_passes():
 @pytest.mark.parametrize("shape", [(0, 8), (8, 7), (8,), (2, 8, 8)])
 def test_a_plan_of_the_wrong_shape_is_named(shape):
     refused = check_plan(np.zeros(shape, np.float32), HOME, ARM, Limits())
-    assert refused.reason is Reason.INVALID_PLAN and str(shape) in refused.text
+    assert refused.reason is Reason.INVALID_PLAN
+    assert str(shape) in refused.text
 
 
 def test_nan_limits_and_rates_are_named_with_joint_and_step():
     plan = plan_to(0.2)
     plan[3, 2] = np.nan
     refused = check_plan(plan, HOME, ARM, Limits())
-    assert refused.first_offending_step == 3 and "joint_positions[2] is nan" in refused.text
+    assert refused.first_offending_step == 3
+    assert "joint_positions[2] is nan" in refused.text
     plan = plan_to(0.2)
     plan[5, 7] = 1.4
     refused = check_plan(plan, HOME, ARM, Limits())
-    assert refused.first_offending_step == 5 and "gripper_state[0] is 1.400" in refused.text
+    assert refused.first_offending_step == 5
+    assert "gripper_state[0] is 1.400" in refused.text
     assert refused.threshold == 1.0
     plan = plan_to(0.2)
     plan[2:, 1] += 0.8
     refused = check_plan(plan, HOME, ARM, Limits())
-    assert refused.first_offending_step == 2 and "joint_positions[1] moves" in refused.text
+    assert refused.first_offending_step == 2
+    assert "joint_positions[1] moves" in refused.text
     # A plan that would start with a jump away from where the robot is.
     assert (
         check_plan(plan_to(0.2), HOME + 0.5 * np.eye(8, dtype=np.float32)[0], ARM, Limits()).first_offending_step == 0

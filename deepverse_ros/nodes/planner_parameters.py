@@ -1,0 +1,85 @@
+"""The planner's parameters, and what the search makes of them."""
+
+from dataclasses import dataclass
+
+from deepverse_ros.nodes import observation_input
+from deepverse_ros.nodes.parameters import Parameter, Parameters
+from deepverse_ros.planning.mpc import MpcConfig
+from deepverse_ros.planning.samplers import IcemConfig
+from deepverse_ros.planning.verdict import Limits
+
+PARAMETERS = (
+    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
+    Parameter(
+        "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
+    ),
+    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
+    Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
+    Parameter("seed", 0, "Seed of the search; the same seed gives the same plans.", 0, 2**31 - 1, dynamic=True),
+    Parameter("samples", 64, "Candidate plans per iteration.", 4, 4096, dynamic=True),
+    Parameter("iterations", 3, "Rounds of candidates per search.", 1, 50, dynamic=True),
+    Parameter("max_replans", 2, "Further searches, with other seeds, while no plan is accepted.", 0, 50, dynamic=True),
+    Parameter("verified", 4, "How many of the best plans of a search are judged.", 1, 64, dynamic=True),
+    Parameter("early_weight", 0.05, "Cost of the mean distance on the way, per metre.", 0.0, 10.0, dynamic=True),
+    Parameter("latent_weight", 0.01, "Cost of a last frame that looks unlike the goal (m).", 0.0, 10.0, dynamic=True),
+    Parameter("certainty_weight", 0.2, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
+    Parameter("smoothness_weight", 0.005, "Cost of changes of speed (m).", 0.0, 10.0, dynamic=True),
+    Parameter(
+        "goal_tolerance",
+        0.08,
+        "A plan is accepted when the upper bound of its distance to the goal at its end is within this (m).",
+        0.001,
+        2.0,
+        dynamic=True,
+    ),
+    Parameter("max_uncertainty", 0.10, "Largest predicted deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    Parameter(
+        "reached_tolerance",
+        0.03,
+        "Estimated distance of the tool that counts as reached (m).",
+        0.001,
+        1.0,
+        dynamic=True,
+    ),
+    Parameter("max_plans", 8, "Plans to try for one goal, accepted or not.", 1, 1000, dynamic=True),
+    Parameter("execute_steps", 8, "Steps of an accepted plan to execute before the next look.", 1, 32, dynamic=True),
+    Parameter("settle_time", 0.3, "Seconds between the end of a plan and the next look (s).", 0.0, 10.0, dynamic=True),
+    Parameter("planning_timeout", 15.0, "Seconds after which planning returns its best (s).", 0.1, 600.0, dynamic=True),
+    Parameter("observation_timeout", 5.0, "Seconds without a usable image that end a goal.", 0.1, 600.0, dynamic=True),
+    Parameter("execute_proposals", False, "Also execute accepted plans from ~/proposed_plan.", dynamic=True),
+    *observation_input.PARAMETERS,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a pursuit goes by; named and described like the parameters."""
+
+    reached_tolerance: float
+    max_plans: int
+    execute_steps: int
+    settle_time: float
+    planning_timeout: float
+    observation_timeout: float
+    stale_timeout: float
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> "Settings":
+        """The values at this moment."""
+        return cls(**{name: parameters[name] for name in cls.__dataclass_fields__})
+
+
+def mpc_config(parameters: Parameters, horizon: int) -> MpcConfig:
+    """Args: horizon: steps that the model was trained and calibrated for. Raises: ShapeError."""
+    p = parameters.values()
+    return MpcConfig(
+        sampler=IcemConfig(samples=p.samples, horizon=horizon),
+        iterations=p.iterations,
+        max_replans=p.max_replans,
+        verified=p.verified,
+        early=p.early_weight,
+        latent=p.latent_weight,
+        certainty=p.certainty_weight,
+        smoothness=p.smoothness_weight,
+        limits=Limits(p.goal_tolerance, p.max_uncertainty),
+    )

@@ -1,0 +1,401 @@
+"""The planner beside a simulated arm, over real ROS: goals, cancelling, preempting, proposals, bad input, holding.
+
+The weights are untrained, so that its imagination is wrong but its answers are quick: tolerances decide what is
+accepted. What a trained model plans is tested by the launch tests and the demo.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import Marker, MarkerArray
+
+from deepverse_ros.action import PlanToGoal
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.conversions import image_from_array
+from deepverse_ros.nodes.planner_node import PlannerNode
+from deepverse_ros.nodes.plans import plan_to_msg
+from deepverse_ros.nodes.sim_node import SimNode
+
+ARM = Embodiment.load("arm")
+Result = PlanToGoal.Result
+QUICK = {
+    "samples": 4,
+    "iterations": 1,
+    "max_replans": 1,
+    "max_plans": 2,
+    "verified": 1,
+    "execute_steps": 2,
+    "settle_time": 0.0,
+    "goal_tolerance": 2.0,
+    "max_uncertainty": 2.0,
+    "reached_tolerance": 0.001,
+    "observation_timeout": 1.0,
+    "stale_timeout": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that knows every picture and promises an error of 1 cm."""
+    torch.manual_seed(0)
+    model = WorldModel(WorldModelConfig.small_test(ARM))
+    with torch.no_grad():
+        model.readout.body[-1].weight[:3] *= 15.0  # untrained, it would read nearly the same place from every picture
+    model.novelty.limit.fill_(1.0)
+    model.calibration = {"level": 0.9, "tool_error_q": [0.01] * model.config.horizon}
+    path = tmp_path_factory.mktemp("model")
+    model.save(path)
+    return path
+
+
+class Client(Node):
+    """Everything that hears and speaks to the planner."""
+
+    def __init__(self) -> None:
+        super().__init__("client")
+        self.heard: dict[str, list[Any]] = {}
+        for kind, topic in (
+            (PlanVerdict, "planner/verdict"),
+            (ActionPlan, "planner/plan"),
+            (JointTrajectory, "joint_trajectory"),
+            (MarkerArray, "planner/candidates"),
+            (PredictedFrames, "planner/imagined_outcome"),
+            (Image, "camera/image_raw"),
+        ):
+            profile = qos.debug_output()
+            profile.depth = 50
+            self.heard[topic] = []
+            self.create_subscription(kind, topic, self.heard[topic].append, profile)
+        self.goal_image = self.create_publisher(Image, "planner/goal_image", qos.command())
+        self.proposal = self.create_publisher(ActionPlan, "planner/proposed_plan", qos.command())
+        self.camera = self.create_publisher(Image, "camera/image_raw", qos.sensor_output())
+        self.joints = self.create_publisher(JointState, "joint_states", qos.sensor_output())
+        self.planner = ActionClient(self, PlanToGoal, "planner/plan_to_goal")
+        self.feedback: list[PlanToGoal.Feedback] = []
+
+    def clear(self) -> None:
+        for messages in [*self.heard.values(), self.feedback]:
+            messages.clear()
+
+    def send(self, image: Image, **fields: Any) -> Any:
+        """The handle of a goal that was sent."""
+        assert self.planner.wait_for_server(timeout_sec=10.0)
+        goal = PlanToGoal.Goal(goal_image=image, **fields)
+        sent = self.planner.send_goal_async(goal, feedback_callback=self._on_feedback)
+        until(sent.done)
+        return sent.result()
+
+    def _on_feedback(self, message: Any) -> None:
+        self.feedback.append(message.feedback)
+
+    def result(self, handle: Any, timeout: float = 30.0) -> Any:
+        waiting = handle.get_result_async()
+        until(waiting.done, timeout)
+        return waiting.result()
+
+
+def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout} s in vain"
+        time.sleep(0.01)
+
+
+def picture(value: int = 100, size: int = 64) -> Image:
+    return image_from_array(np.full((size, size, 3), value, np.uint8), "rgb8", Header())
+
+
+class World:
+    """A simulated arm, a planner and a client, each active."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        rclpy.init()
+        overrides = [RosParameter("checkpoint", value=str(checkpoint)), RosParameter("device", value="cpu")]
+        self.sim = SimNode(parameter_overrides=[RosParameter("width", value=64), RosParameter("height", value=64)])
+        self.planner = PlannerNode(
+            parameter_overrides=overrides, cli_args=["--ros-args", "-r", "command:=joint_trajectory"]
+        )
+        self.client = Client()
+        self.executor = MultiThreadedExecutor(num_threads=8)
+        for node in (self.sim, self.planner, self.client):
+            self.executor.add_node(node)
+        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.thread.start()
+        for node in (self.sim, self.planner):
+            assert node.trigger_configure().name == "SUCCESS"
+            assert node.trigger_activate().name == "SUCCESS"
+
+    def set(self, **values: Any) -> None:
+        results = self.planner.set_parameters([RosParameter(n, value=v) for n, v in values.items()])
+        assert all(r.successful for r in results), [r.reason for r in results]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.thread.join(5.0)
+        self.planner.end()
+        self.sim.end()
+        self.client.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def started(checkpoint: Path) -> Iterator[World]:
+    world = World(checkpoint)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def world(started: World) -> World:
+    """The world with quick parameters, seeing, at rest and with nothing heard."""
+    started.set(**QUICK)
+    until(lambda: started.client.heard["camera/image_raw"])
+    started.client.clear()
+    return started
+
+
+def test_a_goal_leads_to_judged_plans_that_are_executed(world: World) -> None:
+    client = world.client
+    until(lambda: world.planner.count_subscribers("planner/verdict"))
+    handle = client.send(picture(), max_plans=2)
+    answer = client.result(handle)
+    assert answer.status == GoalStatus.STATUS_ABORTED
+    assert answer.result.code == Result.NOT_REACHED
+    assert (answer.result.plans_accepted, answer.result.plans_rejected) == (2, 0)
+    assert np.isfinite(answer.result.final_distance)
+    accepted = [v for v in client.heard["planner/verdict"] if v.accepted]
+    plans = [p for p in client.heard["planner/plan"] if p.id != "hold"]
+    assert [p.id for p in plans] == [v.plan_id for v in accepted]
+    assert [v.reason for v in accepted] == [PlanVerdict.ACCEPTED] * 2
+    assert accepted[0].header.frame_id == "camera_optical_frame"
+    assert accepted[0].level == pytest.approx(0.9)
+    assert plans[0].horizon == 2
+    assert list(plans[0].modality_dims) == [7, 1]
+    trajectory = next(t for t in client.heard["joint_trajectory"] if len(t.points) == 2)
+    assert trajectory.joint_names[:7] == list(ARM.joint_names)
+    np.testing.assert_allclose(trajectory.points[1].positions[:7], plans[0].values[8:15], atol=1e-5)
+    assert [f.iteration for f in client.feedback] == [1, 2]
+    assert client.feedback[0].verdict.plan_id == accepted[0].plan_id
+
+
+def test_what_was_imagined_is_shown(world: World) -> None:
+    client = world.client
+    client.result(client.send(picture(), max_plans=1))
+    until(lambda: client.heard["planner/candidates"] and client.heard["planner/imagined_outcome"])
+    outcome = client.heard["planner/imagined_outcome"][0]
+    assert outcome.plan_id == client.heard["planner/verdict"][0].plan_id
+    assert len(outcome.rgb) == len(outcome.depth) == len(outcome.uncertainty) == 8
+    markers = client.heard["planner/candidates"][0].markers
+    assert [m.type for m in markers] == [
+        Marker.LINE_LIST,
+        Marker.LINE_STRIP,
+        Marker.SPHERE,
+        Marker.TEXT_VIEW_FACING,
+    ]
+    assert len(markers[0].points) == len(markers[0].colors) == 4 * 7 * 2
+    assert all(m.header.frame_id == "base_link" for m in markers)
+    assert markers[3].text.startswith("ACCEPTED")
+
+
+def test_the_arm_follows_an_accepted_plan(world: World) -> None:
+    client = world.client
+    client.result(client.send(picture(), max_plans=1))
+    plan = next(p for p in client.heard["planner/plan"] if p.id != "hold")
+    target = np.array(plan.values).reshape(-1, 8)[-1]
+    assert np.abs(world.planner.joints_now() - target)[:7].max() < 0.08
+
+
+def test_a_rejected_plan_is_never_sent_and_the_robot_holds(world: World) -> None:
+    client = world.client
+    world.set(goal_tolerance=0.001)
+    answer = client.result(client.send(picture(), max_plans=5))
+    assert answer.result.code == Result.NO_ACCEPTED_PLAN
+    assert "MISSES_GOAL" in answer.result.message
+    assert (answer.result.plans_accepted, answer.result.plans_rejected) == (0, 2)
+    until(lambda: len(client.heard["planner/verdict"]) == 2)
+    assert not any(v.accepted for v in client.heard["planner/verdict"])
+    assert {v.reason for v in client.heard["planner/verdict"]} == {PlanVerdict.MISSES_GOAL}
+    until(lambda: client.heard["planner/plan"])
+    assert {p.id for p in client.heard["planner/plan"]} == {"hold"}
+    assert all(len(t.points) == 1 for t in client.heard["joint_trajectory"])
+
+
+def test_a_goal_that_is_where_the_robot_is_needs_no_plan(world: World) -> None:
+    world.set(reached_tolerance=1.0)
+    answer = world.client.result(world.client.send(picture()))
+    assert answer.status == GoalStatus.STATUS_SUCCEEDED
+    assert answer.result.reached
+    assert (answer.result.plans_accepted, answer.result.plans_rejected) == (0, 0)
+
+
+def test_a_goal_can_be_cancelled_while_it_is_executed(world: World) -> None:
+    client = world.client
+    world.set(max_plans=100, execute_steps=8)
+    handle = client.send(picture())
+    until(lambda: any(p.id != "hold" for p in client.heard["planner/plan"]))
+    canceling = handle.cancel_goal_async()
+    began = time.monotonic()
+    answer = client.result(handle)
+    assert time.monotonic() - began < 1.0
+    assert canceling.done()
+    assert answer.status == GoalStatus.STATUS_CANCELED
+    assert answer.result.code == Result.CANCELED
+    until(lambda: client.heard["planner/plan"][-1].id == "hold")
+
+
+def test_a_newer_goal_preempts_the_older_one(world: World) -> None:
+    client = world.client
+    world.set(max_plans=100)
+    first = client.send(picture(50))
+    until(lambda: client.heard["planner/verdict"])
+    second = client.send(picture(200), max_plans=1)
+    assert client.result(first).result.code == Result.PREEMPTED
+    assert client.result(second).result.code == Result.NOT_REACHED
+
+
+def test_a_goal_image_on_the_topic_is_pursued(world: World) -> None:
+    client = world.client
+    until(client.goal_image.get_subscription_count)
+    client.goal_image.publish(picture(size=200))
+    until(lambda: len([v for v in client.heard["planner/verdict"] if v.accepted]) == 2, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [(Image(encoding="rgb8"), "0x0"), (image_from_array(np.ones((8, 8), np.float32), "32FC1", Header()), "32FC1")],
+)
+def test_a_goal_image_that_cannot_be_used_is_named(world: World, image: Image, named: str) -> None:
+    client = world.client
+    answer = client.result(client.send(image))
+    assert answer.result.code == Result.INVALID_GOAL
+    assert named in answer.result.message
+    client.goal_image.publish(image)
+    until(lambda: named in world.planner.diagnostics.status().message)
+    assert not client.heard["planner/verdict"]
+
+
+def test_a_proposed_plan_gets_a_verdict_and_is_only_executed_on_request(world: World) -> None:
+    client = world.client
+    client.result(client.send(picture(), max_plans=1))
+    until(client.proposal.get_subscription_count)
+    stay = np.tile(world.planner.joints_now(), (8, 1))
+
+    def verdict_on(message: ActionPlan) -> PlanVerdict:
+        client.clear()
+        client.proposal.publish(message)
+        until(lambda: any(v.plan_id == message.id for v in client.heard["planner/verdict"]))
+        return next(v for v in client.heard["planner/verdict"] if v.plan_id == message.id)
+
+    assert verdict_on(plan_to_msg(stay, ARM, Header(), "stay")).accepted
+    assert not client.heard["planner/plan"]
+    world.set(execute_proposals=True)
+    assert verdict_on(plan_to_msg(stay, ARM, Header(), "do stay")).accepted
+    until(lambda: [p.id for p in client.heard["planner/plan"]] == ["do stay"])
+    world.set(execute_proposals=False, goal_tolerance=0.001)
+    assert verdict_on(plan_to_msg(stay, ARM, Header(), "far")).reason == PlanVerdict.MISSES_GOAL
+    jump = stay.copy()
+    jump[3:, 0] += 1.0
+    answer = verdict_on(plan_to_msg(jump, ARM, Header(), "jump"))
+    assert answer.reason == PlanVerdict.INVALID_PLAN
+    assert answer.first_offending_step == 3
+    wrong = plan_to_msg(stay, ARM, Header(), "wrong")
+    wrong.horizon = 5
+    answer = verdict_on(wrong)
+    assert answer.reason == PlanVerdict.INVALID_PLAN
+    assert "values has 64" in answer.reason_text
+    assert not client.heard["planner/plan"]
+
+
+def test_no_image_means_stale_input_a_hold_and_no_observation(world: World) -> None:
+    client = world.client
+    world.set(stale_timeout=0.3)
+    assert world.sim.trigger_deactivate().name == "SUCCESS"
+    try:
+        time.sleep(0.5)
+        answer = client.result(client.send(picture()))
+        assert answer.result.code == Result.NO_OBSERVATION
+        until(lambda: client.heard["planner/verdict"])
+        assert {v.reason for v in client.heard["planner/verdict"]} == {PlanVerdict.STALE_INPUT}
+        assert client.heard["planner/verdict"][0].threshold == pytest.approx(0.3)
+        assert {p.id for p in client.heard["planner/plan"]} <= {"hold"}
+    finally:
+        assert world.sim.trigger_activate().name == "SUCCESS"
+
+
+def test_images_that_stop_during_a_plan_stop_the_robot(world: World) -> None:
+    client = world.client
+    world.set(stale_timeout=0.3, execute_steps=8, max_plans=50)
+    handle = client.send(picture())
+    until(lambda: any(p.id != "hold" for p in client.heard["planner/plan"]))
+    assert world.sim.trigger_deactivate().name == "SUCCESS"
+    try:
+        until(lambda: client.heard["planner/plan"][-1].id == "hold")
+        assert client.result(handle).result.code == Result.NO_OBSERVATION
+        assert client.heard["planner/verdict"][-1].reason == PlanVerdict.STALE_INPUT
+    finally:
+        assert world.sim.trigger_activate().name == "SUCCESS"
+
+
+def test_parameters_are_described_and_checked(world: World) -> None:
+    described = world.planner.describe_parameters(list(QUICK))
+    assert all(d.description and (d.integer_range or d.floating_point_range) for d in described)
+    answer = world.planner.set_parameters([RosParameter("samples", value=1)])[0]
+    assert not answer.successful
+    assert "samples" in answer.reason or "range" in answer.reason
+
+
+def test_diagnostics_say_what_the_planner_does(world: World) -> None:
+    client = world.client
+    client.result(client.send(picture(), max_plans=1))
+    status = world.planner.diagnostics.status()
+    values = {v.key: v.value for v in status.values}
+    assert values["state"] == "idle"
+    assert int(values["plans_accepted"]) >= 1
+    assert float(values["plan_p50_ms"]) > 0
+    assert values["last_verdict"].startswith("ACCEPTED")
+
+
+def test_deactivating_ends_a_goal_and_holds_and_activating_works_again(world: World) -> None:
+    client = world.client
+    world.set(max_plans=100)
+    handle = client.send(picture())
+    until(lambda: any(p.id != "hold" for p in client.heard["planner/plan"]))
+    assert world.planner.trigger_deactivate().name == "SUCCESS"
+    answer = client.result(handle)
+    assert answer.result.code == Result.NODE_STOPPED
+    until(lambda: client.heard["planner/plan"][-1].id == "hold")
+    assert not client.send(picture()).accepted
+    assert world.planner.trigger_activate().name == "SUCCESS"
+    answer = client.result(client.send(picture(), max_plans=1))
+    assert answer.result.code == Result.NOT_REACHED
+
+
+def test_a_checkpoint_that_is_not_there_fails_configure_with_its_name(checkpoint: Path) -> None:
+    if not rclpy.ok():
+        rclpy.init()
+    node = PlannerNode(
+        parameter_overrides=[RosParameter("checkpoint", value="models/nowhere")], cli_args=["-r", "__ns:=/other"]
+    )
+    try:
+        assert node.trigger_configure().name == "FAILURE"
+    finally:
+        node.end()
