@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -174,10 +175,14 @@ def _fill(file: h5py.File, episode: Episode) -> None:
 
 def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:
     """One checksummed array; pictures are stored frame by frame, so that a few can be read without the rest."""
-    big = array.ndim >= 3 and array.shape[0] > 0 and name in ("rgb", "depth")
-    chunks = (1, *array.shape[1:]) if big else tuple(max(1, n) for n in array.shape)
-    options = {"compression": "lzf", "shuffle": array.dtype.itemsize > 1} if big else {}
-    dataset = file.create_dataset(name, data=array, chunks=chunks, fletcher32=True, **options)
+    options: dict[str, Any] = {}
+    if name in ("rgb", "depth"):
+        options = {"chunks": (1, *array.shape[1:]), "compression": "lzf", "shuffle": array.dtype.itemsize > 1}
+    elif array.size:
+        options = {"chunks": array.shape}
+    if array.size:  # HDF5 cannot checksum nothing
+        options["fletcher32"] = True
+    dataset = file.create_dataset(name, data=array, **options)
     dataset.attrs["units"] = units
 
 

@@ -1,0 +1,181 @@
+"""A collection depends on its seed alone, continues where it stopped and leaves nothing half done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from deepverse_ros.data.store import EpisodeStore
+from deepverse_ros.data.synthetic import EpisodeGenerator, collect, scene_seed
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import EmbodimentError
+
+SIZE = (48, 32)
+
+
+@pytest.fixture(scope="module")
+def arm():
+    return Embodiment.load("arm")
+
+
+@pytest.fixture(scope="module")
+def collection(arm, tmp_path_factory):
+    """Six short episodes by two workers, and the calls of their progress function."""
+    calls = []
+    store = collect(
+        arm, 6, 17, tmp_path_factory.mktemp("two"), workers=2, frames=5, size=SIZE,
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    return store, calls
+
+
+def test_an_episode_depends_on_seed_and_index_alone(arm, collection):
+    """Another process, another order, alone: the same bytes."""
+    store, _ = collection
+    generator = EpisodeGenerator(arm, SIZE)
+    try:
+        for index in (4, 1):
+            again, stored = generator.record(17, index, 5), store.read(index)
+            assert again.kind == stored.kind
+            np.testing.assert_array_equal(again.rgb, stored.rgb)
+            np.testing.assert_array_equal(again.depth, stored.depth)
+            np.testing.assert_array_equal(again.actions, stored.actions)
+            for name, values in stored.state.items():
+                np.testing.assert_array_equal(again.state[name], values)
+        assert np.any(generator.record(18, 1, 5).rgb != store.read(1).rgb)
+    finally:
+        generator.close()
+
+
+def test_progress_counts_every_episode(collection):
+    _, calls = collection
+    assert calls == [(k, 6) for k in range(7)]
+
+
+def test_episodes_hold_what_the_model_learns_from(arm, collection):
+    store, _ = collection
+    for episode in store:
+        assert episode.rgb.shape == (5, SIZE[1], SIZE[0], 3)
+        assert episode.dt == arm.dt
+        assert episode.depth.min() > 1000
+        assert episode.depth.max() < 5000
+        assert np.abs(np.diff(episode.actions, axis=0)).max(0).max() > 0
+        assert set(episode.state) == {
+            "joint_positions", "gripper_state", "tool_position", "clearance", "object_positions",
+        }  # fmt: skip
+
+
+def test_actions_lead_from_a_frame_to_the_next(arm):
+    """The joints at frame t+1 are those of actions[t] wherever the arm is free."""
+    generator = EpisodeGenerator(arm, (16, 16))
+    try:
+        ahead, same = [], []
+        for index in range(6):
+            episode = generator.record(5, index, 12)
+            free = episode.state["clearance"][1:, 0] > 0.02
+            joints = episode.state["joint_positions"]
+            ahead.append(np.abs(joints[1:] - episode.actions[:-1, :7]).max(1)[free])
+            same.append(np.abs(joints[:-1] - episode.actions[:-1, :7]).max(1)[free])
+        assert np.quantile(np.concatenate(ahead), 0.9) < 0.02
+        assert np.mean(np.concatenate(same)) > 0.05
+    finally:
+        generator.close()
+
+
+def test_kinds_are_mixed_and_some_arms_stand_elsewhere(arm):
+    generator = EpisodeGenerator(arm, (8, 8))
+    try:
+        kinds, shifted = Counter(), 0
+        for index in range(60):
+            episode = generator.record(2, index, 2)
+            kinds[episode.kind] += 1
+            shifted += bool(np.any(generator._simulation.base_position != 0))
+    finally:
+        generator.close()
+    assert set(kinds) == {"random", "reach", "push", "collide"}
+    assert kinds["random"] > kinds["collide"]
+    assert 1 <= shifted <= 20
+
+
+def test_a_collection_continues_and_mends(arm, tmp_path):
+    store = collect(arm, 3, 1, tmp_path, workers=1, frames=3, size=SIZE)
+    first = {p.name: p.stat().st_mtime_ns for p in store.paths()}
+    pictures = store.read(1).rgb
+    os.truncate(store.path(1), 500)
+    (tmp_path / ".episode_000009.h5.1.tmp").write_bytes(b"left by a killed writer")
+    collect(arm, 4, 1, tmp_path, workers=2, frames=3, size=SIZE)
+    second = {p.name: p.stat().st_mtime_ns for p in store.paths()}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"episode_00000{k}.h5" for k in range(4)]
+    assert [first[n] == second[n] for n in sorted(first)] == [True, False, True]
+    np.testing.assert_array_equal(store.read(1).rgb, pictures)
+
+
+def test_a_good_collection_is_not_touched(arm, tmp_path):
+    collect(arm, 1, 1, tmp_path, workers=1, frames=2, size=SIZE)
+    before = EpisodeStore(tmp_path).path(0).stat().st_mtime_ns
+    calls = []
+    collect(arm, 1, 1, tmp_path, workers=1, frames=2, size=SIZE, progress=lambda *a: calls.append(a))
+    assert EpisodeStore(tmp_path).path(0).stat().st_mtime_ns == before
+    assert calls == [(1, 1)]
+
+
+def test_episodes_of_another_seed_or_length_are_replaced(arm, tmp_path):
+    collect(arm, 1, 1, tmp_path, workers=1, frames=2, size=SIZE)
+    store = collect(arm, 1, 2, tmp_path, workers=1, frames=3, size=SIZE)
+    assert store.read(0).seed == scene_seed(2, 0)
+    assert len(store.read(0)) == 3
+
+
+def test_ctrl_c_ends_every_process_and_leaves_only_whole_episodes(tmp_path):
+    """A real interrupt in the middle, given to the whole process group as a terminal does."""
+    code = (
+        "from deepverse_ros.data.synthetic import collect\n"
+        "from deepverse_ros.embodiment import Embodiment\n"
+        "if __name__ == '__main__':\n"
+        f"    collect(Embodiment.load('arm'), 5000, 3, {str(tmp_path)!r}, workers=2, frames=4, size=(32, 32))\n"
+    )
+    script = tmp_path.with_suffix(".py")
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    store = EpisodeStore(tmp_path)
+    deadline = time.monotonic() + 90
+    while len(store) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    deadline = time.monotonic() + 10
+    while group_is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not group_is_alive(process.pid)
+    assert 3 <= len(store) < 5000
+    assert sum(1 for _ in store) == len(store)
+    assert store.skipped == []
+    store.clean()
+    assert [p for p in tmp_path.iterdir() if not p.name.endswith(".h5")] == []
+
+
+def group_is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"frames": 0}, {"size": (0, 4)}])
+def test_counts_below_one_are_refused(arm, tmp_path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        collect(arm, 1, 0, tmp_path, **({"workers": 1, "frames": 1} | wrong))
+
+
+def test_a_robot_without_a_simulation_is_named(arm, tmp_path):
+    with pytest.raises(EmbodimentError, match="'crane'"):
+        collect(arm.model_copy(update={"name": "crane"}), 1, 0, tmp_path)
