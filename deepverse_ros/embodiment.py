@@ -2,7 +2,6 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import yaml
@@ -34,7 +33,7 @@ class Modality(_Frozen):
         return len(self.lower)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Modality":
         if len(self.upper) != self.dim:
             raise ValueError(f"modality '{self.name}': lower has {self.dim} values, upper has {len(self.upper)}")
         if self.max_rate is not None and len(self.max_rate) != self.dim:
@@ -59,7 +58,7 @@ class Camera(_Frozen):
     fixed: bool = True
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "Camera":
         if self.near >= self.far:
             raise ValueError(f"camera: near ({self.near} m) must be below far ({self.far} m)")
         return self
@@ -83,7 +82,7 @@ class Embodiment(_Frozen):
     camera: Camera
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Embodiment":
         names = [m.name for m in self.modalities]
         if len(set(names)) != len(names):
             raise ValueError(f"modalities: every name may stand once, got {names}")

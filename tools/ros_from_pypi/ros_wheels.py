@@ -140,7 +140,8 @@ def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
 def _extract_tools(wheel: Path, folder: Path) -> None:
     names = "|".join(PYTHON_TOOLS)
     python = re.compile(rf"rclpy/((?:launch_testing_ros_pytest_entrypoint\.py|(?:{names})(?:-[^/]*\.egg-info)?/.*))")
-    interfaces = re.compile(rf"share/((?:{'|'.join(INTERFACES)})/(?:package\.xml|(?:msg|srv|action)/[^/]+\.(?:msg|srv|action)))")
+    packages = "|".join(INTERFACES)
+    interfaces = re.compile(rf"share/((?:{packages})/(?:package\.xml|(msg|srv|action)/[^/]+\.\2))")
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.namelist():
             name = entry[len(TOOLS_ROOT) :]
@@ -160,7 +161,7 @@ def _build_interfaces(steps: Steps, venv: Path, here: Path, source: Path, depend
     """Compile one package of message definitions into the environment."""
     work = venv / "src" / source.name
     shutil.copytree(source, work)
-    definitions = sorted(str(p.relative_to(work)) for p in work.glob("*/*") if p.parent.name in ("msg", "srv", "action"))
+    definitions = sorted(str(p.relative_to(work)) for p in work.glob("*/*"))
     template = (here / "interfaces.cmake.in").read_text()
     values = {
         "NAME": source.name,

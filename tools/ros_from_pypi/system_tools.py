@@ -40,7 +40,7 @@ def find_python() -> str | None:
     """A usable Python 3.11: $PYTHON, then every python3.11 and python3 on PATH."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
     candidates = [os.environ.get("PYTHON", "")]
-    candidates += [os.path.join(folder, name) for name in ("python3.11", "python3") for folder in folders]
+    candidates += [str(Path(folder) / name) for name in ("python3.11", "python3") for folder in folders if folder]
     return next((c for c in candidates if c and shutil.which(c) and can_build(c)), None)
 
 

@@ -82,7 +82,8 @@ def supervise(path: Path, arguments: list[str], debug: bool) -> int:
 
     Returns: the service's return code; 0 when the end was asked for and went well.
     """
-    command = [sys.executable, "-m", "ros2_verbs.launch_service", *(["--debug"] if debug else []), str(path), *arguments]
+    flags = ["--debug"] if debug else []
+    command = [sys.executable, "-m", "ros2_verbs.launch_service", *flags, str(path), *arguments]
     asked = []
     # Before the start: a signal that comes early is answered as soon as the service exists.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

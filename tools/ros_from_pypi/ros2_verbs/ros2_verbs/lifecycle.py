@@ -15,7 +15,9 @@ class LifecycleCommand(CommandExtension):
             verbs.add_parser(verb, help=text).add_argument("node_name")
         change = verbs.add_parser("set", help="trigger a transition")
         change.add_argument("node_name")
-        change.add_argument("transition", help="such as configure, activate, deactivate, cleanup, shutdown; or its number")
+        change.add_argument(
+            "transition", help="such as configure, activate, deactivate, cleanup, shutdown, or a number"
+        )
 
     def main(self, *, parser: Any, args: Any) -> Any:
         from ros2_verbs.graph import command_node
