@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from deepverse_ros.simulation import backend
 from deepverse_ros.simulation.arm import ArmSimulation, intrinsics
-from deepverse_ros.simulation.backend import BACKEND
+from deepverse_ros.simulation.backend import BACKEND, RenderingError, choose_backend
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +208,20 @@ def test_what_the_user_chose_is_kept_and_nonsense_is_refused():
     assert "expected egl, osmesa or glfw" in wrong.stderr
     kept = run_python(_RENDER, MUJOCO_GL=BACKEND)
     assert kept.stdout.split()[0] == BACKEND
+
+
+def test_every_backend_of_this_machine_draws_the_same_picture():
+    works = {"egl": backend._egl_works, "osmesa": backend._osmesa_works}
+    printed = {name: run_python(_RENDER, MUJOCO_GL=name).stdout.split()[1:] for name, test in works.items() if test()}
+    assert printed, "a machine that runs this test can render"
+    assert all(line == printed[BACKEND] for line in printed.values())
+
+
+def test_a_machine_that_cannot_render_is_told_what_to_install(monkeypatch):
+    def nothing_installed(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.delenv("MUJOCO_GL")
+    monkeypatch.setattr(backend.ctypes, "CDLL", nothing_installed)
+    with pytest.raises(RenderingError, match=r"apt-get install libegl1 .* libosmesa6"):
+        choose_backend()
