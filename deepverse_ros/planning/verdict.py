@@ -170,7 +170,7 @@ def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limi
     return None
 
 
-def judge(  # noqa: PLR0917 (everything that a judgement rests on)
+def judge(
     future: Future,
     index: int,
     belief: Belief,

@@ -1,0 +1,111 @@
+"""The whole arm: a simulated robot (or yours), the world model, and the planner that moves it to goal images."""
+
+import os
+import shutil
+from pathlib import Path
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+
+from deepverse_ros import resources
+from deepverse_ros.nodes.bringup import bring_up, robot_node
+
+HAS_DISPLAY = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+ARGUMENTS = {
+    "sim": ("true", "true: a simulated arm; false: your robot's topics", ["true", "false"]),
+    "device": ("auto", "where the models compute", ["auto", "cpu", "cuda"]),
+    "checkpoint": ("models/arm", "folder of the world model", None),
+    "rviz": (
+        "true" if HAS_DISPLAY and shutil.which("rviz2") else "false",
+        "show camera, imagination, plan and verdict; by default where there is a display and RViz",
+        ["true", "false"],
+    ),
+    "seed": ("0", "scene of the simulated arm", None),
+    "max_rate": ("3.0", "imagined futures of the running command per second at most (Hz)", None),
+    "image_topic": ("camera/image_raw", "colour images", None),
+    "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera", None),
+    "camera_info_topic": ("camera/camera_info", "calibration of the camera", None),
+    "joint_states_topic": ("joint_states", "measured joints", None),
+    "trajectory_topic": ("joint_trajectory", "where the robot takes its commands (JointTrajectory)", None),
+    "sim_params": ("config/nodes/sim.yaml", "parameters of the simulated arm", None),
+    "world_model_params": ("config/nodes/world_model.yaml", "parameters of the world model", None),
+    "planner_params": ("config/nodes/planner.yaml", "parameters of the planner", None),
+    "use_sim_time": ("false", "follow /clock; the simulated arm then publishes it", ["true", "false"]),
+    "log_level": ("info", "of all nodes", ["debug", "info", "warn", "error"]),
+}
+
+
+def _start(context: LaunchContext) -> list[Action]:
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    use_sim_time = given["use_sim_time"] == "true"
+    common = {"ros_arguments": ["--log-level", given["log_level"]]}
+    inputs = {name: given[name] for name in ("image_topic", "camera_info_topic", "joint_states_topic")}
+    inputs["depth_topic"] = "" if given["depth_topic"] == "none" else given["depth_topic"]
+    model = {
+        **inputs,
+        "checkpoint": given["checkpoint"],
+        "device": given["device"],
+        "use_sim_time": use_sim_time,
+    }
+    imagine = {
+        "max_rate": float(given["max_rate"]),
+        # What the planner sends is what the world model imagines; its border shows the planner's verdict.
+        "plan_topic": "planner/plan",
+        "trajectory_topic": "",
+        "verdict_topic": "planner/verdict",
+    }
+    nodes = []
+    if given["sim"] == "true":
+        scene = {
+            "seed": int(given["seed"]),
+            "publish_clock": use_sim_time,
+            "trajectory_topic": given["trajectory_topic"],
+        }
+        remapped = [
+            (default, given[name])
+            for name in ("image_topic", "camera_info_topic", "joint_states_topic", "depth_topic")
+            if given[name] not in ((default := ARGUMENTS[name][0]), "none")
+        ]
+        nodes.append(
+            robot_node("sim_node", "sim", parameters=[_file(given["sim_params"]), scene], remappings=remapped, **common)
+        )
+    nodes.append(
+        robot_node(
+            "world_model_node",
+            "world_model",
+            parameters=[_file(given["world_model_params"]), {**model, **imagine}],
+            **common,
+        )
+    )
+    nodes.append(
+        robot_node(
+            "planner_node",
+            "planner",
+            parameters=[_file(given["planner_params"]), model],
+            remappings=[("command", given["trajectory_topic"])],
+            **common,
+        )
+    )
+    return [*bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]
+
+
+def _file(name: str) -> str:
+    return str(resources.find(name))
+
+
+def _rviz() -> list[Action]:
+    rviz = shutil.which("rviz2")
+    if rviz is None:
+        return [LogInfo(msg="rviz:=true, but there is no rviz2 here (apt: ros-$ROS_DISTRO-rviz2); going on without it")]
+    config = Path(_file("config/rviz/arm.rviz"))
+    return [ExecuteProcess(cmd=[rviz, "-d", str(config)], name="rviz2", output="log")]
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])
