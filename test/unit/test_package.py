@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,9 +15,30 @@ ROOT = Path(__file__).resolve().parents[2]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 MODULES = sorted((ROOT / "deepverse_ros").rglob("*.py"))
 ROS_MODULES = frozenset(
-    "action_msgs ament_index_python builtin_interfaces cv_bridge diagnostic_msgs geometry_msgs launch launch_ros "
-    "lifecycle_msgs message_filters nav_msgs rcl_interfaces rclpy rosgraph_msgs sensor_msgs sensor_msgs_py std_msgs "
-    "std_srvs tf2_msgs tf2_ros trajectory_msgs visualization_msgs".split()
+    [
+        "action_msgs",
+        "ament_index_python",
+        "builtin_interfaces",
+        "cv_bridge",
+        "diagnostic_msgs",
+        "geometry_msgs",
+        "launch",
+        "launch_ros",
+        "lifecycle_msgs",
+        "message_filters",
+        "nav_msgs",
+        "rcl_interfaces",
+        "rclpy",
+        "rosgraph_msgs",
+        "sensor_msgs",
+        "sensor_msgs_py",
+        "std_msgs",
+        "std_srvs",
+        "tf2_msgs",
+        "tf2_ros",
+        "trajectory_msgs",
+        "visualization_msgs",
+    ]
 )
 # Import names of the libraries whose distribution is called otherwise.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
