@@ -84,7 +84,7 @@ class Parameters:
             expected = type(parameter.default).__name__
             raise ParameterError(f"parameter '{parameter.name}': expected {expected}: {error}") from error
         except InvalidParameterValueException as error:
-            raise ParameterError(str(error)) from error
+            raise ParameterError(f"parameter '{parameter.name}': {error}") from error
 
     def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
         for given in parameters:

@@ -51,10 +51,10 @@ class ReplayNode(RobotNode):
         self._base_frame = embodiment.base_frame
         self._frames = RateMeter()
         self._finished = False
-        self._clock = self.advertise(Clock, "/clock", qos.command())
+        self._clock_out = self.advertise(Clock, "/clock", qos.command())
         self._image = self.advertise(Image, "camera/image_raw", qos.sensor_output())
         self._joints = self.advertise(JointState, "joint_states", qos.sensor_output())
-        self._entities = [(self.destroy_lifecycle_publisher, e) for e in (self._clock, self._image, self._joints)]
+        self._entities = [(self.destroy_lifecycle_publisher, e) for e in (self._clock_out, self._image, self._joints)]
         height, width = self._recording.rgb.shape[1:3]
         self.get_logger().info(
             f"recording {self._recording.name}: {len(self._recording.rgb)} frames {width}x{height}, "
@@ -90,7 +90,7 @@ class ReplayNode(RobotNode):
                 present = time.monotonic()
                 now = min(due, now + (present - last) * self.parameters["rate"])
                 last = present
-                self._clock.publish(Clock(clock=_time(FIRST_STAMP + now)))
+                self._clock_out.publish(Clock(clock=_time(FIRST_STAMP + now)))
             publish(_time(FIRST_STAMP + due))
         self._finished = True
         self.get_logger().info(f"recording {self._recording.name}: the end")

@@ -1,0 +1,90 @@
+"""Windows of frames from cameras of any rate, and clocks and sizes that change."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepverse_ros.nodes.history import FrameHistory, TimedRing
+
+SHAPE = (48, 64)
+
+
+@given(
+    rate=st.floats(5.0, 60.0),
+    jitter=st.floats(0.0, 0.3),
+    count=st.integers(1, 80),
+    context=st.integers(1, 6),
+    seed=st.integers(0, 2**16),
+)
+def test_a_window_is_spaced_by_dt_and_ends_at_the_newest(rate, jitter, count, context, seed):
+    rng = np.random.default_rng(seed)
+    stamps = np.cumsum(rng.uniform(1 - jitter, 1 + jitter, count)) / rate + 100.0
+    history = FrameHistory(0.2, context)
+    for index, stamp in enumerate(stamps):
+        assert history.add(float(stamp), index, SHAPE) is None
+    window = history.window()
+    assert window.frames[-1] == count - 1
+    assert 1 <= len(window.frames) <= context
+    assert len(set(window.frames)) == len(window.frames)
+    for steps_back, stamp in enumerate(reversed(window.stamps)):
+        ideal = stamps[-1] - 0.2 * steps_back
+        assert abs(stamp - ideal) <= history.tolerance
+        assert abs(stamp - ideal) == pytest.approx(np.abs(stamps - ideal).min(), abs=1e-9)
+    # Nothing is left out: the first that is missing is missing among all frames that ever came.
+    if len(window.frames) < context:
+        assert np.abs(stamps - (stamps[-1] - 0.2 * len(window.frames))).min() > history.tolerance
+
+
+@pytest.mark.parametrize("rate", [5, 10, 15, 20, 30])
+def test_a_steady_camera_fills_the_window_and_the_memory_stays_bounded(rate):
+    history = FrameHistory(0.2, 4)
+    for index in range(rate * 20):
+        history.add(index / rate, index, SHAPE)
+    assert [history.window().frames[-1] - f for f in history.window().frames] == pytest.approx(
+        [0.6 * rate, 0.4 * rate, 0.2 * rate, 0]
+    )
+    assert len(history) <= 0.7 * rate + 1
+
+
+def test_an_empty_history_has_no_window_and_a_slow_camera_gives_one_frame():
+    history = FrameHistory(0.2, 4)
+    assert history.window() is None
+    for stamp in (1.0, 1.5, 2.0):
+        history.add(stamp, stamp, SHAPE)
+    assert history.window().frames == (2.0,)
+
+
+def test_time_that_jumps_back_clears_and_a_late_frame_is_put_in_its_place():
+    history = FrameHistory(0.2, 2)
+    for stamp in (10.0, 10.2, 10.4, 10.3):
+        assert history.add(stamp, stamp, SHAPE) is None
+    assert history.window().frames == (10.2, 10.4)
+    assert "jumped back by 8.400 s to 2.000 s" in history.add(2.0, 2.0, SHAPE)
+    assert history.window().frames == (2.0,)
+
+
+def test_another_size_clears():
+    history = FrameHistory(0.2, 2)
+    history.add(1.0, "a", SHAPE)
+    assert "from 64x48 to 320x240" in history.add(1.2, "b", (240, 320))
+    assert history.window().frames == ("b",)
+
+
+def test_a_tolerance_that_could_take_a_frame_twice_is_refused():
+    with pytest.raises(ValueError, match="half of dt"):
+        FrameHistory(0.2, 4, tolerance=0.1)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.floats(0, 100))
+def test_the_ring_finds_the_nearest_of_what_it_keeps(stamps, wanted):
+    ring = TimedRing(10.0)
+    for stamp in stamps:
+        ring.add(stamp, stamp)
+    kept = [s for s in stamps if s >= max(stamps) - 10.0]
+    assert len(ring) <= len(set(stamps))
+    assert ring.newest[0] == max(stamps)
+    stamp, value = ring.nearest(wanted, 1000.0)
+    assert stamp == value
+    assert abs(stamp - wanted) == min(abs(s - wanted) for s in kept)
+    assert ring.nearest(max(stamps) + 5.0, 1.0) is None

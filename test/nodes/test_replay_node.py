@@ -1,0 +1,100 @@
+"""A recording through topics and simulated time. The real ones are read from $DEEPVERSE_REAL_DATA."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+
+from deepverse_ros.data.droid import data_directory
+from deepverse_ros.msg import PredictedFrames
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.conversions import rgb_from_image, stamp_seconds
+from deepverse_ros.nodes.replay_node import ReplayNode
+from deepverse_ros.nodes.world_model_node import WorldModelNode
+
+REAL = data_directory() / "droid" / "annotation" / "val" / "899.json"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six frames, each of another grey, with joint 1 at a tenth of the state's number."""
+    root = tmp_path_factory.mktemp("droid")
+    video = root / "videos" / "val" / "1" / "0.mp4"
+    video.parent.mkdir(parents=True)
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(6):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * index, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    annotation = root / "annotation" / "val" / "1.json"
+    annotation.parent.mkdir(parents=True)
+    values = {
+        "texts": ["wave"],
+        "videos": [{"video_path": "videos/val/1/0.mp4"}],
+        "observation.state.joint_position": [[0.1 * s] + [0.0] * 6 for s in range(17)],
+        "observation.state.gripper_position": [0.25] * 17,
+    }
+    annotation.write_text(json.dumps(values))
+    return annotation
+
+
+def test_frames_and_joints_come_at_their_recorded_times(robot, recording):
+    pictures = robot.hear(Image, "camera/image_raw", qos.sensor_input())
+    joints = robot.hear(JointState, "joint_states", qos.sensor_input())
+    clock = robot.hear(Clock, "/clock")
+    node = robot.start(ReplayNode, active=False, recording=str(recording))
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    robot.until(lambda: node._image.get_subscription_count() and node._joints.get_subscription_count())
+    node.trigger_activate()
+    robot.until(lambda: node._finished)
+    robot.spin(0.3)
+    stamps = [stamp_seconds(m.header.stamp) for m in pictures]
+    np.testing.assert_allclose(np.diff(stamps), 0.2 * np.round(np.diff(stamps) / 0.2), atol=1e-6)
+    assert len(pictures) >= 4
+    for message, stamp in zip(pictures, stamps, strict=True):
+        frame = round((stamp - 1.0) / 0.2)
+        assert rgb_from_image(message).mean() == pytest.approx(40 * frame, abs=4)
+    for message in joints:
+        state = round((stamp_seconds(message.header.stamp) - 1.0) * 15)
+        assert message.position[0] == pytest.approx(0.1 * state, abs=1e-5)
+        assert message.position[7] == pytest.approx(0.75)
+    times = [stamp_seconds(m.clock) for m in clock]
+    assert (np.diff(times) > 0).all()
+    assert times[-1] == pytest.approx(1.0 + 16 / 15, abs=0.05)
+    assert node.diagnostics.status().message == "end of the recording"
+
+
+def test_a_loop_goes_on_in_time(robot, recording):
+    pictures = robot.hear(Image, "camera/image_raw", qos.sensor_input())
+    robot.start(ReplayNode, recording=str(recording), rate=8.0, loop=True)
+    robot.until(lambda: pictures and stamp_seconds(pictures[-1].header.stamp) > 5.0)
+    assert (np.diff([stamp_seconds(m.header.stamp) for m in pictures]) > 0).all()
+
+
+@pytest.mark.parametrize(("given", "said"), [("", "'recording' is empty"), ("val/nothing", "recording 'val/nothing'")])
+def test_a_missing_recording_is_named(robot, capfd, given, said):
+    node = robot.start(ReplayNode, active=False, recording=given)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no real recording at {REAL}; set DEEPVERSE_REAL_DATA")
+def test_a_real_robot_is_strange_to_a_model_that_never_saw_one(robot, small_checkpoint):
+    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+    model = robot.start(
+        WorldModelNode, checkpoint=str(small_checkpoint), depth_topic="", use_sim_time=True, torch_threads=1
+    )
+    robot.start(ReplayNode, recording=str(REAL), rate=2.0)
+    robot.until(lambda: len(frames) > 5, timeout=40.0)
+    assert stamp_seconds(frames[-1].header.stamp) < 60.0
+    assert model.input.sight().observation.rgb.shape[-2:] == (192, 320)
+    assert model.diagnostics.status().level in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
+    assert model.worker.alive
