@@ -20,13 +20,15 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 
 BATCHES = (1, 16, 64, 256)
+BUDGET = 5.0
+"""Seconds for a measurement."""
 
 
 def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200) -> dict[str, Any]:
     """Measure; what is timed does not depend on the pictures' content, so they are noise.
 
-    Args: repeats: of the short measurements, a quarter of it for those over many plans; collect_episodes: simulated
-    for the figure of `deepverse collect`, 0 leaves it out.
+    Args: repeats: of each measurement, fewer where it is slow; collect_episodes: simulated for the figure of
+    `deepverse collect`, 0 leaves it out.
     Returns: {"machine", "dtype", "size", "measurements": [{"name", "p50", "p95", "unit"}], "peak_memory_mb"}.
     """
     config, robot = model.config, model.embodiment
@@ -56,7 +58,6 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
         future = model.imagine(observe(), plans[:1])
         _touch(future.rgb, future.depth)
 
-    few = max(3, repeats // 4)
     h = config.horizon
     measurements = [
         {"name": "warm-up", "p50": warm_up_ms, "unit": "ms"},
@@ -67,11 +68,11 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
     ]
     for count in BATCHES:
         name = f"imagine {count}x{h} latent frames"
-        measurements.append(_timed(name, partial(imagine_latents, plans[:count]), few))
+        measurements.append(_timed(name, partial(imagine_latents, plans[:count]), repeats))
     search = MpcConfig(max_replans=0)
     mpc = Mpc(model, search)
     name = f"plan {search.sampler.samples}x{h}, {search.iterations} iterations"
-    measurements.append(_timed(name, lambda: mpc.plan(belief, goal, home), few))
+    measurements.append(_timed(name, lambda: mpc.plan(belief, goal, home), repeats))
     if collect_episodes:
         rate = collect_rate(robot, collect_episodes, (config.width, config.height))
         name = f"collect at {config.width}x{config.height}"
@@ -119,15 +120,16 @@ def machine() -> dict[str, Any]:
 
 
 def _timed(name: str, work: Callable[[], object], repeats: int) -> dict[str, Any]:
-    """Median and 95th percentile in ms over `repeats` runs, after one that does not count."""
+    """Median and 95th percentile in ms, after one run that does not count; none is begun after `BUDGET` seconds."""
     work()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < repeats and (not times or time.perf_counter() - began < BUDGET):
         start = time.perf_counter()
         work()
         times.append((time.perf_counter() - start) * 1e3)
     p50, p95 = np.percentile(times, [50, 95])
-    return {"name": name, "p50": float(p50), "p95": float(p95), "unit": "ms"}
+    return {"name": name, "p50": float(p50), "p95": float(p95), "runs": len(times), "unit": "ms"}
 
 
 def _touch(*tensors: torch.Tensor) -> None:

@@ -42,13 +42,10 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
         ),
         *((f"SSIM {name}", ".3f", figures["ssim"][name]) for name in ("model", "persistence")),
         *((f"depth error {name} [%]", ".2f", _percent(depth["all"][name])) for name in ("model", "persistence")),
-        *(
-            (f"depth error {name}, moving [%]", ".1f", _percent(depth["moving"][name]))
-            for name in ("model", "persistence")
-        ),
+        *((f"depth, moving {name} [%]", ".1f", _percent(depth["moving"][name])) for name in ("model", "persistence")),
         ("tool error mean [cm]", ".1f", _percent(tool["mean"])),
         ("tool error median [cm]", ".1f", _percent(tool["median"])),
-        ("tool error persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
+        ("tool persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
     ]
     if figures.get("coverage"):
         level = 100 * figures["coverage"]["level"]
