@@ -40,7 +40,8 @@ ARGUMENTS = {
 def _start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     use_sim_time = given["use_sim_time"] == "true"
-    common = {"ros_arguments": ["--log-level", given["log_level"]]}
+    # A busy machine needs a while to end a node in order; only then is it ended the hard way.
+    common = {"ros_arguments": ["--log-level", given["log_level"]], "sigterm_timeout": "20"}
     inputs = {name: given[name] for name in ("image_topic", "camera_info_topic", "joint_states_topic")}
     inputs["depth_topic"] = "" if given["depth_topic"] == "none" else given["depth_topic"]
     model = {
@@ -56,6 +57,8 @@ def _start(context: LaunchContext) -> list[Action]:
         "trajectory_topic": "",
         "verdict_topic": "planner/verdict",
     }
+    # Two models share the cores: threads that wait for work must not burn what the other one needs.
+    sharing = {"additional_env": {"OMP_WAIT_POLICY": "PASSIVE"}}
     nodes = []
     if given["sim"] == "true":
         scene = {
@@ -77,6 +80,7 @@ def _start(context: LaunchContext) -> list[Action]:
             "world_model",
             parameters=[_file(given["world_model_params"]), {**model, **imagine}],
             **common,
+            **sharing,
         )
     )
     nodes.append(
@@ -86,6 +90,7 @@ def _start(context: LaunchContext) -> list[Action]:
             parameters=[_file(given["planner_params"]), model],
             remappings=[("command", given["trajectory_topic"])],
             **common,
+            **sharing,
         )
     )
     return [*bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]

@@ -1,0 +1,73 @@
+"""What the tests that start arm_mpc.launch.py share: an untrained model that is quick to run, and quick parameters."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.world_model import WorldModel
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / "launch" / "arm_mpc.launch.py"
+
+QUICK_PLANNER = {
+    "samples": 4,
+    "iterations": 1,
+    "max_replans": 0,
+    "max_plans": 1,
+    "verified": 1,
+    "goal_tolerance": 2.0,
+    "max_uncertainty": 2.0,
+    "reached_tolerance": 0.001,
+}
+
+
+def untrained_checkpoint() -> Path:
+    """A model that knows every picture, promises an error of 1 cm and reads another place from every picture."""
+    torch.manual_seed(0)
+    model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
+    with torch.no_grad():
+        model.readout.body[-1].weight[:3] *= 15.0
+    model.novelty.limit.fill_(1.0)
+    model.calibration = {"level": 0.9, "tool_error_q": [0.01] * model.config.horizon}
+    path = Path(tempfile.mkdtemp(prefix="deepverse_untrained_"))
+    model.save(path)
+    return path
+
+
+def quick_planner(**changes: object) -> Path:
+    """A parameter file with which planning takes no time."""
+    path = Path(tempfile.mkdtemp(prefix="deepverse_planner_")) / "planner.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": {**QUICK_PLANNER, **changes}}}))
+    return path
+
+
+def arguments(**changes: str) -> dict[str, str]:
+    return {
+        "checkpoint": str(untrained_checkpoint()),
+        "planner_params": str(quick_planner()),
+        "device": "cpu",
+        "rviz": "false",
+        **changes,
+    }
+
+
+def include(**changes: str) -> LaunchDescription:
+    """arm_mpc.launch.py as a user starts it, with the quick model."""
+    source = PythonLaunchDescriptionSource(str(LAUNCH_FILE))
+    return LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments(**changes).items())])
+
+
+def until(condition: Callable[[], object], timeout: float, what: str) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {timeout} s"
+        time.sleep(0.05)

@@ -1,0 +1,205 @@
+"""arm_mpc.launch.py, started for real: nodes come up in order, a goal moves the arm, Ctrl-C leaves nothing behind."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+import unittest
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import launch_testing.actions
+import launch_testing.asserts
+import launch_testing.markers
+import numpy as np
+import pytest
+import rclpy
+from arm_launch import include, until
+from launch import LaunchDescription
+from lifecycle_msgs.srv import GetState
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+
+from deepverse_ros.action import PlanToGoal
+from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.conversions import image_from_array
+
+NODES = ("sim", "world_model", "planner")
+RVIZ_IS_HERE = shutil.which("rviz2") is not None
+
+
+class Peer:
+    """A user's node beside the launch, spun in the background."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("peer", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.thread.start()
+
+    def hear(self, kind: type, topic: str) -> list[Any]:
+        heard: list[Any] = []
+        profile = qos.debug_output()
+        profile.depth = 20
+        self.node.create_subscription(kind, topic, heard.append, profile)
+        return heard
+
+    def state(self, name: str) -> str:
+        client = self.node.create_client(GetState, f"/{name}/get_state")
+        if not client.wait_for_service(timeout_sec=1.0):
+            return "absent"
+        future = client.call_async(GetState.Request())
+        end = time.monotonic() + 5.0
+        while not future.done() and time.monotonic() < end:
+            time.sleep(0.02)
+        # A node that loads its model answers when it has done so.
+        return str(future.result().current_state.label) if future.done() else "busy"
+
+    def wait_for_active(self) -> None:
+        until(lambda: all(self.state(name) == "active" for name in NODES), 120.0, "bringing the nodes up")
+
+    def pursue(self, **fields: Any) -> Any:
+        client = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")
+        assert client.wait_for_server(timeout_sec=10.0)
+        picture = image_from_array(np.full((48, 64, 3), 120, np.uint8), "rgb8", Header())
+        sent = client.send_goal_async(PlanToGoal.Goal(goal_image=picture, **fields))
+        until(sent.done, 10.0, "sending a goal")
+        done = sent.result().get_result_async()
+        until(done.done, 60.0, "the goal's result")
+        return done.result().result
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.thread.join(2.0)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def a_goal_moves_the_arm(peer: Peer) -> None:
+    verdicts, plans = peer.hear(PlanVerdict, "/planner/verdict"), peer.hear(ActionPlan, "/planner/plan")
+    frames, joints = peer.hear(PredictedFrames, "/world_model/predicted_frames"), peer.hear(JointState, "/joint_states")
+    until(lambda: joints and frames, 20.0, "joint states and predicted frames")
+    before = np.array(joints[-1].position[:7])
+    result = peer.pursue(max_plans=1)
+    assert (result.plans_accepted, result.plans_rejected) == (1, 0), result.message
+    plan = next(p for p in plans if p.id != "hold")
+    assert [v.plan_id for v in verdicts if v.accepted] == [plan.id]
+    target = np.array(plan.values).reshape(-1, 8)[-1, :7]
+    after = np.array(joints[-1].position[:7])
+    assert np.abs(after - target).max() < 0.1
+    assert np.abs(after - before).max() > 0.05
+    assert plan.id in {f.plan_id for f in frames}, "the world model imagines the plan that is executed"
+
+
+@pytest.mark.launch_test
+@launch_testing.markers.keep_alive
+def generate_test_description() -> LaunchDescription:
+    description = include(seed="3", rviz="false" if RVIZ_IS_HERE else "true")
+    description.add_action(launch_testing.actions.ReadyToTest())
+    return description
+
+
+class TestArmMpc(unittest.TestCase):
+    peer: Peer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.peer = Peer()
+        cls.peer.wait_for_active()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.peer.close()
+
+    def test_nodes_come_up_in_order(self, proc_output: Any) -> None:
+        text = "".join(event.text.decode() for event in proc_output)
+        ready = ("rendering by", "[world_model]: loaded", "[planner]: loaded")
+        places = [text.index(sentence) for sentence in ready]
+        assert places == sorted(places)
+
+    def test_predicted_frames_come_at_their_rate(self) -> None:
+        frames = self.peer.hear(PredictedFrames, "/world_model/predicted_frames")
+        until(lambda: frames, 20.0, "predicted frames")
+        begin, count = time.monotonic(), len(frames)
+        time.sleep(4.0)
+        assert (len(frames) - count) / (time.monotonic() - begin) >= 2.0
+        assert len(frames[-1].rgb) == len(frames[-1].depth) == 8
+
+    def test_a_goal_moves_the_arm(self) -> None:
+        a_goal_moves_the_arm(self.peer)
+
+    def test_the_verdict_reads_well_in_a_terminal(self) -> None:
+        echo = subprocess.Popen(
+            ["ros2", "topic", "echo", "--once", "/planner/verdict"], stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+        try:
+            until(lambda: self.peer.node.count_subscribers("/planner/verdict") > 0, 30.0, "ros2 topic echo")
+            proposal = self.peer.node.create_publisher(ActionPlan, "/planner/proposed_plan", qos.command())
+            until(proposal.get_subscription_count, 10.0, "the planner's subscription")
+            while echo.poll() is None:
+                proposal.publish(ActionPlan(id="mine", embodiment="other"))
+                time.sleep(0.5)
+            text = echo.communicate(timeout=10)[0]
+        finally:
+            echo.kill()
+        assert "plan_id: mine" in text
+        assert "accepted: false" in text
+        assert "plan embodiment is 'other'; this robot is 'arm'" in text.replace("''", "'")
+
+    def test_parameters_are_described_in_a_terminal(self) -> None:
+        text = subprocess.run(
+            ["ros2", "param", "describe", "/planner", "goal_tolerance"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        assert "upper bound of its distance to the goal" in text
+        assert "Min value: 0.001" in text
+
+    def test_a_missing_rviz_is_said_and_nothing_else_happens(self, proc_info: Any) -> None:
+        assert not [name for name in proc_info.process_names() if "rviz" in name]
+        assert {name.rsplit("_node", 1)[0] for name in proc_info.process_names()} == set(NODES)
+
+
+@launch_testing.post_shutdown_test()
+class TestAfterCtrlC(unittest.TestCase):
+    def test_every_node_ended_cleanly(self, proc_info: Any) -> None:
+        launch_testing.asserts.assertExitCodes(proc_info)
+        assert len(proc_info.process_names()) == len(NODES)
+
+    def test_nothing_is_left_behind(self, proc_info: Any) -> None:
+        left = [event.pid for event in proc_info if Path(f"/proc/{event.pid}").exists()]
+        assert not left
+
+    def test_no_node_logged_an_exception(self, proc_output: Any) -> None:
+        text = "".join(event.text.decode() for event in proc_output)
+        assert "Traceback" not in text
+
+
+if find_spec("launch_pytest") is not None:
+    import launch_pytest
+
+    @launch_pytest.fixture(scope="module")
+    def arm_mpc() -> LaunchDescription:
+        description = include(seed="3")
+        description.add_action(launch_pytest.actions.ReadyToTest())
+        return description
+
+    @pytest.mark.launch(fixture=arm_mpc)
+    def test_a_goal_moves_the_arm_under_launch_pytest() -> None:
+        peer = Peer()
+        try:
+            peer.wait_for_active()
+            a_goal_moves_the_arm(peer)
+        finally:
+            peer.close()
