@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from deepverse_ros import resources
-from deepverse_ros.errors import CheckpointError, DeepverseError, EpisodeError
+from deepverse_ros.errors import CheckpointError, DeepverseError, EpisodeError, ShapeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -189,24 +189,32 @@ def imagine(
     import numpy as np
 
     from deepverse_ros.data.store import EpisodeStore
-    from deepverse_ros.evaluation import pictures
     from deepverse_ros.evaluation.evaluate import windows_of
+    from deepverse_ros.evaluation.film import film, montage
     from deepverse_ros.model.world_model import WorldModel
 
+    kind = out.suffix.lower()
+    if kind not in (".png", ".gif"):
+        raise ShapeError(f"{out}: pictures are written as .png or .gif")
     world = WorldModel.load(model, device)
-    film = EpisodeStore(episode.parent).read(episode)
-    windows = windows_of(world, film, stride=1)
+    recorded = EpisodeStore(episode.parent).read(episode)
+    windows = windows_of(world, recorded, stride=1)
     if windows is None or start >= len(windows):
         window = world.config.context + world.config.horizon
-        raise EpisodeError(f"{episode}: {len(film.rgb)} frames, {start + window} are needed to start at frame {start}")
+        raise EpisodeError(f"{episode}: {len(recorded)} frames, {start + window} are needed to start at frame {start}")
     one = windows.only(start)
     future = world.imagine(world.observe(one.seen, one.past), one.plans)
-    imagined, real = (
-        np.rint(255 * rgb[0].float().cpu().permute(0, 2, 3, 1).numpy()).clip(0, 255).astype(np.uint8)
-        for rgb in (future.rgb, one.rgb)
-    )
-    pictures.save(out, pictures.pair(imagined, real), film.dt)
-    Console().print(f"wrote {out}: imagined above, real below, {film.dt:g} s a frame")
+    rows = {
+        name: np.rint(255 * rgb[0].float().cpu().permute(0, 2, 3, 1).numpy()).clip(0, 255).astype(np.uint8)
+        for name, rgb in (("imagined", future.rgb), ("real", one.rgb))
+    }
+    headings = [f"+{(step + 1) * recorded.dt:.1f} s" for step in range(len(rows["real"]))]
+    if kind == ".gif":
+        film(out, rows, headings, recorded.dt)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        montage(rows, headings).save(out)
+    Console().print(f"wrote {out}: imagined above, real below, {recorded.dt:g} s a frame")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from deepverse_ros.cli import app, main
@@ -140,7 +141,13 @@ def test_imagine_draws_a_picture(work, monkeypatch, capsys):
     code, out, _ = run_here(monkeypatch, capsys, "imagine", work / "model", episode, "--out", work / "imagined.png")
     assert code == 0
     assert "imagined above, real below" in out.replace("\n", " ")
-    assert (work / "imagined.png").stat().st_size > 1000
+    with Image.open(work / "imagined.png") as picture:
+        assert picture.width > 8 * 64
+        assert picture.height > 2 * 64
+    code, _, _ = run_here(monkeypatch, capsys, "imagine", work / "model", episode, "--out", work / "deep" / "film.gif")
+    assert code == 0
+    with Image.open(work / "deep" / "film.gif") as picture:
+        assert picture.n_frames == 8
     code, _, err = run_here(
         monkeypatch, capsys, "imagine", work / "model", episode, "--start", 2, "--out", work / "imagined.png"
     )
@@ -159,6 +166,7 @@ def test_imagine_draws_a_picture(work, monkeypatch, capsys):
         (["evaluate", "MODEL", "--data", "absent"], "absent: no such folder of episodes"),
         (["evaluate", "MODEL", "--device", "toaster"], "device: 'toaster' is unknown"),
         (["imagine", "MODEL", "absent.h5", "--out", "x.png"], "absent.h5: no such episode"),
+        (["imagine", "MODEL", "absent.h5", "--out", "x.bmp"], "x.bmp: pictures are written as .png or .gif"),
         (["collect", "--episodes", "1", "--out", "MODEL/config.json"], "config.json"),
     ],
 )

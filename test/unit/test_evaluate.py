@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
 from deepverse_ros.evaluation import evaluate as evaluation
-from deepverse_ros.evaluation import model_card, pictures, report
+from deepverse_ros.evaluation import model_card, report
 from deepverse_ros.evaluation.benchmark import benchmark
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
@@ -202,24 +201,3 @@ def test_benchmark_measures_everything_once(model):
     assert figures["machine"]["threads"] >= 1
     assert figures["dtype"] == "float32"
     json.dumps(figures, allow_nan=False)
-
-
-def test_pictures_show_imagined_above_real(tmp_path):
-    imagined, real = np.full((3, 8, 6, 3), 10, np.uint8), np.full((3, 8, 6, 3), 200, np.uint8)
-    both = pictures.pair(imagined, real)
-    assert both.shape == (3, 18, 6, 3)
-    assert (both[:, :8] == 10).all()
-    assert (both[:, 10:] == 200).all()
-    pictures.save(tmp_path / "deep" / "a.png", both, 0.2)
-    with Image.open(tmp_path / "deep" / "a.png") as png:
-        assert png.size == (3 * 6 + 2 * 2, 18)
-    both[1], both[2] = 40, 90
-    pictures.save(tmp_path / "a.gif", both, 0.2)
-    with Image.open(tmp_path / "a.gif") as gif:
-        assert gif.n_frames == 3
-        assert gif.size == (6, 18)
-        assert gif.info["duration"] == 200
-    with pytest.raises(ShapeError, match=r"\.png or \.gif"):
-        pictures.save(tmp_path / "a.bmp", both, 0.2)
-    with pytest.raises(ShapeError, match="one shape"):
-        pictures.pair(imagined, real[:2])
