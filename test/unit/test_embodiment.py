@@ -42,6 +42,17 @@ def test_a_modality_without_a_rate_may_cross_its_whole_range(tmp_path):
     assert Embodiment.load(write(tmp_path, changed)).max_step[7] == pytest.approx(1.0)
 
 
+def test_robots_compare_by_what_they_are_also_after_use(tmp_path):
+    a, b = Embodiment.load("arm"), Embodiment.load("arm")
+    assert len(a.lower) == 8  # cached in a only
+    assert a == b
+    assert hash(a) == hash(b)
+    changed = values()
+    changed["dt"] = 0.1
+    assert Embodiment.load(write(tmp_path, changed)) != a
+    assert a != "arm"
+
+
 plans = arrays(np.float32, (5, 8), elements=st.floats(-10, 10, width=32))
 
 
