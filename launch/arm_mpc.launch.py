@@ -40,8 +40,7 @@ ARGUMENTS = {
 def _start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     use_sim_time = given["use_sim_time"] == "true"
-    # A busy machine needs a while to end a node in order; only then is it ended the hard way.
-    common = {"ros_arguments": ["--log-level", given["log_level"]], "sigterm_timeout": "20"}
+    common = {"ros_arguments": ["--log-level", given["log_level"]]}
     inputs = {name: given[name] for name in ("image_topic", "camera_info_topic", "joint_states_topic")}
     inputs["depth_topic"] = "" if given["depth_topic"] == "none" else given["depth_topic"]
     model = {
