@@ -1,11 +1,11 @@
 """The world model alone: beside a real robot, a simulated one (sim:=true), or a recording (replay:=PATH)."""
 
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
-from launch import Action, LaunchContext, LaunchDescription
 
 ARGUMENTS = {
     "replay": ("", "DROID recording: annotation file, folder of its videos, or a name such as val/899"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import launch
 from launch.actions import EmitEvent, LogInfo, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessStart
 from launch.events import Shutdown as ShutdownEvent
@@ -9,8 +10,6 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
-
-import launch
 
 
 def robot_node(executable: str, name: str, **kwargs: object) -> LifecycleNode:
@@ -20,6 +19,8 @@ def robot_node(executable: str, name: str, **kwargs: object) -> LifecycleNode:
         executable=executable,
         name=name,
         output="screen",
+        # A node that is loading a model, or a loaded machine, may need a while to end by itself.
+        sigterm_timeout="15",
         on_exit=lambda _event, context: [] if context.is_shutdown else [Shutdown(reason=f"{name} has ended")],
         **{"namespace": "", **kwargs},
     )

@@ -170,8 +170,8 @@ class WorldModelNode(RobotNode):
         self.worker.max_rate = self.parameters["max_rate"]
         started = time.monotonic()
         sight = self._see()
+        self._ages.add(started - sight.received)
         belief = self._observe(sight)
-        self._ages.add(time.monotonic() - sight.received)
         if not any(output.get_subscription_count() for output in self._pictures):
             return
         horizon = self.parameters["horizon"]

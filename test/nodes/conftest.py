@@ -1,6 +1,5 @@
-"""A ROS domain of its own for every test run, and what the tests of nodes share."""
+"""What the tests of nodes share."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ from rclpy.qos import QoSProfile
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
-
-os.environ["ROS_DOMAIN_ID"] = str(50 + os.getpid() % 50)
 
 
 @pytest.fixture(scope="session")

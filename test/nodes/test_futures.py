@@ -60,7 +60,9 @@ def test_a_mosaic_shows_every_frame_in_a_border_of_its_verdict(accepted, colour)
 def test_depth_colours_tell_near_from_far_and_unknown():
     colours = futures.colour_depth(np.array([[[1.0, 5.0, np.nan]]], np.float32), 1.0, 5.0)
     near, far, unknown = colours[0, 0].astype(int)
-    assert near[0] > near[2] and far[0] < 100 and not unknown.any()
+    assert near[0] > near[2]
+    assert far[0] < 100
+    assert not unknown.any()
     assert not np.array_equal(near, far)
 
 

@@ -49,7 +49,7 @@ def test_an_episode_is_read_whole(annotation):
     assert recording.rgb.shape == (4, 16, 32, 3)
     assert recording.joints.shape == (10, 7)
     assert (recording.dt, recording.state_dt) == (pytest.approx(0.2), pytest.approx(1 / 15))
-    assert recording.gripper[0] == 1.0 and recording.gripper[-1] == 0.0  # 1 is open here, 0 was in the file
+    assert (recording.gripper[0], recording.gripper[-1]) == (1.0, 0.0)  # 1 is open here, 0 was in the file
     assert recording.text == "wave"
 
 

@@ -1,0 +1,128 @@
+"""imagine.launch.py as real processes, once with the simulated arm and once with a recording.
+
+Started by launch_testing under plain pytest; the weights are untrained.
+"""
+
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+import av
+import launch
+import launch_testing
+import launch_testing.actions
+import launch_testing.asserts
+import numpy as np
+import pytest
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from deepverse_ros import resources
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.msg import PredictedFrames
+
+FOLDER = Path(tempfile.mkdtemp(prefix="imagine_launch_"))
+
+
+def untrained_checkpoint() -> str:
+    torch.manual_seed(0)
+    WorldModel(WorldModelConfig.small_test(Embodiment.load("arm"))).save(FOLDER / "model")
+    return str(FOLDER / "model")
+
+
+def recording(frames: int = 300) -> str:
+    """A minute of a Franka that stands still, in the layout of DROID."""
+    video = FOLDER / "videos" / "val" / "1" / "0.mp4"
+    video.parent.mkdir(parents=True)
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        picture = np.random.default_rng(0).integers(0, 255, (192, 320, 3), np.uint8)
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    annotation = FOLDER / "annotation" / "val" / "1.json"
+    annotation.parent.mkdir(parents=True)
+    values = {
+        "videos": [{"video_path": "videos/val/1/0.mp4"}],
+        "observation.state.joint_position": [[0.0, -0.6, 0.0, -2.5, 0.1, 1.9, 0.2]] * (3 * frames),
+        "observation.state.gripper_position": [0.0] * (3 * frames),
+    }
+    annotation.write_text(json.dumps(values))
+    return str(annotation)
+
+
+@pytest.mark.launch_test
+@launch_testing.parametrize("source", ["sim", "replay"])
+def generate_test_description(source: str) -> launch.LaunchDescription:
+    given = {"sim": "true"} if source == "sim" else {"replay": recording()}
+    path = resources.find("launch/imagine.launch.py")
+    arguments = {"checkpoint": untrained_checkpoint(), "device": "cpu", **given}.items()
+    include = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(path)), launch_arguments=arguments)
+    return launch.LaunchDescription([include, launch_testing.actions.ReadyToTest()])
+
+
+class TestWhileItRuns(unittest.TestCase):
+    """Each test sees the launched processes only through ROS."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        rclpy.init()
+        cls.node = Node("observer")
+        cls.executor = SingleThreadedExecutor()
+        cls.executor.add_node(cls.node)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.executor.shutdown()
+        cls.node.destroy_node()
+        rclpy.try_shutdown()
+
+    def until(self, condition, what: str, timeout: float = 60.0) -> None:
+        end = self.node.get_clock().now().nanoseconds + timeout * 1e9
+        while not condition():
+            assert self.node.get_clock().now().nanoseconds < end, f"{what}: not within {timeout} s"
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def test_futures_arrive_and_strange_input_is_said_aloud(self, source: str) -> None:
+        frames, conditions = [], {}
+        self.node.create_subscription(PredictedFrames, "world_model/predicted_frames", frames.append, 1)
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda m: conditions.update({s.name: s for s in m.status}), 10
+        )
+        self.until(lambda: len(frames) >= 8, "predicted frames")
+        assert (len(frames[-1].rgb), len(frames[-1].depth)) == (8, 8)
+        self.until(lambda: {"world_model", source} <= set(conditions), "diagnostics of both nodes")
+        self.until(lambda: "out of distribution" in conditions["world_model"].message, "the warning")
+        assert frames[-1].out_of_distribution
+        # A recording has its own time; the simulated arm has ours.
+        assert (frames[-1].header.stamp.sec < 1000) == (source == "replay")
+        for name in ("world_model", source):
+            client = self.node.create_client(GetState, f"{name}/get_state")
+            assert client.wait_for_service(10.0)
+            answer = client.call_async(GetState.Request())
+            self.until(answer.done, f"the state of {name}")
+            assert answer.result().current_state.label == "active"
+
+
+@launch_testing.post_shutdown_test()
+class TestAfterItEnded(unittest.TestCase):
+    """Launch has sent SIGINT to everything, as Ctrl-C does."""
+
+    def test_every_process_ended_by_itself(self, proc_info) -> None:
+        launch_testing.asserts.assertExitCodes(proc_info)
+        assert len(list(proc_info)) == 2
+
+    def test_nothing_failed_on_the_way(self, proc_output) -> None:
+        said = "".join(event.text.decode() for event in proc_output)
+        assert "Traceback" not in said
+        assert "[ERROR]" not in said
