@@ -90,6 +90,13 @@ class Embodiment(_Frozen):
             raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
         return self
 
+    # Cached arrays below are no fields; comparing them as pydantic would is ambiguous.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Embodiment) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def action_dim(self) -> int:
         return sum(m.dim for m in self.modalities)

@@ -29,7 +29,9 @@ def find(relative: str | Path) -> Path:
     Raises: ResourceError naming every place that was looked at.
     """
     path = Path(relative).expanduser()
-    candidates = [path] if path.is_absolute() else [Path.cwd() / path, *(r / path for r in _roots())]
+    candidates = (
+        [path] if path.is_absolute() else list(dict.fromkeys([Path.cwd() / path, *(r / path for r in _roots())]))
+    )
     for candidate in candidates:
         if candidate.exists():
             return candidate

@@ -74,8 +74,8 @@ def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[st
         raise CheckpointError(f"{folder / CONFIG}: field 'model' does not describe a world model: {error}") from error
     if _digest(folder / WEIGHTS) != values.get("weights_sha256"):
         raise CheckpointError(
-            f"{folder / WEIGHTS}: its SHA-256 is not the one in {CONFIG}: the file is truncated, was changed, or belongs "
-            "to another config; copy the checkpoint again"
+            f"{folder / WEIGHTS}: its SHA-256 is not the one in {CONFIG}: the file is truncated, was changed, or "
+            "belongs to another config; copy the checkpoint again"
         )
     try:
         weights = load_file(folder / WEIGHTS)
@@ -104,5 +104,4 @@ def require_embodiment(model: "WorldModel", name: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Decoded:
-    """rgb (B, 3, H, W) in [0, 1]; disparity (B, H, W): sqrt-disparity in [0, 1]; log_scale (B, H, W): of its Laplace."""
+    """rgb (B, 3, H, W) in [0, 1]; disparity (B, H, W): sqrt-disparity in [0, 1]; log_scale: of its Laplace."""
 
     rgb: Tensor
     disparity: Tensor

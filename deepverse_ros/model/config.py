@@ -1,7 +1,6 @@
 """The shape of a world model, as it stands in a checkpoint's config.json."""
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing import Self
 
 from deepverse_ros.embodiment import Embodiment
 
@@ -34,7 +33,7 @@ class DynamicsConfig(_Frozen):
     time_every: int = Field(default=2, ge=1)
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
+    def _divisible(self) -> "DynamicsConfig":
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self
@@ -55,7 +54,7 @@ class WorldModelConfig(_Frozen):
     dynamics: DynamicsConfig = DynamicsConfig()
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
+    def _divisible(self) -> "WorldModelConfig":
         side = CELL * self.dynamics.token_patch
         for name in ("height", "width"):
             value = getattr(self, name)

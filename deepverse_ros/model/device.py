@@ -21,8 +21,8 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise DeviceError(
-            f"device: '{name}' was asked for, but torch {torch.__version__} ({built}) finds no GPU. Install a CUDA build "
-            "of torch that fits the driver (on a Jetson: NVIDIA's wheel for its JetPack), or use device:=cpu."
+            f"device: '{name}' was asked for, but torch {torch.__version__} ({built}) finds no GPU. Install a CUDA "
+            "build of torch that fits the driver (on a Jetson: NVIDIA's wheel for its JetPack), or use device:=cpu."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device: '{name}' does not exist; torch sees {torch.cuda.device_count()} GPU(s)")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def pooled_features(latents: Tensor, skip: Tensor) -> Tensor:
-    """Args: latents (B, D, h, w), skip (B, C, H/8, W/8). Returns: (B, 2D + 2C) means and deviations over the picture."""
+    """Args: latents (B, D, h, w), skip (B, C, H/8, W/8). Returns: (B, 2D + 2C) means and deviations."""
     parts = [t.float().flatten(2) for t in (latents, skip)]
     return torch.cat([s for p in parts for s in (p.mean(-1), p.std(-1))], -1)
 

@@ -18,7 +18,7 @@ def draw_curves(run: Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    logs = [p for p in sorted(run.glob("*.csv"))]
+    logs = sorted(run.glob("*.csv"))
     figure, axes = plt.subplots(len(logs), 2, figsize=(11, 3.5 * len(logs)), squeeze=False)
     for row, log in zip(axes, logs, strict=True):
         series: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -27,7 +27,7 @@ def draw_curves(run: Path) -> Path:
                 series[entry["name"]].append((int(entry["step"]), float(entry["value"])))
         for name, points in series.items():
             if name not in ("rate", "nll"):
-                row[name.startswith("val_")].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))
+                row[int(name.startswith("val_"))].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))
         row[0].set(title=f"{log.stem}: training", yscale="symlog", xlabel="step")
         row[1].set(title=f"{log.stem}: validation", xlabel="step")
         for axis in row:

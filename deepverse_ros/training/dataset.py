@@ -55,7 +55,7 @@ class Episodes:
             n = len(tool)
             rgb[n], depth[n] = episode.rgb[:length], episode.depth[:length]
             commanded.append(episode.actions[:length])
-            measured.append(measured_actions(episode)[:length])
+            measured.append(measured_actions(episode, embodiment)[:length])
             tool.append(episode.state["tool_position"][:length])
         n = len(tool)
         if n == 0:
@@ -81,10 +81,9 @@ class Episodes:
         return codec_frames(rgb, depth, self.embodiment)
 
 
-def measured_actions(episode: Episode) -> np.ndarray:
-    """(T, A) where the robot was at each frame, in the action's order; for an arm: joints, then gripper."""
-    names = {"joint_positions": "joint_positions", "gripper_state": "gripper_state"}
-    return np.concatenate([episode.state[n] for n in names.values()], -1).astype(np.float32)
+def measured_actions(episode: Episode, embodiment: Embodiment) -> np.ndarray:
+    """(T, A) where the robot was at each frame, in the order of the action's modalities."""
+    return np.concatenate([episode.state[m.name] for m in embodiment.modalities], -1).astype(np.float32)
 
 
 def window_actions(episodes: Episodes, index: np.ndarray, start: np.ndarray, length: int, context: int) -> Tensor:

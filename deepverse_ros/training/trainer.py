@@ -41,7 +41,6 @@ def train(
     (out / "training.json").write_text(config.model_dump_json(indent=2) + "\n")
     where, shape = resolve_device(device), config.model_config_()
     torch.manual_seed(config.seed)
-    np.random.seed(config.seed)
     model = WorldModel(shape).to(where)
 
     episodes = _episodes(config, console)
@@ -86,7 +85,7 @@ def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = 
     Episodes, not windows, are what is exchangeable: of every held-out episode one window is taken.
     """
     model = WorldModel.load(checkpoint, device)
-    errors = np.concatenate([tool_errors(model, held_out, seed) for seed in range(1)])
+    errors = tool_errors(model, held_out)
     model.calibration = {
         "level": level,
         "tool_error_q": [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])],

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeviceError, ShapeError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import to_cells, to_tokens
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_wrong_input_is_refused_by_name(model: WorldModel) -> None:
         model.observe(observation, past[:, :2])
     with pytest.raises(ShapeError, match="1 to 4 frames"):
         model.observe(observed(model, frames=5)[0], plans(model, 1, 4))
-    with pytest.raises(ShapeError, match="plans.*8"):
+    with pytest.raises(ShapeError, match=r"plans.*8"):
         model.imagine(belief, torch.zeros(1, 3, 7))
     with pytest.raises(ShapeError, match="plans"):
         model.imagine(belief, torch.zeros(1, 0, 8))

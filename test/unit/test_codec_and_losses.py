@@ -1,0 +1,86 @@
+"""What the codec copies, what its loss rewards, and what the novelty detector notices."""
+
+import pytest
+import torch
+
+from deepverse_ros.model.codec import Codec, Decoded, _composite
+from deepverse_ros.model.config import CodecConfig
+from deepverse_ros.model.losses import codec_loss, ssim
+from deepverse_ros.model.novelty import Novelty
+from deepverse_ros.model.readout import gaussian_nll
+
+
+def test_a_source_pixel_is_copied_exactly_where_its_weight_is_all() -> None:
+    frames = torch.rand(2, 10, 4, 4)
+    frames[:, [4, 9]] = 1.0
+    out = torch.zeros(2, 11, 4, 4)
+    out[:, 6] = out[:, 9] = 50.0  # all weight on the newest frame, for rgb and depth
+    decoded = _composite(out, frames)
+    torch.testing.assert_close(decoded.rgb, frames[:, 5:8])
+    torch.testing.assert_close(decoded.disparity, frames[:, 8])
+
+
+def test_depth_is_never_copied_from_where_it_is_unknown() -> None:
+    frames = torch.rand(1, 10, 4, 4)
+    frames[:, [4, 9]] = 0.0
+    frames[:, [3, 8]] = 0.0
+    out = torch.zeros(1, 11, 4, 4)
+    out[:, 9] = 50.0
+    torch.testing.assert_close(_composite(out, frames).disparity, torch.full((1, 4, 4), 0.5))
+
+
+def test_latents_have_unit_variance_per_cell() -> None:
+    z, _, _ = Codec(CodecConfig(channels=(8, 8, 16), latent_dim=8)).encode(torch.rand(2, 5, 32, 48))
+    assert z.shape == (2, 8, 2, 3)
+    torch.testing.assert_close(z.var(1, unbiased=False), torch.ones(2, 2, 3), atol=1e-2, rtol=1e-2)
+
+
+def perfect(rgb: torch.Tensor, disparity: torch.Tensor) -> Decoded:
+    return Decoded(rgb.clone(), disparity.clone(), torch.full_like(disparity, -3.0))
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
+    a = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(ssim(a, a), torch.ones(3))
+    assert (ssim(a, (a + 0.3 * torch.randn_like(a)).clamp(0, 1)) < 0.9).all()
+
+
+def test_an_error_on_a_moving_pixel_costs_more_than_on_a_still_one() -> None:
+    previous = torch.full((1, 3, 32, 32), 0.5)
+    rgb, disparity = previous.clone(), torch.full((1, 32, 32), 0.5)
+    rgb[:, :, 4:8, 4:8] = 1.0
+    costs = []
+    for where in ((5, 5), (20, 20)):
+        decoded = perfect(rgb, disparity)
+        decoded.rgb[0, :, where[0], where[1]] -= 0.2
+        costs.append(float(codec_loss(decoded, rgb, disparity, previous, 4.0)["rgb"]))
+    assert costs[0] == pytest.approx(5 * costs[1], rel=1e-3)
+
+
+def test_unknown_depth_teaches_nothing_and_breaks_nothing() -> None:
+    rgb, disparity = torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    decoded = Decoded(rgb, disparity.clone().requires_grad_(), torch.zeros(2, 32, 32, requires_grad=True))
+    unknown = torch.full_like(disparity, torch.nan)
+    loss = codec_loss(decoded, rgb, unknown, rgb, 4.0)["total"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert float(decoded.disparity.grad.abs().sum()) == 0
+
+
+def test_novelty_separates_another_distribution() -> None:
+    torch.manual_seed(0)
+    mix = torch.randn(12, 12)
+    seen, held_out, other = (torch.randn(n, 12) @ mix for n in (3000, 600, 600))
+    detector = Novelty(12)
+    assert torch.isinf(detector(held_out)).all()
+    detector.fit(seen, held_out)
+    assert (detector(held_out) > 1).float().mean() < 0.01
+    assert (detector(other + 8 * torch.randn(12)) > 1).float().mean() > 0.95
+
+
+def test_the_likelihood_is_best_at_the_true_spread() -> None:
+    torch.manual_seed(0)
+    truth = torch.zeros(5000, 3)
+    position = 0.05 * torch.randn(5000, 3)
+    nll = {s: float(gaussian_nll(position, torch.full((5000,), s), truth).mean()) for s in (0.02, 0.05, 0.12)}
+    assert min(nll, key=nll.__getitem__) == 0.05

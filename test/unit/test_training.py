@@ -1,0 +1,154 @@
+"""Training is deterministic, resumes exactly, learns, and ends in a usable checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file
+
+from deepverse_ros.data.store import Episode, EpisodeStore
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError, EmbodimentError, EpisodeError
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training import loop
+from deepverse_ros.training.config import TrainingConfig
+from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.trainer import train
+
+SIZE, FRAMES = 32, 14
+QUIET = Console(quiet=True)
+
+
+def episode(seed: int, embodiment: str = "arm", frames: int = FRAMES) -> Episode:
+    """A bright square that moves where the first joint says, at 2 m before a wall at 3 m."""
+    rng = np.random.default_rng(seed)
+    joints = np.cumsum(rng.normal(0, 0.25, (frames + 1, 8)), 0).clip(-1, 1).astype(np.float32)
+    joints[:, 7] = 0.5
+    rgb = np.full((frames, SIZE, SIZE, 3), 60, np.uint8)
+    depth = np.full((frames, SIZE, SIZE), 3000, np.uint16)
+    for t, x in enumerate(((joints[:frames, 0] + 1) / 2 * (SIZE - 10)).astype(int)):
+        rgb[t, 10:20, x : x + 10], depth[t, 10:20, x : x + 10] = (250, 200, 40), 2000
+    state = {
+        "joint_positions": joints[:frames, :7],
+        "gripper_state": joints[:frames, 7:],
+        "tool_position": np.stack([joints[:frames, 0], 0 * joints[:frames, 0], 0 * joints[:frames, 0]], 1),
+    }
+    pose = np.tile(np.eye(4, dtype=np.float32), (frames, 1, 1))
+    k = np.array([[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], np.float32)
+    return Episode(embodiment, 0.2, seed, "random", rgb, depth, joints[1:], state, k, pose)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = EpisodeStore(tmp_path_factory.mktemp("episodes"))
+    for i in range(10):
+        store.write(i, episode(i))
+    return store.directory
+
+
+def config(data: Path, steps: int = 6, **changes: object) -> TrainingConfig:
+    stage = {"steps": steps, "batch": 2, "learning_rate": 2e-3, "warmup": 2, "validate_every": 1000}
+    values = {
+        "embodiment": "arm",
+        "height": SIZE,
+        "width": SIZE,
+        "save_every": 4,
+        "network": {
+            "codec": {"channels": [8, 8, 16], "latent_dim": 8},
+            "dynamics": {"width": 16, "layers": 2, "heads": 2},
+        },
+        "data": {"directory": str(data), "frames": FRAMES, "validation": 3},
+        "codec": stage | {"targets": 2},
+        "dynamics": stage,
+    }
+    return TrainingConfig.model_validate(values | changes)
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(data: Path, tmp_path: Path) -> None:
+    a, b = (weights(train(config(data), tmp_path / name, device="cpu", console=QUIET)) for name in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    c = weights(train(config(data, seed=1), tmp_path / "c", device="cpu", console=QUIET))
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+@pytest.mark.parametrize("stage", ["codec", "dynamics"])
+def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    whole = weights(train(config(data), tmp_path / "whole", device="cpu", console=QUIET))
+    original = loop._StageTrainer.step
+
+    def ctrl_c_at_step_five(self: loop._StageTrainer, step: int, *rngs: object) -> object:
+        if self.stage.name == stage and step == 5:
+            raise KeyboardInterrupt
+        return original(self, step, *rngs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._StageTrainer, "step", ctrl_c_at_step_five)
+        with pytest.raises(loop.Interrupted, match=f"{stage} step 5"):
+            train(config(data), tmp_path / "cut", device="cpu", console=QUIET)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(config(data), tmp_path / "cut", device="cpu", console=QUIET)
+    resumed = weights(train(config(data), tmp_path / "cut", resume=True, device="cpu", console=QUIET))
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_training_learns_to_follow_the_action(data: Path, tmp_path: Path) -> None:
+    longer = config(data, steps=120)
+    out = tmp_path / "run"
+    checkpoint = train(longer, out, device="cpu", console=QUIET)
+    model = WorldModel.load(checkpoint)
+    assert model.calibration is not None
+    assert len(model.calibration["tool_error_q"]) == 8
+    rows = [r.split(",") for r in (out / "dynamics.csv").read_text().split()]
+    losses = [float(value) for step, name, value in rows[1:] if name == "one_step"]
+    assert losses[-1] < 0.7 * losses[0]
+    for picture in ("curves.png", "samples.png"):
+        assert (out / picture).stat().st_size > 1000
+
+
+def test_past_actions_are_measured_and_future_ones_commanded(data: Path) -> None:
+    episodes = Episodes.load(EpisodeStore(data), Embodiment.load("arm"), (SIZE, SIZE), FRAMES)
+    got = window_actions(episodes, np.array([2]), np.array([1]), 12, 4)[0]
+    torch.testing.assert_close(got[:3], episodes.measured[2, 2:5])
+    torch.testing.assert_close(got[3:], episodes.commanded[2, 4:12])
+
+
+def test_damaged_and_short_episodes_are_skipped_and_counted(data: Path, tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    for i in range(3):
+        store.write(i, episode(i))
+    store.write(3, episode(3, frames=5))
+    path = store.paths()[1]
+    path.write_bytes(path.read_bytes()[:-2000])
+    episodes = Episodes.load(store, Embodiment.load("arm"), (SIZE, SIZE), FRAMES)
+    assert len(episodes) == 2
+    assert episodes.skipped == 2
+
+
+def test_data_of_another_robot_is_refused(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path)
+    store.write(0, episode(0, embodiment="drone"))
+    with pytest.raises(EmbodimentError, match=r"'drone'.*'arm'"):
+        Episodes.load(store, Embodiment.load("arm"), (SIZE, SIZE), FRAMES)
+    with pytest.raises(EpisodeError, match="no readable episode"):
+        Episodes.load(EpisodeStore(tmp_path / "empty"), Embodiment.load("arm"), (SIZE, SIZE), FRAMES)
+
+
+def test_a_wrong_field_of_a_training_config_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump({"embodiment": "arm", "data": {"directory": "x", "episodez": 3}}))
+    with pytest.raises(ConfigError, match=r"bad\.yaml.*data\.episodez"):
+        TrainingConfig.load(file)
+
+
+def test_the_shipped_config_is_valid() -> None:
+    shape = TrainingConfig.load("config/training/arm.yaml").model_config_()
+    assert (shape.height, shape.width, shape.context, shape.horizon) == (128, 128, 4, 8)
