@@ -22,8 +22,10 @@ from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 
-END_TIMEOUT = 15.0
+END_TIMEOUT = 12.0
 """Seconds that a node has to deactivate and clean up after a signal."""
+
+RESTING_STATES = ("unconfigured", "inactive", "active", "finalized")
 
 
 class RobotNode(LifecycleNode):
@@ -143,8 +145,17 @@ class RobotNode(LifecycleNode):
         )
 
     def end(self) -> None:
-        """Deactivate and clean up from whatever state the node is in; it is finalized then."""
-        if self._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
+        """Deactivate and clean up from whatever state the node is in; it is finalized then.
+
+        A transition in progress (such as loading a model) is waited for.
+        """
+        deadline = time.monotonic() + END_TIMEOUT
+        while (state := self._state_machine.current_state[1]) not in RESTING_STATES:
+            if time.monotonic() > deadline:
+                self.get_logger().error(f"still {state} after {END_TIMEOUT:g} s; ending without cleaning up")
+                return
+            time.sleep(0.05)
+        if state != "finalized":
             self.trigger_shutdown()
 
     def now(self) -> float:
@@ -172,7 +183,7 @@ def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] |
             _spin_once(executor, node)
         # As a task, so that the executor goes on handling what the transition destroys.
         ending = executor.create_task(node.end)
-        deadline = time.monotonic() + END_TIMEOUT
+        deadline = time.monotonic() + 2 * END_TIMEOUT
         while not ending.done() and rclpy.ok() and time.monotonic() < deadline:
             _spin_once(executor, node)
         executor.shutdown(timeout_sec=0)

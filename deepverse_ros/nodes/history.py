@@ -1,6 +1,7 @@
 """Which past frames the model sees: the newest one and those one model step (dt), two steps, … before it."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,6 +22,13 @@ class TimedRing(Generic[T]):
     @property
     def newest(self) -> tuple[float, T] | None:
         return (self._stamps[-1], self._values[-1]) if self._stamps else None
+
+    def newest_where(self, condition: Callable[[T], bool]) -> tuple[float, T] | None:
+        """The newest stamp and value for which `condition` is true; None without one."""
+        for at in range(len(self._stamps) - 1, -1, -1):
+            if condition(self._values[at]):
+                return self._stamps[at], self._values[at]
+        return None
 
     def add(self, stamp: float, value: T) -> None:
         """Insert in order of stamps; an equal stamp replaces its value."""
@@ -73,7 +81,8 @@ class FrameHistory(Generic[T]):
         self.tolerance = 0.4 * dt if tolerance is None else tolerance
         if not 0 < self.tolerance < dt / 2:
             raise ValueError(f"tolerance is {self.tolerance} s; it must lie between 0 and half of dt ({dt} s)")
-        self._ring: TimedRing[T] = TimedRing((context - 1) * dt + self.tolerance + 1e-6)
+        # One dt more than a window spans, for one that ends before the newest frame.
+        self._ring: TimedRing[T] = TimedRing(context * dt + self.tolerance + 1e-6)
         self._shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
@@ -100,12 +109,13 @@ class FrameHistory(Generic[T]):
         self._ring.add(stamp, frame)
         return cleared
 
-    def window(self) -> Window[T] | None:
+    def window(self, complete: Callable[[T], bool] | None = None) -> Window[T] | None:
         """The newest frame and, one dt apart, those before it, up to the first that is missing.
 
+        Args: complete: the window ends at the newest frame for which this is true; at the newest of all without one.
         Returns: 1 to `context` frames, oldest first; None while there is no frame at all.
         """
-        newest = self._ring.newest
+        newest = (self._ring.newest_where(complete) if complete else None) or self._ring.newest
         if newest is None:
             return None
         picked = [newest]

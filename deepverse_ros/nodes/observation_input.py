@@ -225,10 +225,19 @@ class ObservationInput:
         Depth, joints and calibration that cannot be used are left out with a warning.
         """
         with self._lock:
-            window = self._history.window()
+            depth_is_live = time.monotonic() - self._depth_seen < 1.0
+            window = self._history.window(_has_depth if depth_is_live else None)
             if window is None:
                 return None
             states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
+            measured = self._joints.newest
+        if measured is not None and states[-1] is None:
+            apart = measured[0] - window.stamps[-1]
+            self._node.warn(
+                "joints",
+                f"{self._node.parameters['joint_states_topic']}: the newest stamp is {apart:+.3f} s from the image's; "
+                "past frames are left out",
+            )
         frames = list(window.frames)
         newest = frames[-1]
         past = [None if state is None else self._vector(state[1]) for state in states]
@@ -292,6 +301,10 @@ class ObservationInput:
         except (MessageError, ShapeError) as error:
             self._node.warn("info", f"{self._node.parameters['camera_info_topic']}: {error}; going on without it")
             return None
+
+
+def _has_depth(frame: _Frame) -> bool:
+    return frame.depth is not None
 
 
 def _depth_like(message: Image, rgb: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -101,19 +102,19 @@ class ReplayNode(RobotNode):
         while True:
             for state in range(len(recording.joints)):
                 at = begin + state * recording.state_dt
-                yield at, lambda stamp, state=state: self._publish_joints(stamp, state)
+                yield at, partial(self._publish_joints, state)
                 if state % STATES_PER_FRAME == 0 and state // STATES_PER_FRAME < len(recording.rgb):
-                    yield at, lambda stamp, frame=state // STATES_PER_FRAME: self._publish_image(stamp, frame)
+                    yield at, partial(self._publish_image, state // STATES_PER_FRAME)
             begin += len(recording.rgb) * recording.dt
             if not self.parameters["loop"]:
                 return
 
-    def _publish_joints(self, stamp: Time, state: int) -> None:
+    def _publish_joints(self, state: int, stamp: Time) -> None:
         positions = [*self._recording.joints[state], self._recording.gripper[state]]
         header = Header(stamp=stamp, frame_id=self._base_frame)
         self._joints.publish(joint_state(self._names, positions[: len(self._names)], header))
 
-    def _publish_image(self, stamp: Time, frame: int) -> None:
+    def _publish_image(self, frame: int, stamp: Time) -> None:
         header = Header(stamp=stamp, frame_id=self.parameters["camera_frame"])
         self._image.publish(image_from_array(self._recording.rgb[frame], "rgb8", header))
         self._frames.tick()

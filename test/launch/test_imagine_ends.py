@@ -50,7 +50,7 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
-def wait_for_text(log: Path, text: str, seconds: float = 60.0) -> None:
+def wait_for_text(log: Path, text: str, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while text not in log.read_text():
         assert time.monotonic() < end, f"'{text}' not within {seconds} s:\n{log.read_text()}"
@@ -84,6 +84,6 @@ def test_what_cannot_start_says_why_and_ends(tmp_path, checkpoint, arguments, sa
     if not any(a.startswith("checkpoint") for a in arguments):
         arguments = [*arguments, f"checkpoint:={checkpoint}"]
     with launched(log, "device:=cpu", *arguments) as process:
-        process.wait(60)
+        process.wait(120)
         assert said in log.read_text()
         assert family(process) == []

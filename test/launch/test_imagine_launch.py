@@ -87,7 +87,7 @@ class TestWhileItRuns(unittest.TestCase):
         cls.node.destroy_node()
         rclpy.try_shutdown()
 
-    def until(self, condition, what: str, timeout: float = 60.0) -> None:
+    def until(self, condition, what: str, timeout: float = 120.0) -> None:
         end = self.node.get_clock().now().nanoseconds + timeout * 1e9
         while not condition():
             assert self.node.get_clock().now().nanoseconds < end, f"{what}: not within {timeout} s"
