@@ -49,8 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.directory
 
 
-def config(data: Path, steps: int = 6, **changes: object) -> TrainingConfig:
-    stage = {"steps": steps, "batch": 2, "learning_rate": 2e-3, "warmup": 2, "validate_every": 1000}
+def config(data: Path, steps: int = 6, batch: int = 2, **changes: object) -> TrainingConfig:
+    stage = {"steps": steps, "batch": batch, "learning_rate": 4e-3, "warmup": 2, "validate_every": 1000}
     values = {
         "embodiment": "arm",
         "height": SIZE,
@@ -101,7 +101,7 @@ def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(
 
 
 def test_training_learns_to_follow_the_action(data: Path, tmp_path: Path) -> None:
-    longer = config(data, steps=120)
+    longer = config(data, steps=100, batch=8)
     out = tmp_path / "run"
     checkpoint = train(longer, out, device="cpu", console=QUIET)
     model = WorldModel.load(checkpoint)
@@ -109,7 +109,8 @@ def test_training_learns_to_follow_the_action(data: Path, tmp_path: Path) -> Non
     assert len(model.calibration["tool_error_q"]) == 8
     rows = [r.split(",") for r in (out / "dynamics.csv").read_text().split()]
     losses = [float(value) for step, name, value in rows[1:] if name == "one_step"]
-    assert losses[-1] < 0.7 * losses[0]
+    # At first the network predicts that nothing changes.
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
     for picture in ("curves.png", "samples.png"):
         assert (out / picture).stat().st_size > 1000
 
