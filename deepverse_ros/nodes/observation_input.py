@@ -30,8 +30,8 @@ from deepverse_ros.nodes.slot import LatestSlot
 
 SYNC_TOLERANCE = 0.05
 """Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
-DEPTH_WAIT = 0.03
-"""Seconds that a colour image waits for its depth image."""
+DEPTH_MEMORY = 1.0
+"""Seconds after the last depth image during which a colour image waits for its own."""
 
 PARAMETERS = (
     Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image; rgb8, bgr8, rgba8, bgra8, mono8)."),
@@ -165,7 +165,7 @@ class ObservationInput:
             if match is not None:
                 frame.depth = match[1]
             self._waiting = frame if match is None else None
-            depth_is_live = frame.received - self._depth_seen < 1.0
+            depth_is_live = frame.received - self._depth_seen < DEPTH_MEMORY
         if cleared:
             self._node.warn("history", f"{self._node.parameters['image_topic']}: {cleared}")
         if frame.depth is not None or not depth_is_live:
@@ -225,7 +225,7 @@ class ObservationInput:
         Depth, joints and calibration that cannot be used are left out with a warning.
         """
         with self._lock:
-            depth_is_live = time.monotonic() - self._depth_seen < 1.0
+            depth_is_live = time.monotonic() - self._depth_seen < DEPTH_MEMORY
             window = self._history.window(_has_depth if depth_is_live else None)
             if window is None:
                 return None

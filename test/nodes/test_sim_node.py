@@ -101,13 +101,15 @@ def test_it_follows_a_trajectory_and_holds_at_its_end(robot, arm):
 def test_a_velocity_moves_it_until_the_watchdog_ends_it(robot):
     heard = robot.hear(JointState, "joint_states", qos.sensor_input())
     send = robot.peer.create_publisher(Float64MultiArray, "velocity_command", qos.command())
-    robot.start(SimNode, rate=30.0, randomise=False, objects=0, obstacles=0)
+    node = robot.start(SimNode, rate=30.0, randomise=False, objects=0, obstacles=0)
     robot.until(lambda: heard and send.get_subscription_count())
     send.publish(Float64MultiArray(data=[0.5] + [0.0] * 6))
-    robot.spin(1.2)
+    robot.until(lambda: abs(position(heard[-1])[0]) > 0.02)
+    ticks = node._ticks.total
+    robot.until(lambda: node._ticks.total > ticks + 30)  # a second of the robot's time
     stopped = position(heard[-1])[0]
     assert stopped == pytest.approx(0.25, abs=0.06)
-    robot.spin(0.3)
+    robot.until(lambda: node._ticks.total > ticks + 40)
     assert position(heard[-1])[0] == pytest.approx(stopped, abs=0.005)
 
 
@@ -168,7 +170,7 @@ def test_its_clock_runs_faster_than_time_when_told_so(robot):
     robot.until(lambda: len(clock) > 5 and pictures)
     before = stamp_seconds(clock[-1].clock)
     robot.spin(1.0)
-    assert stamp_seconds(clock[-1].clock) - before == pytest.approx(3.0, abs=0.9)
+    assert 1.5 < stamp_seconds(clock[-1].clock) - before < 3.6
     stamps = [stamp_seconds(m.header.stamp) for m in pictures]
     assert np.median(np.diff(stamps)) == pytest.approx(0.05, abs=0.01)
 
