@@ -43,7 +43,8 @@ PARAMETERS = (
     ),
     Parameter("max_plans", 8, "Plans to try for one goal, accepted or not.", 1, 1000, dynamic=True),
     Parameter("execute_steps", 8, "Steps of an accepted plan to execute before the next look.", 1, 32, dynamic=True),
-    Parameter("settle_time", 0.3, "Seconds between the end of a plan and the next look (s).", 0.0, 10.0, dynamic=True),
+    Parameter("settle_time", 0.1, "Seconds between the end of a plan and the next look (s).", 0.0, 10.0, dynamic=True),
+    Parameter("settle_timeout", 2.0, "Seconds more, at most, until the joints stand still.", 0.0, 60.0, dynamic=True),
     Parameter("planning_timeout", 15.0, "Seconds after which planning returns its best (s).", 0.1, 600.0, dynamic=True),
     Parameter("observation_timeout", 5.0, "Seconds without a usable image that end a goal.", 0.1, 600.0, dynamic=True),
     Parameter("execute_proposals", False, "Also execute accepted plans from ~/proposed_plan.", dynamic=True),
@@ -59,6 +60,7 @@ class Settings:
     max_plans: int
     execute_steps: int
     settle_time: float
+    settle_timeout: float
     planning_timeout: float
     observation_timeout: float
     stale_timeout: float

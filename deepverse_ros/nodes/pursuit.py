@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from sensor_msgs.msg import Image
@@ -13,11 +13,13 @@ from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import DeepverseError
 from deepverse_ros.model.observation import Belief, Goal
+from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.conversions import MessageError
-from deepverse_ros.nodes.observation_input import Sight
-from deepverse_ros.nodes.planner_parameters import Settings
+from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.parameters import Parameters
+from deepverse_ros.nodes.plan_outputs import PlanOutputs
+from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
@@ -85,44 +87,55 @@ def stopped_result(code: int) -> Result:
     return Result(code=code, message=texts[code], final_distance=math.nan)
 
 
-class Robot(Protocol):
-    """What a pursuit asks of its node; every call is made on the worker's thread."""
+@dataclass(frozen=True)
+class Robot:
+    """What a pursuit works with; everything is used on the worker's thread.
 
-    def settings(self) -> Settings: ...
-    def input_age(self) -> float: ...
-    def newest_received(self) -> float: ...
-    def see(self) -> Sight: ...
-    def joints_now(self) -> np.ndarray | None: ...
-    def observe(self, sight: Sight) -> Belief: ...
-    def encode_goal(self, image: Image) -> Goal: ...
-    def mpc(self) -> Mpc: ...
-    def publish_verdict(self, verdict: Verdict, header: Header) -> None: ...
-    def publish_thoughts(self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal) -> None: ...
-    def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None: ...
-    def hold(self) -> None: ...
-    def serve_proposal(self) -> None: ...
-    def now(self) -> float: ...
+    now: the node's clock in seconds. meanwhile: called again and again while the robot moves or an image is awaited.
+    """
+
+    model: WorldModel
+    input: ObservationInput
+    outputs: PlanOutputs
+    parameters: Parameters
+    now: Callable[[], float]
+    meanwhile: Callable[[], None]
+
+    def settings(self) -> Settings:
+        return Settings.of(self.parameters)
+
+    def joints(self) -> np.ndarray | None:
+        """Where the robot is (A,); None where that is not known."""
+        try:
+            return self.input.joints_now()
+        except MessageError:
+            return None
+
+    def hold(self) -> None:
+        """Command the robot to stay where it is."""
+        self.outputs.hold(self.joints())
+
+    def newest_image(self) -> float:
+        """When the newest image arrived (time.monotonic()); 0 before the first."""
+        newest = self.input.slot.peek()
+        return 0.0 if newest is None else newest.received
 
 
 class Pursuit:
     """Receding-horizon control to one goal image. `run` blocks until the goal has a result."""
 
-    def __init__(self, robot: Robot, task: GoalTask, embodiment: Embodiment) -> None:
+    def __init__(self, robot: Robot, task: GoalTask, goal: Goal) -> None:
         self._robot = robot
         self._task = task
-        self._dt = embodiment.dt
-        self._largest_drift = DRIFT * embodiment.max_step
+        self._goal = goal
         self._accepted = self._rejected = 0
         self._distance = math.nan
         self._problem = ""
 
     def run(self) -> Result:
-        robot, task = self._robot, self._task
-        try:
-            goal = robot.encode_goal(task.image)
-        except DeepverseError as error:
-            return self._end(Result.INVALID_GOAL, f"goal image: {error}")
-        mpc = robot.mpc()
+        robot, task, goal = self._robot, self._task, self._goal
+        config = mpc_config(robot.parameters, robot.model.config.horizon)
+        mpc = Mpc(robot.model, config, seed=robot.parameters["seed"])
         after = 0.0
         while not task.stopped():
             sight = self._look(after)
@@ -131,7 +144,7 @@ class Pursuit:
                     break
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
-            belief = robot.observe(sight)
+            belief = robot.model.observe(sight.observation, sight.actions)
             self._distance = float(np.linalg.norm(belief.tool_position[0].float().cpu().numpy() - goal.tool_position))
             settings = robot.settings()
             known = not (belief.out_of_distribution or goal.out_of_distribution)
@@ -143,7 +156,7 @@ class Pursuit:
             if left <= 0:
                 robot.hold()
                 return self._end(Result.NOT_REACHED, f"{self._tried} plans were used; {self._distance:.3f} m are left")
-            result = self._plan(mpc, sight, belief, goal, left=left, settings=settings)
+            result = self._plan(mpc, sight, belief, left, settings)
             if task.stopped():
                 break
             if not result.verdict.accepted or result.plan is None:
@@ -177,12 +190,12 @@ class Pursuit:
         self._problem = "no image has arrived"
         while not task.stopped():
             settings = robot.settings()
-            age, received = robot.input_age(), robot.newest_received()
+            age, received = robot.input.age(), robot.newest_image()
             if age <= settings.stale_timeout and received > max(after, tried):
                 tried = received
                 try:
-                    sight = robot.see()
-                    if sight.joints is not None:
+                    sight = robot.input.sight()
+                    if sight is not None and sight.joints is not None:
                         return sight
                     self._problem = "the joints are unknown: no usable joint states have arrived"
                 except MessageError as error:
@@ -195,16 +208,16 @@ class Pursuit:
                     reported = True
             if time.monotonic() - begin > settings.observation_timeout:
                 return None
-            robot.serve_proposal()
+            robot.meanwhile()
             task.pause(POLL)
         return None
 
     def _stale(self, age: float, settings: Settings) -> None:
         self._robot.hold()
         verdict = rejected(Reason.STALE_INPUT, self._problem, value=age, threshold=settings.stale_timeout)
-        self._robot.publish_verdict(verdict.with_(plan_id=self._task.name), Header())
+        self._robot.outputs.verdict(verdict.with_(plan_id=self._task.name), Header())
 
-    def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, goal: Goal, *, left: int, settings: Settings) -> PlanResult:
+    def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, left: int, settings: Settings) -> PlanResult:
         assert sight.joints is not None
 
         def on_verdict(verdict: Verdict) -> None:
@@ -212,7 +225,7 @@ class Pursuit:
                 self._accepted += 1
             else:
                 self._rejected += 1
-            self._robot.publish_verdict(verdict, sight.header)
+            self._robot.outputs.verdict(verdict, sight.header)
             self._task.feedback(
                 PlanToGoal.Feedback(
                     iteration=self._tried,
@@ -225,47 +238,64 @@ class Pursuit:
         mpc.config = replace(mpc.config, max_replans=min(mpc.config.max_replans, left - 1))
         result = mpc.plan(
             belief,
-            goal,
+            self._goal,
             sight.joints,
             deadline=time.monotonic() + settings.planning_timeout,
             plan_id=f"{self._task.name}.{self._tried}",
             on_verdict=on_verdict,
             stop=self._task.stopped,
         )
-        self._robot.publish_thoughts(result, sight, belief, goal)
+        self._robot.outputs.thoughts(result, sight, belief, self._goal)
         return result
 
     def _withdrawn(self, sight: Sight, verdict: Verdict) -> bool:
         """Whether an accepted plan is void because the robot left its start meanwhile; says so in a second verdict."""
-        try:
-            joints = self._robot.joints_now()
-            drift = np.inf if joints is None else np.abs(joints - sight.joints)
-            problem = "" if (drift <= self._largest_drift).all() else "the robot moved while the plan was made"
-        except MessageError as error:
-            problem = str(error)
-        if problem:
-            self._accepted, self._rejected = self._accepted - 1, self._rejected + 1
-            text = f"{problem}; the plan is withdrawn"
-            self._robot.publish_verdict(rejected(Reason.INVALID_PLAN, text, plan_id=verdict.plan_id), sight.header)
-        return bool(problem)
+        joints = self._robot.joints()
+        limit = DRIFT * self._robot.model.embodiment.max_step
+        if joints is not None and bool((np.abs(joints - sight.joints) <= limit).all()):
+            return False
+        self._accepted, self._rejected = self._accepted - 1, self._rejected + 1
+        text = "the robot moved while the plan was made; the plan is withdrawn"
+        self._robot.outputs.verdict(rejected(Reason.INVALID_PLAN, text, plan_id=verdict.plan_id), sight.header)
+        return True
 
     def _execute(self, plan: np.ndarray, plan_id: str, settings: Settings) -> float:
         """Send an accepted plan and watch until it is done. Returns: time.monotonic() after which images show it."""
         robot = self._robot
         steps = min(settings.execute_steps, len(plan))
-        robot.send(plan, plan_id, steps)
+        robot.outputs.send(plan, plan_id, steps)
         begin = last = robot.now()
-        while robot.now() - begin < steps * self._dt + settings.settle_time:
+        planned = steps * robot.model.embodiment.dt + settings.settle_time
+        rest = _Rest(robot.model.embodiment)
+        while (elapsed := robot.now() - begin) < planned + settings.settle_timeout:
+            if elapsed >= planned and rest.reached(elapsed, robot.joints()):
+                break
             if self._task.pause(POLL):
                 break
             if robot.now() < last:  # the clock jumped back: what was begun belongs to another time
                 robot.hold()
                 break
             last = robot.now()
-            age = robot.input_age()
+            age = robot.input.age()
             if age > settings.stale_timeout:
                 self._problem = f"the newest image is {age:.2f} s old; stale_timeout is {settings.stale_timeout} s"
                 self._stale(age, settings)
                 break
-            robot.serve_proposal()
+            robot.meanwhile()
         return time.monotonic()
+
+
+class _Rest:
+    """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
+
+    def __init__(self, embodiment: Embodiment) -> None:
+        self._dt, self._still = embodiment.dt, 0.02 * embodiment.max_step
+        self._since = -math.inf
+        self._joints: np.ndarray | None = None
+
+    def reached(self, elapsed: float, joints: np.ndarray | None) -> bool:
+        """Args: elapsed seconds and joints (A,) now. Joints that are not known are taken to stand."""
+        if joints is None or elapsed - self._since < self._dt:
+            return joints is None
+        before, self._since, self._joints = self._joints, elapsed, joints
+        return before is not None and bool((np.abs(joints - before) <= self._still).all())

@@ -221,7 +221,7 @@ def test_the_arm_follows_an_accepted_plan(world: World) -> None:
     client.result(client.send(picture(), max_plans=1))
     plan = next(p for p in client.heard["planner/plan"] if p.id != "hold")
     target = np.array(plan.values).reshape(-1, 8)[-1]
-    assert np.abs(world.planner.joints_now() - target)[:7].max() < 0.08
+    assert np.abs(world.planner.input.joints_now() - target)[:7].max() < 0.08
 
 
 def test_a_rejected_plan_is_never_sent_and_the_robot_holds(world: World) -> None:
@@ -297,7 +297,7 @@ def test_a_proposed_plan_gets_a_verdict_and_is_only_executed_on_request(world: W
     client = world.client
     client.result(client.send(picture(), max_plans=1))
     until(client.proposal.get_subscription_count)
-    stay = np.tile(world.planner.joints_now(), (8, 1))
+    stay = np.tile(world.planner.input.joints_now(), (8, 1))
 
     def verdict_on(message: ActionPlan) -> PlanVerdict:
         client.clear()

@@ -1,0 +1,125 @@
+"""What the planner says: accepted plans as commands, verdicts, and for who listens what it imagined."""
+
+from typing import cast
+
+import numpy as np
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from deepverse_ros.model import observation
+from deepverse_ros.model.observation import Belief, Goal
+from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
+from deepverse_ros.nodes import futures, qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.conversions import JointLayout
+from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.plan_markers import candidate_markers
+from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.verdicts import verdict_to_msg
+from deepverse_ros.planning.mpc import PlanResult
+from deepverse_ros.planning.objectives import Future
+from deepverse_ros.planning.verdict import Calibration, Verdict
+
+HOLD = "hold"
+"""Id of the plan that says: stay where you are."""
+
+
+class PlanOutputs:
+    """The planner's publishers, and a count of what went through them.
+
+    accepted, rejected: verdicts so far; last_verdict: as a sentence; plan_ms: milliseconds per planning.
+    """
+
+    def __init__(self, node: RobotNode, layout: JointLayout, calibration: Calibration | None) -> None:
+        self.accepted = self.rejected = 0
+        self.last_verdict = "none"
+        self.plan_ms = Quantiles()
+        self._node = node
+        self._layout = layout
+        self._calibration = calibration
+        self._plan = node.advertise(ActionPlan, "~/plan", qos.command())
+        self._command = node.advertise(JointTrajectory, "command", qos.command())
+        self._verdict = node.advertise(PlanVerdict, "~/verdict", qos.debug_output())
+        self._candidates = node.advertise(MarkerArray, "~/candidates", qos.debug_output())
+        self._outcome = node.advertise(PredictedFrames, "~/imagined_outcome", qos.debug_output())
+
+    def destroy(self) -> None:
+        for publisher in (self._plan, self._command, self._verdict, self._candidates, self._outcome):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    # To the robot -------------------------------------------------------------------------------------------------
+    def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
+        """Hand an accepted plan (H, A) to the robot; only its first `steps` actions are commanded."""
+        self._publish_plan(plan[:steps], plan_id)
+        # A zero stamp tells trajectory controllers to start at once.
+        self._command.publish(trajectory_from_plan(plan[:steps], self._layout, self._base()))
+
+    def hold(self, joints: np.ndarray | None) -> None:
+        """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known."""
+        if joints is None:
+            self._command.publish(JointTrajectory(header=self._base(), joint_names=self._layout.names()))
+            return
+        embodiment = self._layout.embodiment
+        self.send(np.clip(joints, embodiment.lower, embodiment.upper)[None], HOLD, 1)
+
+    def _publish_plan(self, plan: np.ndarray, plan_id: str) -> None:
+        header = self._base()
+        header.stamp = self._node.get_clock().now().to_msg()
+        self._plan.publish(plan_to_msg(plan, self._layout.embodiment, header, plan_id))
+
+    # To people ----------------------------------------------------------------------------------------------------
+    def verdict(self, verdict: Verdict, header: Header) -> None:
+        """header: of the image that the verdict rests on."""
+        self._verdict.publish(verdict_to_msg(verdict, header))
+        sentence = f"{verdict.reason.value}: {verdict.text}"
+        if verdict.accepted:
+            self.accepted += 1
+        else:
+            self.rejected += 1
+            self._node.get_logger().info(f"plan {verdict.plan_id} rejected, {sentence}")
+        self.last_verdict = sentence
+
+    def thoughts(self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal) -> None:
+        """The outcome of the best plan, and the candidates of the last round."""
+        self.plan_ms.add(result.latency_ms)
+        if result.future is None or result.candidates is None:
+            return
+        self.outcome(result.future, sight, belief, result.verdict)
+        if self._candidates.get_subscription_count():
+            chosen = result.future.readout["tool_position"][0].float().cpu().numpy()
+            markers = candidate_markers(
+                result.candidates,
+                chosen,
+                result.verdict,
+                goal=np.asarray(goal.tool_position),
+                largest_distance=self._largest_distance(len(chosen) - 1),
+                header=futures.with_frame(sight.header, self._base().frame_id),
+            )
+            self._candidates.publish(markers)
+
+    def outcome(self, future: Future, sight: Sight, belief: Belief, verdict: Verdict) -> None:
+        """The imagined frames of one plan."""
+        if not self._outcome.get_subscription_count():
+            return
+        message = futures.predicted_frames(
+            cast(observation.Future, future),
+            sight.header,
+            self._layout.embodiment.dt,
+            self._base().frame_id,
+            plan_id=verdict.plan_id,
+            ood_score=belief.ood_score,
+            out_of_distribution=belief.out_of_distribution,
+            latency_ms=verdict.latency_ms,
+        )
+        self._outcome.publish(message)
+
+    def _largest_distance(self, step: int) -> float:
+        """Metres from the goal, imagined for the end of a plan, beyond which the plan is rejected."""
+        if self._calibration is None:
+            return -1.0
+        return float(self._node.parameters["goal_tolerance"]) - self._calibration.bound(step)
+
+    def _base(self) -> Header:
+        return Header(frame_id=self._node.parameters["base_frame"])
