@@ -58,6 +58,13 @@ class DynamicsStageConfig(StageConfig):
     moving_weight: float = Field(default=2.0, ge=0)
 
 
+class ReadoutStageConfig(StageConfig):
+    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
+
+    latent_noise: float = Field(default=0.3, ge=0)
+    windows: int = Field(default=2, ge=1)
+
+
 class TrainingConfig(_Frozen):
     embodiment: str
     height: int = 128
@@ -71,6 +78,7 @@ class TrainingConfig(_Frozen):
     data: DataConfig
     codec: CodecStageConfig
     dynamics: DynamicsStageConfig
+    readout: ReadoutStageConfig
 
     def model_config_(self) -> WorldModelConfig:
         """The network that this run trains."""

@@ -1,27 +1,17 @@
-"""Training of dynamics and tool readout on the frozen codec's latents."""
+"""Training of the dynamics on the frozen codec's latents."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepverse_ros.model.dynamics import Dynamics, to_tokens
 from deepverse_ros.model.novelty import pooled_features
-from deepverse_ros.model.readout import ToolReadout, gaussian_nll
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.codec_stage import psnr
 from deepverse_ros.training.config import DynamicsStageConfig
 from deepverse_ros.training.dataset import Episodes, window_actions
-
-# The readout's likelihood against the latents' squared error.
-_READOUT_WEIGHT = 0.02
-
-
-class _Trained(nn.Module):
-    def __init__(self, dynamics: Dynamics, readout: ToolReadout) -> None:
-        super().__init__()
-        self.dynamics, self.readout = dynamics, readout
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class DynamicsStage:
     ) -> None:
         self.model, self.config = model, config
         self.train, self.latents, self.held_out = train, latents, held_out
-        self.module = _Trained(model.dynamics, model.readout)
+        self.module = model.dynamics
 
     def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
         del step
@@ -66,7 +56,6 @@ class DynamicsStage:
         start = numpy_rng.integers(0, self.train.length - length + 1, batch)
         steps = start[:, None] + np.arange(length)
         truth = self.latents.tokens[index[:, None], steps].to(device, torch.float32)
-        tool = self.train.tool[index[:, None], steps].to(device)
         actions = window_actions(self.train, index, start, length, c.context).to(device)
 
         noise = torch.rand(batch, length - 1, 1, 1, generator=torch_rng) * self.config.context_noise
@@ -76,33 +65,18 @@ class DynamicsStage:
         predicted = truth[:, 1:]
         for k in range(self.config.rollout):
             with torch.autocast(device.type, torch.bfloat16):
-                predicted = self.module.dynamics(inputs, actions)
+                predicted = self.module(inputs, actions)
             error = (predicted - truth[:, 1:]).square().mean(-1) * weight
             # The first pass learns every step, the later ones only what follows their own predictions.
             losses.append(error.mean() if k == 0 else error[:, c.context - 1 :].mean())
             inputs = torch.cat([noisy[:, : c.context], predicted[:, c.context - 1 : -1]], 1)
-        nll, miss = self._readout_loss(truth, predicted.detach(), tool, torch_rng)
-        total = torch.stack(losses).sum() + _READOUT_WEIGHT * nll
-        return {"total": total, "one_step": losses[0], "rollout": losses[-1], "nll": nll, "tool_m": miss}
+        return {"total": torch.stack(losses).sum(), "one_step": losses[0], "rollout": losses[-1]}
 
     def _moving_weight(self, truth: Tensor) -> Tensor:
         """(B, T-1, S): tokens that differ from the newest observed frame weigh more."""
         newest = truth[:, self.model.config.context - 1 : self.model.config.context]
         change = (truth[:, 1:] - newest).square().mean(-1).clamp(max=1)
         return 1 + self.config.moving_weight * change
-
-    def _readout_loss(
-        self, truth: Tensor, predicted: Tensor, tool: Tensor, torch_rng: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Likelihood of the true tool position, read from true frames and from imagined ones."""
-        noise = 0.1 * torch.randn(truth.shape, generator=torch_rng).to(truth)
-        # Imagined frames come first: the readout's spread has to grow with what the imagination loses.
-        latents = torch.cat([predicted[:, self.model.config.context - 1 :], truth + noise], 1)
-        target = torch.cat([tool[:, self.model.config.context :], tool], 1)
-        position, std = self.module.readout(latents)
-        nll = gaussian_nll(position, std, target)
-        # Weighting by the detached spread keeps sharp examples from owning the gradient (beta-NLL, arXiv 2203.09168).
-        return (nll * std.detach()).mean() * 10, (position - target).norm(dim=-1).mean()
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -128,19 +102,31 @@ def _predict(model: WorldModel, episodes: Episodes, index: np.ndarray, start: np
     with torch.autocast(model.device.type, torch.bfloat16):
         cells, _, source = model.codec.observe(frames[:, : c.context])
         tokens = to_tokens(cells, c.dynamics.token_patch)
-        prefix = model.dynamics.prefix(tokens[:, :-1], actions[:, : c.context - 1])
-        plans = actions[:, c.context - 1 :]
         out = {}
-        for name, plan in (("", plans), ("_shuffled", plans.roll(1, 0))):
-            latent, suffix = tokens[:, -1], model.dynamics.suffix(len(plan), c.horizon)
-            for t in range(c.horizon):
-                latent = model.dynamics.step(latent, plan[:, t], prefix, suffix)
-                if t in (0, c.horizon - 1):
-                    truth = frames[:, c.context + t, :3]
-                    out[f"psnr{t + 1}{name}"] = psnr(model.decode(latent, source).rgb, truth)
-                    if not name:
-                        out[f"persistence{t + 1}"] = psnr(frames[:, c.context - 1, :3], truth)
-            if not name:
-                tool = episodes.tool[index, steps[:, -1]].to(model.device)
-                out["tool_cm"] = (model.readout(latent)[0] - tool).norm(dim=-1) * 100
+        for name, order in (("", 0), ("_shuffled", 1)):
+            # Shuffled: the plan of the next window in the batch, after this window's own past.
+            plans = actions[:, c.context - 1 :].roll(order, 0)
+            latents = rollout(model.dynamics, tokens, torch.cat([actions[:, : c.context - 1], plans], 1))
+            for t in (0, c.horizon - 1):
+                truth = frames[:, c.context + t, :3]
+                out[f"psnr{t + 1}{name}"] = psnr(model.decode(latents[:, t], source).rgb, truth)
+                if not name:
+                    out[f"persistence{t + 1}"] = psnr(frames[:, c.context - 1, :3], truth)
     return out
+
+
+def rollout(dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
+    """Imagine from observed latents.
+
+    Args: tokens (B, C, S, P); actions (B, C-1+H, A): between the observed frames, then of the plan.
+    Returns: (B, H, S, P).
+    """
+    known = tokens.shape[1] - 1
+    prefix = dynamics.prefix(tokens[:, :-1], actions[:, :known])
+    latent, horizon = tokens[:, -1], actions.shape[1] - known
+    suffix = dynamics.suffix(len(tokens), horizon)
+    steps = []
+    for t in range(horizon):
+        latent = dynamics.step(latent, actions[:, known + t], prefix, suffix)
+        steps.append(latent)
+    return torch.stack(steps, 1)

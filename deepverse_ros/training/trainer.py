@@ -1,4 +1,4 @@
-"""A whole training run: episodes, codec, dynamics and readout, novelty, calibration, checkpoint."""
+"""A whole training run: episodes, codec, dynamics, readout, novelty, calibration, checkpoint."""
 
 import json
 import platform
@@ -22,6 +22,7 @@ from deepverse_ros.training.curves import draw_curves, draw_samples
 from deepverse_ros.training.dataset import Episodes, window_actions
 from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
 from deepverse_ros.training.loop import run_stage
+from deepverse_ros.training.readout_stage import ReadoutStage
 
 
 def train(
@@ -59,14 +60,20 @@ def train(
         latents = encode_episodes(model, training, reporter("latents"))
         dynamics = DynamicsStage(model, config.dynamics, training, latents, held_out)
         run_stage(dynamics, config.dynamics, config.seed + 1, out, config.save_every, console, reporter("dynamics"))
+        model.dynamics.requires_grad_(False).eval()
+        known = encode_episodes(model, held_out)
+        pairs = (training, latents.tokens), (held_out, known.tokens)
+        readout = ReadoutStage(model, config.readout, *pairs, seed=config.seed + 2)
+        run_stage(readout, config.readout, config.seed + 2, out, config.save_every, console, reporter("readout"))
 
-    model.novelty.cpu().fit(latents.features, encode_episodes(model, held_out).features)
+    model.novelty.cpu().fit(latents.features, known.features)
     model.provenance = {
         "episodes": len(training),
         "frames": len(training) * episodes.length,
         "data_seed": config.data.seed,
         "codec_steps": config.codec.steps,
         "dynamics_steps": config.dynamics.steps,
+        "readout_steps": config.readout.steps,
         "seconds": round(time.monotonic() - began),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where.type}, torch {torch.__version__}",
     }
