@@ -65,7 +65,7 @@ class Peer:
         return str(future.result().current_state.label) if future.done() else "busy"
 
     def wait_for_active(self) -> None:
-        until(lambda: all(self.state(name) == "active" for name in NODES), 120.0, "bringing the nodes up")
+        until(lambda: all(self.state(name) == "active" for name in NODES), 240.0, "bringing the nodes up")
 
     def pursue(self, **fields: Any) -> Any:
         client = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")

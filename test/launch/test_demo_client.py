@@ -19,7 +19,7 @@ GOAL_KEYS = {"reached", "distance_m", "plans_accepted", "plans_rejected"}
 def run_demo(out: Path, *arguments: str, seed: str = "4") -> subprocess.CompletedProcess:
     command = ["ros2", "run", "deepverse_ros", "demo_client", "--out", str(out), "--device", "cpu", *arguments]
     environment = {**os.environ, "SEED": seed, "COLUMNS": "160"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
 
 
 def processes_of(out: Path) -> list[str]:

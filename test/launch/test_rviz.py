@@ -66,7 +66,7 @@ class TestDisplays(unittest.TestCase):
         cls.node = Node("rviz_check", context=cls.context)
         cls.displays = [d for d in CONFIG["Displays"] if d["Class"] not in WITHOUT_TOPIC]
         wanted = [d["Topic"]["Value"] for d in cls.displays]
-        end = time.monotonic() + 120.0
+        end = time.monotonic() + 240.0
         while not all(cls.node.get_publishers_info_by_topic(topic) for topic in wanted):
             assert time.monotonic() < end, [t for t in wanted if not cls.node.get_publishers_info_by_topic(t)]
             time.sleep(0.1)
