@@ -47,7 +47,7 @@ class ActionEncoder(nn.Module):
             raise ShapeError(f"modalities {sorted(unknown)} are unknown; this embodiment has {sorted(self.slices)}")
         x = (actions - self.lower) / (self.upper - self.lower) * 2 - 1
         waves = [f(x * (math.pi / 2 * 2**k)) for k in range(_OCTAVES) for f in (torch.sin, torch.cos)]
-        features = torch.stack([x, *waves], dim=-1).to(self.mix[1].weight.dtype)
+        features = torch.stack([x, *waves], dim=-1).to(next(self.mix.parameters()).dtype)
         embedded = [
             self.embed[name](features[..., where, :].flatten(-2))
             if present is None or name in present

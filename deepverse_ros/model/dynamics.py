@@ -6,6 +6,7 @@ modulation with a bias per layer, as in PixArt-alpha, arXiv 2310.00426). The net
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +69,8 @@ class _TimeAttention(nn.Module):
         """
         scores = torch.cat([_scores(q, k) for k, _ in blocks], -1) + bias
         weights = scores.softmax(-1).to(q.dtype).split([k.shape[2] for k, _ in blocks], -1)
-        mixed = sum(_mix(w, v) for w, (_, v) in zip(weights, blocks, strict=True))
-        return self.out(mixed.flatten(-2))
+        mixed = [_mix(w, v) for w, (_, v) in zip(weights, blocks, strict=True)]
+        return self.out(sum(mixed[1:], mixed[0]).flatten(-2))
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ class Dynamics(nn.Module):
         self.actions = ActionEncoder(config.embodiment, width)
         self.embed = nn.Linear(config.token_dim, width)
         self.place = nn.Parameter(torch.randn(1 + config.tokens, width) * 0.02)
-        self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        modulation = nn.Linear(width, 6 * width)
+        self.modulate = nn.Sequential(nn.SiLU(), modulation)
         self.layers = nn.ModuleList(
             _Layer(
                 width, heads, self.window, with_time=i % config.dynamics.time_every == config.dynamics.time_every - 1
@@ -117,11 +119,15 @@ class Dynamics(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.token_dim)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.modulate[1].weight)
+        nn.init.zeros_(modulation.weight)
 
     @property
     def _time_layers(self) -> list[_TimeAttention]:
-        return [layer.time for layer in self.layers if layer.time is not None]
+        return [layer.time for layer in self._layers if layer.time is not None]
+
+    @property
+    def _layers(self) -> list[_Layer]:
+        return cast(list[_Layer], list(self.layers))
 
     def forward(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Predict every next frame of a window from the frames before it.
@@ -134,21 +140,17 @@ class Dynamics(nn.Module):
     def prefix(self, latents: Tensor, actions: Tensor) -> list[KeyValue]:
         """Keys and values (B, S, T, heads, d) per time layer of frames whose following action is known."""
         if latents.shape[1] == 0:
-            attention = self._time_layers
-            empty = self.embed.weight.new_zeros(
-                latents.shape[0], self.place.shape[0], 0, attention[0].heads if attention else 1,
-                self.embed.out_features // (attention[0].heads if attention else 1),
-            )  # fmt: skip
-            return [(empty, empty) for _ in attention]
+            return [(key[:, :, :0], value[:, :, :0]) for key, value in self.suffix(latents.shape[0], 1).layers]
         return self._run(latents, actions, None, None)[1]
 
     def suffix(self, plans: int, steps: int) -> Suffix:
         """An empty cache for `steps` imagined frames of `plans` plans."""
-        shape = (plans, self.place.shape[0], steps)
-        return Suffix([
-            tuple(self.embed.weight.new_empty(*shape, t.heads, self.embed.out_features // t.heads) for _ in range(2))
-            for t in self._time_layers
-        ])  # fmt: skip
+
+        def empty(attention: _TimeAttention) -> Tensor:
+            shape = (plans, self.place.shape[0], steps, attention.heads, self.embed.out_features // attention.heads)
+            return self.embed.weight.new_empty(shape)
+
+        return Suffix([(empty(attention), empty(attention)) for attention in self._time_layers])
 
     def step(self, latent: Tensor, action: Tensor, prefix: list[KeyValue], suffix: Suffix) -> Tensor:
         """One frame ahead; the suffix grows by this frame.
@@ -168,12 +170,12 @@ class Dynamics(nn.Module):
         past = prefix[0][0].shape[2] + suffix.length if prefix and suffix else 0
         frames = torch.arange(past + time, device=x.device)
         cache: list[KeyValue] = []
-        for layer in self.layers:
+        for layer in self._layers:
             # (B, T, 1, width) each: shift, scale and gate of attention and MLP
             shift1, scale1, gate1, shift2, scale2, gate2 = (shared + layer.modulation)[:, :, :, None].unbind(2)
             h = layer.norm(x) * (1 + scale1) + shift1
             x = x + (1 + gate1) * layer.space(h.flatten(0, 1)).unflatten(0, (batch, time))
-            if layer.time is not None:
+            if layer.time is not None and layer.time_norm is not None:
                 q, k, v = layer.time.project(layer.time_norm(x).transpose(1, 2))
                 blocks = [(k, v)]
                 if prefix is not None and suffix is not None:

@@ -76,7 +76,7 @@ class Observation:
         if depth is not None:
             # Nearest: a mean over an edge would be a distance at which nothing is.
             depth = depth[..., top : top + crop_h, left : left + crop_w].flatten(0, 1)[:, None]
-            depth = F.interpolate(depth, (height, width), mode="nearest-exact")[:, 0].unflatten(0, self.depth.shape[:2])
+            depth = F.interpolate(depth, (height, width), mode="nearest-exact")[:, 0].unflatten(0, self.rgb.shape[:2])
         intrinsics = self.intrinsics
         if intrinsics is not None:
             camera = geometry.Intrinsics.from_matrix(intrinsics, w, h)

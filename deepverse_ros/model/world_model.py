@@ -87,7 +87,7 @@ class WorldModel(nn.Module):
         """Move to `device` for inference, in its fast number format."""
         self.requires_grad_(False).eval().to(device)
         chosen = dtype or inference_dtype(device)
-        self.codec.to(chosen).to(memory_format=torch.channels_last)
+        self.codec.to(chosen).channels_last()
         self.dynamics.to(chosen)
         # Limits in radians need more digits than bfloat16 has.
         self.dynamics.actions.lower = torch.from_numpy(self.embodiment.lower).to(device)

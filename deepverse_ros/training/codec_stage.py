@@ -17,7 +17,7 @@ class CodecStage:
         self, module: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
         device: torch.device,
     ) -> None:  # fmt: skip
-        self.module, self.config = module.to(device).to(memory_format=torch.channels_last), config
+        self.module, self.config = module.to(device).channels_last(), config
         self.train, self.held_out = train, held_out
         self.context, self.horizon, self.device = context, horizon, device
 

@@ -1,6 +1,6 @@
 """Episodes in memory, and windows drawn from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,7 +44,9 @@ class Episodes:
         paths = store.paths()
         rgb = np.empty((len(paths), length, *size, 3), np.uint8)
         depth = np.empty((len(paths), length, *size), np.uint16)
-        commanded, measured, tool = [], [], []
+        commanded: list[np.ndarray] = []
+        measured: list[np.ndarray] = []
+        tool: list[np.ndarray] = []
         for episode in store:
             if episode.embodiment != embodiment.name:
                 raise EmbodimentError(
@@ -54,14 +56,21 @@ class Episodes:
                 continue
             n = len(tool)
             rgb[n], depth[n] = episode.rgb[:length], episode.depth[:length]
-            commanded.append(episode.actions[:length])
+            commanded.append(episode.actions[:length].astype(np.float32))
             measured.append(measured_actions(episode, embodiment)[:length])
-            tool.append(episode.state["tool_position"][:length])
+            tool.append(episode.state["tool_position"][:length].astype(np.float32))
         n = len(tool)
         if n == 0:
             raise EpisodeError(f"{store.directory}: no readable episode with {length} frames of {size} pixels")
-        arrays = (torch.from_numpy(np.stack(x).astype(np.float32)) for x in (commanded, measured, tool))
-        return cls(embodiment, rgb[:n], depth[:n], *arrays, skipped=len(paths) - n)
+        return cls(
+            embodiment=embodiment,
+            rgb=rgb[:n],
+            depth=depth[:n],
+            commanded=torch.from_numpy(np.stack(commanded)),
+            measured=torch.from_numpy(np.stack(measured)),
+            tool=torch.from_numpy(np.stack(tool)),
+            skipped=len(paths) - n,
+        )
 
     def split(self, validation: int) -> tuple["Episodes", "Episodes"]:
         """Training episodes and the last `validation` ones."""
@@ -71,8 +80,14 @@ class Episodes:
         return self[:cut], self[cut:]
 
     def __getitem__(self, index: slice) -> "Episodes":
-        parts = (self.rgb, self.depth, self.commanded, self.measured, self.tool)
-        return Episodes(self.embodiment, *(p[index] for p in parts), skipped=self.skipped)
+        return replace(
+            self,
+            rgb=self.rgb[index],
+            depth=self.depth[index],
+            commanded=self.commanded[index],
+            measured=self.measured[index],
+            tool=self.tool[index],
+        )
 
     def frames(self, episodes: np.ndarray, times: np.ndarray, device: torch.device) -> Tensor:
         """The codec's input (*, 5, H, W) of the frames at (episodes, times), two index arrays of one shape."""

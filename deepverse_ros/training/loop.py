@@ -25,7 +25,9 @@ class Stage(Protocol):
     """What is optimised: `loss` of one step, and `validate`, with the averaged weights in place."""
 
     name: str
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module: ...
 
     def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]: ...
 
@@ -88,7 +90,7 @@ class _StageTrainer:
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
         self.parameters = parameters
-        self.average = [p.detach().clone() for p in parameters]
+        self.average: list[Tensor] = [p.detach().clone() for p in parameters]
 
     def step(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
         self.stage.module.train()
@@ -103,7 +105,7 @@ class _StageTrainer:
         with torch.no_grad():
             # A short memory at first, so that the average forgets the initial weights.
             decay = min(self.config.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
         return {k: v.detach() for k, v in losses.items()}
 
     def averaged(self) -> "_Averaged":
