@@ -31,7 +31,8 @@ def draw_curves(run: Path) -> Path:
         row[0].set(title=f"{log.stem}: training", yscale="symlog", xlabel="step")
         row[1].set(title=f"{log.stem}: validation", xlabel="step")
         for axis in row:
-            axis.legend(fontsize=7)
+            if axis.lines:
+                axis.legend(fontsize=7)
             axis.grid(alpha=0.3)
     figure.tight_layout()
     path = run / "curves.png"

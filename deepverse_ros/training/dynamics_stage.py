@@ -1,48 +1,37 @@
 """Training of the dynamics on the frozen codec's latents."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deepverse_ros.model.dynamics import Dynamics, to_tokens
-from deepverse_ros.model.novelty import pooled_features
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.codec_stage import psnr
 from deepverse_ros.training.config import DynamicsStageConfig
 from deepverse_ros.training.dataset import Episodes, window_actions
 
 
-@dataclass(frozen=True)
-class Latents:
-    """tokens (E, T, S, P) float16 of every frame; features (E*T, F): what the novelty detector sees."""
-
-    tokens: Tensor
-    features: Tensor
-
-
 @torch.inference_mode()
-def encode_episodes(model: WorldModel, episodes: Episodes, progress: object = None) -> Latents:
-    """Run the codec once over all frames."""
-    tokens, features = [], []
+def encode_episodes(model: WorldModel, episodes: Episodes, progress: Callable[[int, int, str], None]) -> Tensor:
+    """Run the codec once over all frames. Returns: (E, T, S, P) float16 on the CPU."""
+    tokens = []
     times = np.arange(episodes.length)
     for e in range(len(episodes)):
         frames = episodes.frames(np.full_like(times, e), times, model.device)
         with torch.autocast(model.device.type, torch.bfloat16):
-            cells, skip, _ = model.codec.encode(frames)
+            cells, _, _ = model.codec.encode(frames)
         tokens.append(to_tokens(cells, model.config.dynamics.token_patch).half().cpu())
-        features.append(pooled_features(cells, skip).cpu())
-        if callable(progress) and e % 20 == 0:
-            progress(e, len(episodes), "")
-    return Latents(torch.stack(tokens), torch.cat(features))
+        progress(e + 1, len(episodes), "")
+    return torch.stack(tokens)
 
 
 class DynamicsStage:
     name = "dynamics"
 
     def __init__(
-        self, model: WorldModel, config: DynamicsStageConfig, train: Episodes, latents: Latents, held_out: Episodes
+        self, model: WorldModel, config: DynamicsStageConfig, train: Episodes, latents: Tensor, held_out: Episodes
     ) -> None:
         self.model, self.config = model, config
         self.train, self.latents, self.held_out = train, latents, held_out
@@ -55,7 +44,7 @@ class DynamicsStage:
         index = numpy_rng.integers(0, len(self.train), batch)
         start = numpy_rng.integers(0, self.train.length - length + 1, batch)
         steps = start[:, None] + np.arange(length)
-        truth = self.latents.tokens[index[:, None], steps].to(device, torch.float32)
+        truth = self.latents[index[:, None], steps].to(device, torch.float32)
         actions = window_actions(self.train, index, start, length, c.context).to(device)
 
         noise = torch.rand(batch, length - 1, 1, 1, generator=torch_rng) * self.config.context_noise

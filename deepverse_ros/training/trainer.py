@@ -22,6 +22,7 @@ from deepverse_ros.training.curves import draw_curves, draw_samples
 from deepverse_ros.training.dataset import Episodes, window_actions
 from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
 from deepverse_ros.training.loop import run_stage
+from deepverse_ros.training.novelty_fit import novelty_features
 from deepverse_ros.training.readout_stage import ReadoutStage
 
 
@@ -61,12 +62,11 @@ def train(
         dynamics = DynamicsStage(model, config.dynamics, training, latents, held_out)
         run_stage(dynamics, config.dynamics, config.seed + 1, out, config.save_every, console, reporter("dynamics"))
         model.dynamics.requires_grad_(False).eval()
-        known = encode_episodes(model, held_out)
-        pairs = (training, latents.tokens), (held_out, known.tokens)
+        pairs = (training, latents), (held_out, encode_episodes(model, held_out, reporter("validation latents")))
         readout = ReadoutStage(model, config.readout, *pairs, seed=config.seed + 2)
         run_stage(readout, config.readout, config.seed + 2, out, config.save_every, console, reporter("readout"))
 
-    model.novelty.cpu().fit(latents.features, known.features)
+    model.novelty.cpu().fit(novelty_features(model, training), novelty_features(model, held_out))
     model.provenance = {
         "episodes": len(training),
         "frames": len(training) * episodes.length,
