@@ -30,6 +30,8 @@ from deepverse_ros.nodes.slot import LatestSlot
 
 SYNC_TOLERANCE = 0.05
 """Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
+SAME_MOMENT = 0.002
+"""Seconds apart at which a depth image surely belongs to a colour image, so that no closer one needs to be awaited."""
 DEPTH_MEMORY = 1.0
 """Seconds after the last depth image during which a colour image waits for its own."""
 
@@ -72,6 +74,7 @@ class _Frame:
     """One colour image with what belongs to it; pixels are decoded once, on the worker's thread."""
 
     message: Image
+    stamp: float
     received: float
     depth: Image | None = None
     depth_m: np.ndarray | None = None
@@ -144,6 +147,7 @@ class ObservationInput:
             self._joints.clear()
             self._depths.clear()
             self._waiting = None
+            self._depth_seen = -np.inf
         self.slot.clear()
 
     # Callbacks: store only ----------------------------------------------------------------------------------------
@@ -155,13 +159,13 @@ class ObservationInput:
             return
         self.images.tick()
         stamp = self._stamp(message)
-        frame = _Frame(message, time.monotonic())
+        frame = _Frame(message, stamp, time.monotonic())
         with self._lock:
             cleared = self._history.add(stamp, frame, (message.height, message.width))
             if cleared:
                 self._joints.clear()
                 self._depths.clear()
-            match = self._depths.nearest(stamp, SYNC_TOLERANCE)
+            match = self._depths.nearest(stamp, SAME_MOMENT)
             if match is not None:
                 frame.depth = match[1]
             self._waiting = frame if match is None else None
@@ -180,9 +184,10 @@ class ObservationInput:
                 self._depths.clear()
             self._depths.add(stamp, message)
             frame = self._waiting
-            if frame is None or abs(self._stamp(frame.message) - stamp) > SYNC_TOLERANCE:
+            if frame is None or abs(frame.stamp - stamp) > SYNC_TOLERANCE:
                 return
-            frame.depth = message
+            # The one before this may be closer, where the two cameras are not triggered together.
+            _, frame.depth = self._depths.nearest(frame.stamp, SYNC_TOLERANCE) or (stamp, message)
             self._waiting = None
         self.slot.put(frame)
 

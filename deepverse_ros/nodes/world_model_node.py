@@ -183,8 +183,7 @@ class WorldModelNode(RobotNode):
         self._publish(sight, belief, future, plan_id, started)
 
     def _see(self) -> Sight:
-        if self.input.camera_to_world is None:
-            self.input.camera_to_world = self._camera_pose()
+        self.input.camera_to_world = self._camera_pose()
         sight = self.input.sight()
         if sight is None:
             raise MessageError(f"no image has arrived on '{self.parameters['image_topic']}' yet")
