@@ -69,7 +69,7 @@ class Robot:
         while time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=max(0.0, deadline - time.monotonic()))
 
-    def until(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
         """Spin until `condition` is true, and return its value; fails after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):
@@ -77,7 +77,7 @@ class Robot:
             self.executor.spin_once(timeout_sec=0.02)
         return value
 
-    def call(self, kind: type, name: str, request: Any, timeout: float = 20.0) -> Any:
+    def call(self, kind: type, name: str, request: Any, timeout: float = 60.0) -> Any:
         client = self.peer.create_client(kind, name)
         self.until(client.service_is_ready)
         future = client.call_async(request)

@@ -101,7 +101,7 @@ def test_a_frame_in_is_eight_predicted_frames_out(robot, sensors, start, arm):
     assert (newest.base_frame, newest.dt, newest.plan_id) == ("base_link", arm.dt, "")
     assert newest.camera_poses[0].position.z == 2.0
     assert newest.header.frame_id == "camera_optical_frame"
-    assert abs(stamp_seconds(newest.header.stamp) - time.time()) < 1.0
+    assert abs(stamp_seconds(newest.header.stamp) - time.time()) < 5.0
     stamps = [stamp_seconds(m.header.stamp) for m in frames]
     assert (np.diff(stamps) > 0).all()
     level, message, values = status(node)
