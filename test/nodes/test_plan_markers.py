@@ -13,7 +13,7 @@ GOAL = np.array([0.5, 0.0, 0.2])
 
 def candidates(ends: list[float], costs: list[float]) -> Candidates:
     """Plans of two steps whose tool ends so many metres beside the goal."""
-    paths = np.stack([np.stack([GOAL + [0, 0.5, 0], GOAL + [0, end, 0]]) for end in ends])
+    paths = np.stack([np.stack([GOAL + np.array([0, 0.5, 0]), GOAL + np.array([0, end, 0])]) for end in ends])
     return Candidates(np.zeros((len(ends), 2, 8), np.float32), np.array(costs), paths)
 
 

@@ -45,6 +45,7 @@ QUICK = {
     "verified": 1,
     "execute_steps": 2,
     "settle_time": 0.0,
+    "settle_timeout": 10.0,
     "goal_tolerance": 2.0,
     "max_uncertainty": 2.0,
     "reached_tolerance": 0.001,
