@@ -57,6 +57,12 @@ def sourced_ros() -> str | None:
     return f"{distribution} {prefix}" if prefix else None
 
 
+def remembered_ros(made: dict[str, str]) -> str | None:
+    """The installation that the environment was made on, as long as it is there: a new shell need not source it."""
+    underlay = made.get("underlay", "")
+    return underlay if underlay and Path(underlay.split(" ", 1)[1]).is_dir() else None
+
+
 def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
     """The Python libraries: pinned on a ROS from PyPI; on an installed ROS only those that are missing."""
     constraints = HERE / "constraints.txt"
@@ -71,10 +77,12 @@ def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
     steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files, *more)
 
 
-def write_sourced_setup(venv: Path) -> None:
-    """Setup files for an environment on an installed ROS: activate the venv, leave ROS's own settings alone."""
-    text = f'''. "{venv}/bin/activate"
-case ":$AMENT_PREFIX_PATH:" in
+def write_sourced_setup(venv: Path, prefix: str) -> None:
+    """Setup files for an environment on an installed ROS: source it where the shell has not, change nothing of it."""
+    text = f'''# The Python environment of deepverse_ros on the ROS 2 installation in {prefix}.
+if [ -z "${{ROS_DISTRO:-}}" ]; then . "{prefix}/setup.sh"; fi
+. "{venv}/bin/activate"
+case ":${{AMENT_PREFIX_PATH:-}}:" in
   *":{venv}:"*) ;;
   *) export AMENT_PREFIX_PATH="{venv}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}" ;;
 esac
@@ -83,7 +91,7 @@ esac
         (venv / f"local_setup.{shell}").write_text(text)
 
 
-def make_base(steps: Steps, venv: Path, python: str, underlay: bool) -> None:
+def make_base(steps: Steps, venv: Path, python: str, underlay: str | None) -> None:
     """The virtual environment, and ROS 2's wheels where no ROS 2 lies under it."""
     if venv.exists():
         steps.say("removing the old environment ...")
@@ -91,7 +99,7 @@ def make_base(steps: Steps, venv: Path, python: str, underlay: bool) -> None:
     options = ["--system-site-packages"] if underlay else []
     steps.run("virtual environment", [python, "-m", "venv", *options, str(venv)])
     if underlay:
-        write_sourced_setup(venv)
+        write_sourced_setup(venv, underlay.split(" ", 1)[1])
     else:
         ros_wheels.install(steps, venv, HERE)
 
@@ -120,10 +128,10 @@ def main() -> int:
     venv.parent.mkdir(parents=True, exist_ok=True)
     with (venv.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        underlay = sourced_ros()
         record = venv / "deepverse_environment.json"
-        wanted = wanted_parts(venv, underlay)
         made = json.loads(record.read_text()) if record.is_file() else {}
+        underlay = sourced_ros() or remembered_ros(made)
+        wanted = wanted_parts(venv, underlay)
         parts = [name for name in wanted if wanted[name] != made.get(name)]
         if not parts:
             return 0
@@ -135,13 +143,13 @@ def main() -> int:
             python = system_tools.prepare(steps, build_python="python3" if underlay else None, apt=options.apt)
             record.unlink(missing_ok=True)
             if "base" in parts:
-                make_base(steps, venv, python, underlay is not None)
+                make_base(steps, venv, python, underlay)
                 parts = list(wanted)
             make_environment(steps, venv, cache, parts, underlay is not None)
         except BootstrapError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             return 1
-        record.write_text(json.dumps(wanted, indent=2) + "\n")
+        record.write_text(json.dumps({**wanted, "underlay": underlay or ""}, indent=2) + "\n")
         steps.say(f"environment ready after {time.monotonic() - start:.0f} s")
     return 0
 
