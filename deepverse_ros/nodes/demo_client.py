@@ -33,7 +33,7 @@ FIRST_SEED = 1_000_000
 REACHED = 0.05
 """Metres of the true tool to the true goal that count as reached."""
 NEEDED = 3
-START_TIMEOUT, GOAL_TIMEOUT = 240.0, 60.0
+START_TIMEOUT, GOAL_TIMEOUT, END_TIMEOUT = 240.0, 60.0, 45.0
 REASONS = {
     getattr(PlanVerdict, name): name
     for name in (
@@ -110,9 +110,9 @@ def robot(arguments: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
 def _end(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(20.0)
+        process.wait(END_TIMEOUT)
     except subprocess.TimeoutExpired:
-        sys.stderr.write("the robot did not end within 20 s and is killed\n")
+        sys.stderr.write(f"the robot did not end within {END_TIMEOUT:.0f} s and is killed\n")
     try:
         os.killpg(process.pid, signal.SIGKILL)  # whoever is left of the group; normally nobody
     except ProcessLookupError:
