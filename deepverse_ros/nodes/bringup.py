@@ -40,8 +40,8 @@ def bring_up(nodes: Sequence[LifecycleNode]) -> list[launch.Action]:
             # 'start_state' matters: without it, a later deactivation would activate the node again.
             _on(node, "configuring", "inactive", [_change(node, Transition.TRANSITION_ACTIVATE)]),
             _on(node, "activating", "active", [LogInfo(msg=f"{_name(node)} is active"), *after]),
-            _on(node, "configuring", "unconfigured", [_give_up(node, "configured")]),
-            _on(node, "activating", "inactive", [_give_up(node, "activated")]),
+            _on(node, "configuring", "unconfigured", _give_up(node, "configured")),
+            _on(node, "activating", "inactive", _give_up(node, "activated")),
         ]
         if position == 0:
             actions.append(RegisterEventHandler(OnProcessStart(target_action=node, on_start=[configure])))
@@ -60,8 +60,9 @@ def _on(node: LifecycleNode, start: str, goal: str, entities: list[launch.Action
     )
 
 
-def _give_up(node: LifecycleNode, what: str) -> EmitEvent:
-    return EmitEvent(event=ShutdownEvent(reason=f"{_name(node)} could not be {what}"))
+def _give_up(node: LifecycleNode, what: str) -> list[launch.Action]:
+    reason = f"{_name(node)} could not be {what}"
+    return [LogInfo(msg=f"{reason}; ending"), EmitEvent(event=ShutdownEvent(reason=reason))]
 
 
 def _name(node: LifecycleNode) -> str:
