@@ -1,4 +1,9 @@
-"""Training of the tool readout: on latents of true frames, and on imagined ones, whose spread has to be larger."""
+"""Training of the tool readout, on three kinds of latents.
+
+Those of true frames with depth, those without (a goal picture has none), and imagined ones, whose spread is larger.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,9 +13,11 @@ from deepverse_ros.model.readout import gaussian_nll
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.config import ReadoutStageConfig
 from deepverse_ros.training.dataset import Episodes, window_actions
-from deepverse_ros.training.dynamics_stage import rollout
+from deepverse_ros.training.dynamics_stage import encode_episodes, rollout
 
 _BATCH = 64
+# Neighbouring frames look alike.
+_EVERY = 4
 
 
 @torch.inference_mode()
@@ -47,25 +54,21 @@ class ReadoutStage:
         train: tuple[Episodes, Tensor],
         held_out: tuple[Episodes, Tensor],
         seed: int,
+        progress: Callable[[int, int, str], None],
     ) -> None:
         """Args: train, held_out: episodes with the tokens (E, T, S, P) of their frames."""
         self.module, self.config, self.device = model.readout, config, model.device
-        self.seen = train[1].flatten(0, 1), train[0].tool.flatten(0, 1)
-        imagined, tool = imagined_latents(model, *train, config.windows, seed)
-        self.imagined = imagined.flatten(0, 1), tool.flatten(0, 1)
-        self.held_out_seen = held_out[1].flatten(0, 1), held_out[0].tool.flatten(0, 1)
-        self.held_out_imagined = imagined_latents(model, *held_out, config.windows, seed)
+        self.train = _examples(model, *train, config.windows, seed, progress)
+        self.held_out = _examples(model, *held_out, config.windows, seed, progress)
 
     def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
         del step
-        half = self.config.batch // 2
-        latents, truth = (
-            torch.cat(pair).to(self.device, torch.float32)
-            for pair in zip(_draw(self.seen, half, numpy_rng), _draw(self.imagined, half, numpy_rng), strict=True)
-        )
-        noise = torch.rand(half, 1, 1, generator=torch_rng) * self.config.latent_noise
-        noise = noise * torch.randn(latents[:half].shape, generator=torch_rng)
-        latents[:half] += noise.to(self.device)
+        third = max(1, self.config.batch // 3)
+        drawn = [_draw(self.train[kind], third, numpy_rng) for kind in ("seen", "without_depth", "imagined")]
+        latents, truth = (torch.cat(x).to(self.device, torch.float32) for x in zip(*drawn, strict=True))
+        true = latents[: 2 * third]
+        noise = torch.rand(len(true), 1, 1, generator=torch_rng) * self.config.latent_noise
+        true += (noise * torch.randn(true.shape, generator=torch_rng)).to(self.device)
         position, std = self.module(latents)
         nll = gaussian_nll(position, std, truth)
         # Weighting by the detached spread keeps sharp examples from owning the gradient (beta-NLL, arXiv 2203.09168).
@@ -74,18 +77,31 @@ class ReadoutStage:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """Tool error in cm on held-out frames, and at the last imagined step of held-out windows."""
-        seen, last = self._error(*self.held_out_seen), self._error(*(t[:, -1] for t in self.held_out_imagined))
-        return {
-            "seen_mean": float(seen.mean()),
-            "seen_median": float(seen.median()),
-            "imagined_mean": float(last.mean()),
-            "imagined_median": float(last.median()),
-        }
+        """Median and mean tool error in cm on each kind of held-out latents."""
+        scores = {}
+        for kind, (latents, truth) in self.held_out.items():
+            position, _ = self.module(latents.to(self.device, torch.float32))
+            error = (position.cpu() - truth).norm(dim=-1) * 100
+            scores |= {f"{kind}_median": float(error.median()), f"{kind}_mean": float(error.mean())}
+        return scores
 
-    def _error(self, latents: Tensor, truth: Tensor) -> Tensor:
-        position, _ = self.module(latents.to(self.device, torch.float32))
-        return (position.cpu() - truth).norm(dim=-1) * 100
+
+def _examples(
+    model: WorldModel,
+    episodes: Episodes,
+    tokens: Tensor,
+    windows: int,
+    seed: int,
+    progress: Callable[[int, int, str], None],
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Latents (N, S, P) and true tool positions (N, 3) by kind."""
+    blind = encode_episodes(model, episodes, progress, every=_EVERY, with_depth=False)
+    imagined, tool = imagined_latents(model, episodes, tokens, windows, seed)
+    return {
+        "seen": (tokens.flatten(0, 1), episodes.tool.flatten(0, 1)),
+        "without_depth": (blind.flatten(0, 1), episodes.tool[:, ::_EVERY].flatten(0, 1)),
+        "imagined": (imagined.flatten(0, 1), tool.flatten(0, 1)),
+    }
 
 
 def _draw(data: tuple[Tensor, Tensor], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,8 @@ def train(
         run_stage(dynamics, config.dynamics, config.seed + 1, out, config.save_every, console, reporter("dynamics"))
         model.dynamics.requires_grad_(False).eval()
         pairs = (training, latents), (held_out, encode_episodes(model, held_out, reporter("validation latents")))
-        readout = ReadoutStage(model, config.readout, *pairs, seed=config.seed + 2)
+        examples = reporter("readout examples")
+        readout = ReadoutStage(model, config.readout, *pairs, seed=config.seed + 2, progress=examples)
         run_stage(readout, config.readout, config.seed + 2, out, config.save_every, console, reporter("readout"))
 
     model.novelty.cpu().fit(novelty_features(model, training), novelty_features(model, held_out))
