@@ -109,7 +109,7 @@ class EpisodeStore:
         for path in self.paths():
             try:
                 episode = self.read(path)
-            except EpisodeError as error:  # noqa: PERF203  (each file stands or falls by itself)
+            except EpisodeError as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 self.skipped.append(path)
             else:

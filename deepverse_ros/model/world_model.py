@@ -35,7 +35,8 @@ Array = np.ndarray | Tensor
 class WorldModel(nn.Module):
     """Codec, dynamics, readout and novelty of one embodiment.
 
-    calibration: {"level": float, "tool_error_q": [metres per step]} of the checkpoint, None before calibration.
+    calibration: of the checkpoint (level, tool_error_q and goal_error_q in metres per step: see training.trainer), None
+    before calibration.
     provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
     """
 

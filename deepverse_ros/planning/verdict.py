@@ -79,13 +79,13 @@ def conformal_quantile(errors: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far imagined tool positions were from real ones, per step, on held-out data.
+    """How far an imagined tool was from where a picture of the true outcome shows it, per step, on held-out data.
 
-    level: coverage of the quantiles. tool_error_q: metres, one per step of the horizon.
+    level: coverage of the quantiles. goal_error_q: metres, one per step of the horizon.
     """
 
     level: float
-    tool_error_q: tuple[float, ...]
+    goal_error_q: tuple[float, ...]
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -96,10 +96,10 @@ class Calibration:
         if values is None:
             return None
         try:
-            level, quantiles = float(values["level"]), tuple(float(q) for q in values["tool_error_q"])
+            level, quantiles = float(values["level"]), tuple(float(q) for q in values["goal_error_q"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"calibration: needs 'level' and 'tool_error_q' (metres per step): {error}"
+                f"calibration: needs 'level' and 'goal_error_q' (metres per step): {error}"
             ) from error
         if not 0.0 < level < 1.0 or not quantiles or not all(q >= 0.0 for q in quantiles):
             raise CheckpointError(f"calibration: level must be in (0, 1), errors >= 0; got {level}, {quantiles}")
@@ -107,7 +107,7 @@ class Calibration:
 
     def bound(self, step: int) -> float:
         """Metres to add to an imagined distance at `step`; inf for a step beyond what was calibrated."""
-        return self.tool_error_q[step] if step < len(self.tool_error_q) else math.inf
+        return self.goal_error_q[step] if step < len(self.goal_error_q) else math.inf
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class ReadoutStage:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """Median and mean tool error in cm on each kind of held-out latents."""
-        scores = {}
+        scores: dict[str, float] = {}
         for kind, (latents, truth) in self.held_out.items():
             position, _ = self.module(latents.to(self.device, torch.float32))
             error = (position.cpu() - truth).norm(dim=-1) * 100

@@ -88,17 +88,18 @@ def train(
 
 
 def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = "auto") -> dict[str, object]:
-    """Bound the tool-position error per step by split conformal prediction, and write it into the checkpoint.
+    """Bound the imagined outcome's error per step by split conformal prediction, and write it into the checkpoint.
 
-    Episodes, not windows, are what is exchangeable: of every held-out episode one window is taken.
+    tool_error_q bounds the distance from the imagined to the true tool position. goal_error_q bounds the distance from
+    the imagined tool to where a picture of the true outcome shows it: what a verdict adds when it compares an imagined
+    outcome with a goal picture. Episodes, not windows, are exchangeable: of every held-out episode one window is taken.
     """
     model = WorldModel.load(checkpoint, device)
-    errors = tool_errors(model, held_out)
-    model.calibration = {
-        "level": level,
-        "tool_error_q": [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])],
-        "windows": len(errors),
+    quantiles = {
+        name: [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])]
+        for name, errors in imagined_errors(model, held_out).items()
     }
+    model.calibration = {"level": level, **quantiles, "windows": len(held_out)}
     # The file itself, not model.save: the weights in memory are in the inference format.
     path = checkpoint / "config.json"
     values = json.loads(path.read_text()) | {"calibration": model.calibration}
@@ -106,12 +107,12 @@ def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = 
     return model.calibration
 
 
-def tool_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> np.ndarray:
-    """(E, H) metres: distance between the imagined and the true tool position, one random window an episode."""
+def imagined_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> dict[str, np.ndarray]:
+    """Errors (E, H) in metres as described in `calibrate`, by the names there; one random window an episode."""
     c = model.config
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, episodes.length - c.window + 1, len(episodes))
-    errors = []
+    tool_errors, goal_errors = [], []
     for e, start in enumerate(starts):
         index, begin = np.array([e]), np.array([start])
         actions = window_actions(episodes, index, begin, c.window, c.context)
@@ -119,9 +120,12 @@ def tool_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> np.ndar
         depth = episodes.depth[e, seen].astype(np.float32) / 1000
         observation = Observation.from_numpy(episodes.rgb[e, seen], np.where(depth > 0, depth, np.nan))
         future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
-        truth = episodes.tool[e, start + c.context : start + c.window]
-        errors.append((future.readout["tool_position"][0].cpu() - truth).norm(dim=-1).numpy())
-    return np.stack(errors)
+        imagined = future.readout["tool_position"][0].cpu().numpy()
+        outcome = range(start + c.context, start + c.window)
+        shown = np.stack([model.encode_goal(episodes.rgb[e, t]).tool_position for t in outcome])
+        tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
+        goal_errors.append(np.linalg.norm(imagined - shown, axis=-1))
+    return {"tool_error_q": np.stack(tool_errors), "goal_error_q": np.stack(goal_errors)}
 
 
 def _episodes(config: TrainingConfig, console: Console) -> Episodes:

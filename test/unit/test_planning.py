@@ -44,7 +44,7 @@ class TrueImagination:
     """The Imagination protocol over real kinematics. delay: seconds that a call takes, for deadlines."""
 
     embodiment: Embodiment = ARM
-    calibration: dict[str, Any] | None = field(default_factory=lambda: {"level": 0.9, "tool_error_q": [0.01] * 8})
+    calibration: dict[str, Any] | None = field(default_factory=lambda: {"level": 0.9, "goal_error_q": [0.01] * 8})
     std: float = 0.01
     delay: float = 0.0
     calls: int = 0
@@ -186,7 +186,7 @@ def test_a_sampler_that_cannot_work_is_refused(values):
 def test_a_planner_that_cannot_work_is_refused():
     with pytest.raises(ShapeError, match="iterations"):
         MpcConfig(iterations=0)
-    with pytest.raises(CheckpointError, match="tool_error_q"):
+    with pytest.raises(CheckpointError, match="goal_error_q"):
         Mpc(TrueImagination(calibration={"level": 0.9}))
 
 

@@ -84,11 +84,11 @@ def test_a_bound_that_means_nothing_is_refused(errors, level):
 
 def test_calibration_is_read_from_a_checkpoint():
     assert Calibration.from_model(None) is None
-    read = Calibration.from_model({"level": 0.9, "tool_error_q": [0.01, 0.02], "n": 100})
+    read = Calibration.from_model({"level": 0.9, "goal_error_q": [0.01, 0.02], "n": 100})
     assert read == Calibration(0.9, (0.01, 0.02))
     assert read.bound(1) == 0.02
     assert read.bound(2) == math.inf
-    for wrong in ({}, {"level": 0.9}, {"level": 2, "tool_error_q": [0.1]}, {"level": 0.9, "tool_error_q": [math.nan]}):
+    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_q": [0.1]}, {"level": 0.9, "goal_error_q": [math.nan]}):
         with pytest.raises(CheckpointError, match="calibration"):
             Calibration.from_model(wrong)
 
