@@ -34,6 +34,7 @@ def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
         weights[name] = tensor.detach().cpu().to(torch.float32 if keep else torch.float16).contiguous()
     temporary = folder / f".{WEIGHTS}.tmp"
     save_file(weights, temporary)
+    temporary.chmod(0o644)  # save_file makes it readable for its owner alone
     values = {
         "format_version": FORMAT_VERSION,
         "model": model.config.model_dump(mode="json"),

@@ -35,7 +35,7 @@ Array = np.ndarray | Tensor
 class WorldModel(nn.Module):
     """Codec, dynamics, readout and novelty of one embodiment.
 
-    calibration: of the checkpoint (level, tool_error_q and goal_error_q in metres per step: see training.trainer), None
+    calibration: of the checkpoint (level, tool_error_q, goal_error_z: see training.trainer.calibrate), None
     before calibration.
     provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
     """

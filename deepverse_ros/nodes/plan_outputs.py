@@ -94,7 +94,7 @@ class PlanOutputs:
                 chosen,
                 result.verdict,
                 goal=np.asarray(goal.tool_position),
-                largest_distance=self._largest_distance(len(chosen) - 1),
+                largest_distance=self._largest_distance(result.future, goal),
                 header=futures.with_frame(sight.header, self._base().frame_id),
             )
             self._candidates.publish(markers)
@@ -115,11 +115,13 @@ class PlanOutputs:
         )
         self._outcome.publish(message)
 
-    def _largest_distance(self, step: int) -> float:
-        """Metres from the goal, imagined for the end of a plan, beyond which the plan is rejected."""
+    def _largest_distance(self, chosen: Future, goal: Goal) -> float:
+        """Metres from the goal, imagined for the end of a plan as certain as `chosen`, that get a plan rejected."""
         if self._calibration is None:
             return -1.0
-        return float(self._node.parameters["goal_tolerance"]) - self._calibration.bound(step)
+        std = chosen.uncertainty[0]
+        bound = self._calibration.bound(len(std) - 1, float(std[-1]), goal.tool_std)
+        return float(self._node.parameters["goal_tolerance"]) - bound
 
     def _base(self) -> Header:
         return Header(frame_id=self._node.parameters["base_frame"])

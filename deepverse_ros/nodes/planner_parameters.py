@@ -22,7 +22,7 @@ PARAMETERS = (
     Parameter("verified", 4, "How many of the best plans of a search are judged.", 1, 64, dynamic=True),
     Parameter("early_weight", 0.05, "Cost of the mean distance on the way, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("latent_weight", 0.01, "Cost of a last frame that looks unlike the goal (m).", 0.0, 10.0, dynamic=True),
-    Parameter("certainty_weight", 0.2, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
+    Parameter("certainty_weight", 1.0, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("smoothness_weight", 0.005, "Cost of changes of speed (m).", 0.0, 10.0, dynamic=True),
     Parameter(
         "goal_tolerance",

@@ -51,7 +51,7 @@ class MpcConfig:
     verified: int = 4
     early: float = 0.05
     latent: float = 0.01
-    certainty: float = 0.2
+    certainty: float = 1.0
     smoothness: float = 0.005
     limits: Limits = field(default_factory=Limits)
 

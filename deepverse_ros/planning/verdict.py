@@ -79,13 +79,16 @@ def conformal_quantile(errors: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far an imagined tool was from where a picture of the true outcome shows it, per step, on held-out data.
+    """How far an imagined tool is from where a picture of the true outcome shows it, on held-out data.
 
-    level: coverage of the quantiles. goal_error_q: metres, one per step of the horizon.
+    The errors are counted in units of the spread that the model itself predicts, so that a plan whose outcome it sees
+    clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).
+
+    level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon.
     """
 
     level: float
-    goal_error_q: tuple[float, ...]
+    goal_error_z: tuple[float, ...]
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -96,18 +99,23 @@ class Calibration:
         if values is None:
             return None
         try:
-            level, quantiles = float(values["level"]), tuple(float(q) for q in values["goal_error_q"])
+            level, quantiles = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"calibration: needs 'level' and 'goal_error_q' (metres per step): {error}"
+                f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
             ) from error
-        if not 0.0 < level < 1.0 or not quantiles or not all(q >= 0.0 for q in quantiles):
+        if not 0.0 < level < 1.0 or not quantiles or not all(z >= 0.0 for z in quantiles):
             raise CheckpointError(f"calibration: level must be in (0, 1), errors >= 0; got {level}, {quantiles}")
         return cls(level, quantiles)
 
-    def bound(self, step: int) -> float:
-        """Metres to add to an imagined distance at `step`; inf for a step beyond what was calibrated."""
-        return self.goal_error_q[step] if step < len(self.goal_error_q) else math.inf
+    def bound(self, step: int, tool_std: float, goal_std: float) -> float:
+        """Metres to add to an imagined distance at `step`; inf for a step beyond what was calibrated.
+
+        Args: tool_std, goal_std: predicted standard deviations of the imagined and of the pictured tool, metres.
+        """
+        if step >= len(self.goal_error_z):
+            return math.inf
+        return self.goal_error_z[step] * math.hypot(tool_std, goal_std)
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ def judge(
         )
         return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
                         first_offending_step=step, **seen)  # fmt: skip
-    bound = float(distance[last]) + calibration.bound(last)
+    bound = float(distance[last]) + calibration.bound(last, float(spread[last]), goal.tool_std)
     percent = f"{100 * calibration.level:.0f} %"
     if not bound <= limits.tolerance:
         text = f"ends up to {bound:.3f} m from the goal ({percent} bound), {limits.tolerance:.3f} m is tolerated"

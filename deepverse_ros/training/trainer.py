@@ -2,7 +2,6 @@
 
 import json
 import platform
-import time
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,6 @@ def train(
     episodes = _episodes(config, console)
     training, held_out = episodes.split(config.data.validation)
     console.print(f"{len(training)} training and {len(held_out)} validation episodes, {episodes.skipped} skipped")
-    began = time.monotonic()
     with _progress(console) as bars:
 
         def reporter(name: str):  # type: ignore[no-untyped-def]
@@ -75,7 +73,6 @@ def train(
         "codec_steps": config.codec.steps,
         "dynamics_steps": config.dynamics.steps,
         "readout_steps": config.readout.steps,
-        "seconds": round(time.monotonic() - began),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where.type}, torch {torch.__version__}",
     }
     checkpoint = out / "checkpoint"
@@ -90,9 +87,10 @@ def train(
 def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = "auto") -> dict[str, object]:
     """Bound the imagined outcome's error per step by split conformal prediction, and write it into the checkpoint.
 
-    tool_error_q bounds the distance from the imagined to the true tool position. goal_error_q bounds the distance from
-    the imagined tool to where a picture of the true outcome shows it: what a verdict adds when it compares an imagined
-    outcome with a goal picture. Episodes, not windows, are exchangeable: of every held-out episode one window is taken.
+    tool_error_q bounds the distance in metres from the imagined to the true tool position. goal_error_z bounds the
+    distance from the imagined tool to where a picture of the true outcome shows it, in multiples of the predicted
+    spread: what a verdict adds when it compares an imagined outcome with a goal picture. Episodes, not windows, are
+    exchangeable: of every held-out episode one window is taken.
     """
     model = WorldModel.load(checkpoint, device)
     quantiles = {
@@ -108,7 +106,7 @@ def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = 
 
 
 def imagined_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> dict[str, np.ndarray]:
-    """Errors (E, H) in metres as described in `calibrate`, by the names there; one random window an episode."""
+    """Errors (E, H) as described in `calibrate`, by the names there; one random window an episode."""
     c = model.config
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, episodes.length - c.window + 1, len(episodes))
@@ -122,10 +120,12 @@ def imagined_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> dic
         future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
         imagined = future.readout["tool_position"][0].cpu().numpy()
         outcome = range(start + c.context, start + c.window)
-        shown = np.stack([model.encode_goal(episodes.rgb[e, t]).tool_position for t in outcome])
+        shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
         tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
-        goal_errors.append(np.linalg.norm(imagined - shown, axis=-1))
-    return {"tool_error_q": np.stack(tool_errors), "goal_error_q": np.stack(goal_errors)}
+        gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
+        spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
+        goal_errors.append(gap / spread)
+    return {"tool_error_q": np.stack(tool_errors), "goal_error_z": np.stack(goal_errors)}
 
 
 def _episodes(config: TrainingConfig, console: Console) -> Episodes:

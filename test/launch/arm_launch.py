@@ -40,7 +40,7 @@ def untrained_checkpoint() -> Path:
     with torch.no_grad():
         model.readout.body[-1].weight[:3] *= 15.0
     model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_q": [0.01] * model.config.horizon}
+    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
     path = Path(tempfile.mkdtemp(prefix="deepverse_untrained_"))
     model.save(path)
     return path

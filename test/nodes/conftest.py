@@ -30,7 +30,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory, arm: Embodiment) 
     torch.manual_seed(0)
     model = WorldModel(WorldModelConfig.small_test(arm))
     model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_q": [0.01] * model.config.horizon}
+    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
     path = tmp_path_factory.mktemp("small")
     model.save(path)
     return path

@@ -62,7 +62,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         model.readout.body[-1].weight[:3] *= 15.0  # untrained, it would read nearly the same place from every picture
     model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_q": [0.01] * model.config.horizon}
+    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
     path = tmp_path_factory.mktemp("model")
     model.save(path)
     return path

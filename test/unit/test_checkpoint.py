@@ -17,7 +17,7 @@ from deepverse_ros.model.world_model import WorldModel
 def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
-    model.calibration = {"level": 0.9, "goal_error_q": [0.01] * 8}
+    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * 8}
     model.provenance = {"episodes": 3}
     model.save(tmp_path / "model")
     return tmp_path / "model"
@@ -28,7 +28,7 @@ def test_what_is_saved_comes_back_in_sixteen_bits(saved: Path) -> None:
     original = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
     loaded = WorldModel.load(saved, "cpu", torch.float32)
     assert loaded.config == original.config
-    assert loaded.calibration == {"level": 0.9, "goal_error_q": [0.01] * 8}
+    assert loaded.calibration == {"level": 0.9, "goal_error_z": [0.01] * 8}
     assert loaded.provenance == {"episodes": 3}
     for name, tensor in original.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=2e-3, rtol=2e-3)

@@ -44,7 +44,7 @@ class TrueImagination:
     """The Imagination protocol over real kinematics. delay: seconds that a call takes, for deadlines."""
 
     embodiment: Embodiment = ARM
-    calibration: dict[str, Any] | None = field(default_factory=lambda: {"level": 0.9, "goal_error_q": [0.01] * 8})
+    calibration: dict[str, Any] | None = field(default_factory=lambda: {"level": 0.9, "goal_error_z": [0.7] * 8})
     std: float = 0.01
     delay: float = 0.0
     calls: int = 0
@@ -186,7 +186,7 @@ def test_a_sampler_that_cannot_work_is_refused(values):
 def test_a_planner_that_cannot_work_is_refused():
     with pytest.raises(ShapeError, match="iterations"):
         MpcConfig(iterations=0)
-    with pytest.raises(CheckpointError, match="goal_error_q"):
+    with pytest.raises(CheckpointError, match="goal_error_z"):
         Mpc(TrueImagination(calibration={"level": 0.9}))
 
 
@@ -201,7 +201,7 @@ def test_a_reachable_goal_is_accepted_and_the_next_search_starts_from_its_plan()
     assert result.verdict.reason is Reason.ACCEPTED
     assert result.verdict.value <= 0.04
     assert result.verdict.level == 0.9
-    assert result.verdict.value == pytest.approx(result.verdict.predicted_distance + 0.01)
+    assert result.verdict.value == pytest.approx(result.verdict.predicted_distance + 0.7 * math.hypot(0.01, 0.01))
     assert result.plan.shape == (8, 8)
     assert result.future.tool.shape == (1, 8, 3)
     reached = FORWARD.tool_position(result.plan[-1])

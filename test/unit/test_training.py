@@ -107,7 +107,7 @@ def test_training_learns_to_follow_the_action(data: Path, tmp_path: Path) -> Non
     checkpoint = train(longer, out, device="cpu", console=QUIET)
     model = WorldModel.load(checkpoint)
     assert model.calibration is not None
-    assert len(model.calibration["tool_error_q"]) == len(model.calibration["goal_error_q"]) == 8
+    assert len(model.calibration["tool_error_q"]) == len(model.calibration["goal_error_z"]) == 8
     rows = [r.split(",") for r in (out / "dynamics.csv").read_text().split()]
     losses = [float(value) for step, name, value in rows[1:] if name == "one_step"]
     # At first the network predicts that nothing changes.

@@ -14,7 +14,9 @@ from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_pl
 
 ARM = Embodiment.load("arm")
 HOME = np.asarray(ARM.home, np.float32)
-CALIBRATION = Calibration(0.9, (0.005, 0.01, 0.02, 0.03))
+# Bounds of 0.5, 1, 2 and 3 cm where tool and goal are each known to 1 cm.
+SPREAD = 0.01 * math.sqrt(2)
+CALIBRATION = Calibration(0.9, tuple(bound / SPREAD for bound in (0.005, 0.01, 0.02, 0.03)))
 
 
 class Seen:
@@ -84,11 +86,11 @@ def test_a_bound_that_means_nothing_is_refused(errors, level):
 
 def test_calibration_is_read_from_a_checkpoint():
     assert Calibration.from_model(None) is None
-    read = Calibration.from_model({"level": 0.9, "goal_error_q": [0.01, 0.02], "n": 100})
+    read = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01, 0.02], "n": 100})
     assert read == Calibration(0.9, (0.01, 0.02))
-    assert read.bound(1) == 0.02
-    assert read.bound(2) == math.inf
-    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_q": [0.1]}, {"level": 0.9, "goal_error_q": [math.nan]}):
+    assert read.bound(1, 0.3, 0.4) == pytest.approx(0.01)
+    assert read.bound(2, 0.3, 0.4) == math.inf
+    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, {"level": 0.9, "goal_error_z": [math.nan]}):
         with pytest.raises(CheckpointError, match="calibration"):
             Calibration.from_model(wrong)
 
