@@ -20,8 +20,6 @@ def _free_domain() -> int:
     raise RuntimeError("all ROS domains from 1 to 100 are in use on this machine")
 
 
-# Before torch is imported: threads that wait for work must not burn the core that another one needs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("ROS_DOMAIN_ID", str(_free_domain()))
 os.environ.setdefault("ROS_LOG_DIR", str(ROOT / "log" / "test"))
 if "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:  # else that profile keeps the traffic here
