@@ -1,4 +1,4 @@
-"""The `deepverse` command: collect, train, evaluate, benchmark, imagine, info, card.
+"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card.
 
 What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
 """
@@ -99,6 +99,32 @@ def train(
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    *,
+    plans: Annotated[int, typer.Option(min=20, help="Plans to choose and execute in simulation.")] = 200,
+    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Probability at which the bounds shall hold.")] = 0.9,
+    device: Device = "auto",
+) -> None:
+    """Set the bounds of verdicts from plans that the planner chooses and the simulation executes.
+
+    Example: `deepverse calibrate models/arm --plans 200`
+    """
+    from deepverse_ros.model.world_model import WorldModel
+    from deepverse_ros.training import calibration
+
+    world = WorldModel.load(model, device)
+    with _progress() as progress:
+        task = progress.add_task("planning and executing", total=plans)
+        errors = calibration.executed_errors(world, plans, lambda done, _: progress.update(task, completed=done))
+    values = calibration.calibrate(model, level, None, errors, device)
+    multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
+    Console().print(
+        f"{model}: bounds at {level:.0%}, in multiples of the predicted spread, steps 1, 2, ...: {multiples}"
+    )
 
 
 @app.command()

@@ -23,7 +23,7 @@ ARGUMENTS = {
         ["true", "false"],
     ),
     "seed": ("0", "scene of the simulated arm", None),
-    "max_rate": ("3.0", "imagined futures of the running command per second at most (Hz)", None),
+    "max_rate": ("2.5", "imagined futures of the running command per second at most (Hz)", None),
     "image_topic": ("camera/image_raw", "colour images", None),
     "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera", None),
     "camera_info_topic": ("camera/camera_info", "calibration of the camera", None),

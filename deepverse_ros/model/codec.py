@@ -53,7 +53,7 @@ class Decoded:
     log_scale: Tensor
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
@@ -72,11 +72,11 @@ class Encoder(nn.Module):
         super().__init__()
         c0, c1, c2 = config.channels
         self.stem = nn.Conv2d(IN_CHANNELS, c0, 6, stride=4, padding=1)
-        self.block0 = _Block(c0)
+        self.block0 = Block(c0)
         self.down1 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
-        self.block1 = _Block(c1)
+        self.block1 = Block(c1)
         self.down2 = nn.Conv2d(c1, c2, 4, stride=2, padding=1)
-        self.block2 = _Block(c2)
+        self.block2 = Block(c2)
         self.head = nn.Conv2d(c2, config.latent_dim, 1)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,13 +98,13 @@ class Decoder(nn.Module):
         self.fuse8 = nn.Conv2d(_SOURCES * c1, c1, 1)
         self.fuse4 = nn.Conv2d(_SOURCES * c0, c0, 1)
         self.lift = nn.Conv2d(config.latent_dim, c2, 3, padding=1)
-        self.block16 = _Block(c2)
+        self.block16 = Block(c2)
         self.up8 = nn.Conv2d(c2, 4 * c1, 1)
         self.merge8 = nn.Conv2d(2 * c1, c1, 3, padding=1)
-        self.block8 = _Block(c1)
+        self.block8 = Block(c1)
         self.up4 = nn.Conv2d(c1, 4 * c0, 1)
         self.merge4 = nn.Conv2d(2 * c0, c0, 3, padding=1)
-        self.block4 = _Block(c0)
+        self.block4 = Block(c0)
         self.up1 = nn.Conv2d(c0, 16 * _FULL_RES, 3, padding=1)
         self.full1 = nn.Conv2d(_FULL_RES + _SOURCES * IN_CHANNELS, 16, 3, padding=1)
         self.full2 = nn.Conv2d(16, _OUT_CHANNELS, 3, padding=1)
@@ -158,13 +158,13 @@ class Codec(nn.Module):
         """Args: frames (B, 5, H, W). Returns: latents (B, D, h, w) float32, features at strides 8 and 4."""
         return self.encoder(frames.to(self.encoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
 
-    def observe(self, frames: Tensor) -> tuple[Tensor, Tensor, Source]:
+    def observe(self, frames: Tensor) -> tuple[Tensor, Source]:
         """Encode a window and keep what its futures may copy.
 
         Args: frames (B, T, 5, H, W).
-        Returns: latents (B, T, D, h, w) float32, stride-8 features of the newest frame, the Source of the window.
+        Returns: latents (B, T, D, h, w) float32, the Source of the window.
         """
         batch, time = frames.shape[:2]
         z, x8, x4 = (t.unflatten(0, (batch, time)) for t in self.encode(frames.flatten(0, 1)))
         source = self.decoder.source((frames[:, 0], x8[:, 0], x4[:, 0]), (frames[:, -1], x8[:, -1], x4[:, -1]))
-        return z, x8[:, -1], source
+        return z, source

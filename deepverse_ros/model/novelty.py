@@ -1,4 +1,4 @@
-"""Is this picture like those of the training data? Mahalanobis distance of pooled encoder features.
+"""Is this picture like those of the training data? Mahalanobis distance of pooled latents.
 
 After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018 (arXiv 1807.03888),
 with one Gaussian for the whole training set.
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
-def pooled_features(latents: Tensor, skip: Tensor) -> Tensor:
-    """Args: latents (B, D, h, w), skip (B, C, H/8, W/8). Returns: (B, 2D + 2C) means and deviations."""
-    parts = [t.float().flatten(2) for t in (latents, skip)]
-    return torch.cat([s for p in parts for s in (p.mean(-1), p.std(-1))], -1)
+def pooled_features(latents: Tensor) -> Tensor:
+    """Args: latents (B, D, h, w). Returns: (B, 2D), means and deviations over the cells."""
+    cells = latents.float().flatten(2)
+    return torch.cat([cells.mean(-1), cells.std(-1)], -1)
 
 
 class Novelty(nn.Module):

@@ -23,7 +23,7 @@ from deepverse_ros.model.device import inference_dtype, resolve_device
 from deepverse_ros.model.dynamics import Dynamics, to_cells, to_tokens
 from deepverse_ros.model.novelty import Novelty, pooled_features
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
-from deepverse_ros.model.readout import ToolReadout
+from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
 
 MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
@@ -33,7 +33,7 @@ Array = np.ndarray | Tensor
 
 
 class WorldModel(nn.Module):
-    """Codec, dynamics, readout and novelty of one embodiment.
+    """Codec, dynamics, readouts and novelty of one embodiment.
 
     calibration: of the checkpoint (level, tool_error_q, goal_error_z: see training.trainer.calibrate), None
     before calibration.
@@ -45,8 +45,9 @@ class WorldModel(nn.Module):
         self.config = config
         self.codec = Codec(config.codec)
         self.dynamics = Dynamics(config)
-        self.readout = ToolReadout(config.tokens, config.token_dim)
-        self.novelty = Novelty(2 * (config.codec.latent_dim + config.codec.channels[1]))
+        self.picture_readout = PictureReadout(config.cells)
+        self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim)
+        self.novelty = Novelty(2 * config.codec.latent_dim)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
 
@@ -60,7 +61,7 @@ class WorldModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the codec's and the dynamics' weights; readout and novelty stay in float32."""
+        """Of the codec's and the dynamics' weights; readouts and novelty stay in float32."""
         return self.dynamics.place.dtype
 
     # ---- loading and saving
@@ -127,17 +128,18 @@ class WorldModel(nn.Module):
             raise ShapeError(
                 f"actions: expected ({batch}, {frames - 1}, A), one between two frames, got {tuple(past.shape)}"
             )
-        cells, skip, source = self.codec.observe(self.frames(view))
+        frames_in = self.frames(view)
+        cells, source = self.codec.observe(frames_in)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
         prefix = self.dynamics.prefix(tokens[:, :-1], past)
-        position, std = self.readout(tokens[:, -1])
+        position, std = self.picture_readout(frames_in[:, -1])
         return Belief(
             newest=tokens[:, -1],
             prefix=prefix,
             source=source,
             tool_position=position,
             tool_std=std,
-            novelty=self.novelty(pooled_features(cells[:, -1], skip)),
+            novelty=self.novelty(pooled_features(cells[:, -1])),
             intrinsics=view.intrinsics,
             camera_to_world=view.camera_to_world,
         )
@@ -149,14 +151,14 @@ class WorldModel(nn.Module):
             raise ShapeError(f"goal image: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
         observation = Observation.from_numpy(rgb[None], None if depth is None else depth[None])
         frames = self.frames(self._fitted(observation))[:, 0]
-        cells, skip, _ = self.codec.encode(frames)
+        cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
-        position, std = self.readout(tokens)
+        position, std = self.picture_readout(frames)
         return Goal(
             latent=tokens[0],
             tool_position=position[0].cpu().numpy(),
             tool_std=float(std[0]),
-            ood_score=float(self.novelty(pooled_features(cells, skip))[0]),
+            ood_score=float(self.novelty(pooled_features(cells))[0]),
         )
 
     # ---- imagining
@@ -181,7 +183,8 @@ class WorldModel(nn.Module):
         for t in range(horizon):
             latent = self.dynamics.step(latent, actions[:, t], belief.prefix, suffix)
             steps.append(latent)
-        return self._future(belief, torch.stack(steps, 1))
+        latents = torch.stack(steps, 1)
+        return self._future(belief, latents, *self.outcome_readout(latents, actions))
 
     @torch.inference_mode()
     def reconstruct(self, belief: Belief, rgb: Tensor, depth: Tensor | None = None) -> Future:
@@ -189,12 +192,13 @@ class WorldModel(nn.Module):
 
         Args: rgb (B, H, 3, h, w) in [0, 1], depth (B, H, h, w) metres; the belief's batch is B.
         """
-        cells, _, _ = self.codec.encode(self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1))
+        frames = self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1)
+        cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
-        return self._future(belief, tokens.unflatten(0, rgb.shape[:2]))
+        read = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
+        return self._future(belief, tokens.unflatten(0, rgb.shape[:2]), *read)
 
-    def _future(self, belief: Belief, latents: Tensor) -> Future:
-        position, std = self.readout(latents)
+    def _future(self, belief: Belief, latents: Tensor, position: Tensor, std: Tensor) -> Future:
         return Future(self, belief.source, latents, position, std, belief.intrinsics, belief.camera_to_world)
 
     @torch.inference_mode()

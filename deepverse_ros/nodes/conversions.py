@@ -116,6 +116,22 @@ def depth_from_image(message: Image) -> np.ndarray:
     return depth
 
 
+def goal_from_images(picture: Image, depth: Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """A goal's rgb (H, W, 3) uint8 and its depth (H, W) float32 metres, None where the depth image is 0x0.
+
+    Raises: MessageError as `rgb_from_image` and `depth_from_image`, and where the two differ in size.
+    """
+    rgb = rgb_from_image(picture)
+    if depth.width == 0 and depth.height == 0:
+        return rgb, None
+    metres = depth_from_image(depth)
+    if metres.shape != rgb.shape[:2]:
+        raise MessageError(
+            f"goal depth has {depth.width}x{depth.height} pixels; the goal image has {picture.width}x{picture.height}"
+        )
+    return rgb, metres
+
+
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header | None = None) -> Image:
     """An Image message of (H, W) or (H, W, C) pixels, whose type must be the encoding's.
 

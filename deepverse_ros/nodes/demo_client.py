@@ -23,7 +23,7 @@ from deepverse_ros.errors import DeepverseError
 from deepverse_ros.evaluation.film import film, montage
 from deepverse_ros.evaluation.report import write_json
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes.conversions import image_from_array
+from deepverse_ros.nodes.conversions import image_from_array, image_from_depth
 from deepverse_ros.nodes.demo_recorder import DemoRecorder
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import impossible_goal, sample_goal
@@ -55,9 +55,10 @@ class DemoError(DeepverseError, RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """A goal picture rgb (H, W, 3) uint8 and where the pictured tool truly is, (3,) metres."""
+    """A goal picture, rgb (H, W, 3) uint8 and depth (H, W) metres, and where its tool truly is, (3,) metres."""
 
     rgb: np.ndarray
+    depth: np.ndarray
     tool: np.ndarray
 
 
@@ -84,10 +85,9 @@ def make_targets(seed: int, count: int) -> tuple[list[Target], Target]:
         targets, joints = [], simulation.joints
         for number in range(count):
             joints = sample_goal(simulation, seed + 1 + number, start=joints)
-            rgb, _, tool = simulation.goal_frame(joints)
-            targets.append(Target(rgb, tool))
+            targets.append(Target(*simulation.goal_frame(joints)))
         impossible = impossible_goal(simulation, seed + 1 + count)
-        return targets, Target(impossible.rgb, impossible.tool_position)
+        return targets, Target(impossible.rgb, impossible.depth, impossible.tool_position)
 
 
 # The robot ----------------------------------------------------------------------------------------------------------
@@ -156,7 +156,11 @@ class Demo:
             recorder.verdicts.clear()
             first_imagined = len(recorder.imagine_ms)
         before = recorder.newest_frame()
-        goal = PlanToGoal.Goal(goal_image=image_from_array(target.rgb, "rgb8", Header()), max_plans=max_plans)
+        goal = PlanToGoal.Goal(
+            goal_image=image_from_array(target.rgb, "rgb8", Header()),
+            goal_depth=image_from_depth(target.depth, "32FC1"),
+            max_plans=max_plans,
+        )
         sent = recorder.planner.send_goal_async(goal)
         self.wait(sent.done, 10.0, f"sending {name}")
         handle = sent.result()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -14,14 +13,14 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from sensor_msgs.msg import Image
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import CheckpointError, DeepverseError
+from deepverse_ros.errors import DeepverseError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode, run
-from deepverse_ros.nodes.conversions import JointLayout, MessageError, check_picture, rgb_from_image
+from deepverse_ros.nodes.conversions import JointLayout, MessageError, check_picture, goal_from_images
+from deepverse_ros.nodes.loading import load_model
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import PARAMETERS
@@ -53,17 +52,7 @@ class PlannerNode(RobotNode):
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
         p = self.parameters.values()
-        if p.torch_threads:
-            torch.set_num_threads(p.torch_threads)
-        embodiment = Embodiment.load(p.embodiment)
-        model = WorldModel.load(p.checkpoint, device=p.device)
-        if model.embodiment.name != embodiment.name:
-            raise CheckpointError(
-                f"checkpoint '{p.checkpoint}' is for embodiment '{model.embodiment.name}'; "
-                f"parameter 'embodiment' is '{p.embodiment}'"
-            )
-        milliseconds = model.warm_up()
-        self.get_logger().info(f"loaded {p.checkpoint} on {model.device}, warmed up in {milliseconds:.0f} ms")
+        model = load_model(self)
         self.calibration = Calibration.from_model(model.calibration)
         if self.calibration is None:
             self.get_logger().warning(f"{p.checkpoint} has no calibration: every plan will be rejected")
@@ -149,7 +138,7 @@ class PlannerNode(RobotNode):
 
     def _execute_goal(self, handle: ServerGoalHandle) -> Result:
         request, key = handle.request, bytes(handle.goal_id.uuid)
-        task = self._new_task(request.goal_image, request.goal_tolerance, request.max_plans, handle.publish_feedback)
+        task = self._new_task(request, handle.publish_feedback)
         self._tasks[key] = task
         try:
             if handle.is_cancel_requested:
@@ -174,19 +163,17 @@ class PlannerNode(RobotNode):
         except MessageError as error:
             self.warn("goal_image", f"~/goal_image: {error}; the goal was ignored")
             return
-        self._begin(self._new_task(message))
+        self._begin(self._new_task(PlanToGoal.Goal(goal_image=message)))
 
     def _new_task(
         self,
-        image: Image,
-        tolerance: float = 0.0,
-        max_plans: int = 0,
+        request: PlanToGoal.Goal,
         feedback: Callable[[PlanToGoal.Feedback], None] = lambda feedback: None,
     ) -> GoalTask:
         with self._lock:
             self._count += 1
             name = f"goal-{self._count}"
-        return GoalTask(name, image, tolerance if tolerance > 0 else None, max_plans or None, feedback)
+        return GoalTask(name, request, feedback)
 
     def _begin(self, task: GoalTask) -> None:
         """Make `task` the one that is pursued; what was pursued or waited before is preempted."""
@@ -223,7 +210,8 @@ class PlannerNode(RobotNode):
 
     def _run(self, task: GoalTask) -> Result:
         try:
-            self._goal = self.model.encode_goal(rgb_from_image(task.image))
+            request = task.request
+            self._goal = self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
         except DeepverseError as error:
             self.warn("goal_image", f"goal image: {error}")
             return Result(code=Result.INVALID_GOAL, message=f"goal image: {error}", final_distance=float("nan"))

@@ -2,19 +2,14 @@
 
 from dataclasses import dataclass
 
-from deepverse_ros.nodes import observation_input
+from deepverse_ros.nodes import loading, observation_input
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.samplers import IcemConfig
 from deepverse_ros.planning.verdict import Limits
 
 PARAMETERS = (
-    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
-    Parameter(
-        "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
-    ),
-    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
-    Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
+    *loading.PARAMETERS,
     Parameter("seed", 0, "Seed of the search; the same seed gives the same plans.", 0, 2**31 - 1, dynamic=True),
     Parameter("samples", 64, "Candidate plans per iteration.", 4, 4096, dynamic=True),
     Parameter("iterations", 3, "Rounds of candidates per search.", 1, 50, dynamic=True),

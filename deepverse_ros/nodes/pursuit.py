@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
@@ -35,14 +34,12 @@ POLL = 0.02
 class GoalTask:
     """One goal image that was asked for, by the action or by the topic.
 
-    tolerance: metres that count as reached, max_plans: plans to try; None: the node's parameters.
+    request: its pictures, and what replaces the node's parameters where it is not 0.
     feedback: called after each plan's verdict.
     """
 
     name: str
-    image: Image
-    tolerance: float | None = None
-    max_plans: int | None = None
+    request: PlanToGoal.Goal
     feedback: Callable[[PlanToGoal.Feedback], None] = lambda feedback: None
     result: Result | None = None
     _code: int | None = None
@@ -134,6 +131,7 @@ class Pursuit:
 
     def run(self) -> Result:
         robot, task, goal = self._robot, self._task, self._goal
+        request = task.request
         config = mpc_config(robot.parameters, robot.model.config.horizon)
         mpc = Mpc(robot.model, config, seed=robot.parameters["seed"])
         after = 0.0
@@ -148,11 +146,11 @@ class Pursuit:
             self._distance = float(np.linalg.norm(belief.tool_position[0].float().cpu().numpy() - goal.tool_position))
             settings = robot.settings()
             known = not (belief.out_of_distribution or goal.out_of_distribution)
-            tolerance = task.tolerance or settings.reached_tolerance
+            tolerance = request.goal_tolerance if request.goal_tolerance > 0 else settings.reached_tolerance
             if known and self._distance <= tolerance:
                 robot.hold()
                 return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
-            left = (task.max_plans or settings.max_plans) - self._tried
+            left = (request.max_plans or settings.max_plans) - self._tried
             if left <= 0:
                 robot.hold()
                 return self._end(Result.NOT_REACHED, f"{self._tried} plans were used; {self._distance:.3f} m are left")

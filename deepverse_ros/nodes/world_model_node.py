@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Path
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,16 +15,15 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import CheckpointError, DeepverseError
+from deepverse_ros.errors import DeepverseError
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, observation_input, qos
+from deepverse_ros.nodes import futures, loading, observation_input, qos
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.command_input import CommandInput
-from deepverse_ros.nodes.conversions import JointLayout, MessageError, rgb_from_image
+from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
 from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.parameters import Parameter
@@ -37,12 +35,7 @@ from deepverse_ros.planning.verdict import Calibration, Limits, Reason, Verdict,
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 PARAMETERS = (
-    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
-    Parameter(
-        "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
-    ),
-    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
-    Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
+    *loading.PARAMETERS,
     Parameter("max_rate", 5.0, "Imagined futures per second at most (Hz).", 0.1, 60.0, dynamic=True),
     Parameter("horizon", 8, "Steps of dt to imagine.", 1, 32, dynamic=True),
     Parameter("plan_topic", "command", "Plan that is being executed (ActionPlan); empty: none."),
@@ -86,20 +79,7 @@ class WorldModelNode(RobotNode):
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
         p = self.parameters.values()
-        if p.torch_threads:
-            torch.set_num_threads(p.torch_threads)
-        embodiment = Embodiment.load(p.embodiment)
-        model = WorldModel.load(p.checkpoint, device=p.device)
-        if model.embodiment.name != embodiment.name:
-            raise CheckpointError(
-                f"checkpoint '{p.checkpoint}' is for embodiment '{model.embodiment.name}'; "
-                f"parameter 'embodiment' is '{p.embodiment}'"
-            )
-        milliseconds = model.warm_up()
-        self.get_logger().info(
-            f"loaded {p.checkpoint} on {model.device} ({torch.get_num_threads()} threads, "
-            f"{model.config.width}x{model.config.height}), warmed up in {milliseconds:.0f} ms"
-        )
+        model = loading.load_model(self)
         self.model = model
         self._calibration = Calibration.from_model(model.calibration)
         layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
@@ -287,7 +267,7 @@ class WorldModelNode(RobotNode):
 
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
         started = time.monotonic()
-        goal_image = rgb_from_image(request.goal_image)
+        goal_picture = goal_from_images(request.goal_image, request.goal_depth)
         limits = Limits(self.parameters["goal_tolerance"], self.parameters["max_uncertainty"])
         try:
             plan = plan_from_msg(request.plan, self.model.embodiment)
@@ -309,7 +289,7 @@ class WorldModelNode(RobotNode):
         if verdict is None:
             belief = self._observe(sight)
             future = self.model.imagine(belief, plan[None])
-            verdict = judge(future, 0, belief, self.model.encode_goal(goal_image), self._calibration, limits)
+            verdict = judge(future, 0, belief, self.model.encode_goal(*goal_picture), self._calibration, limits)
             response.outcome = self._message(sight, belief, future, request.plan.id, started)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)

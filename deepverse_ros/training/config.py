@@ -58,11 +58,17 @@ class DynamicsStageConfig(StageConfig):
     moving_weight: float = Field(default=2.0, ge=0)
 
 
-class ReadoutStageConfig(StageConfig):
+class PictureStageConfig(StageConfig):
+    """depth_dropout: share of frames without depth, as goal pictures may be."""
+
+    depth_dropout: float = Field(default=0.5, ge=0, le=1)
+
+
+class OutcomeStageConfig(StageConfig):
     """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
 
     latent_noise: float = Field(default=0.3, ge=0)
-    windows: int = Field(default=2, ge=1)
+    windows: int = Field(default=4, ge=1)
 
 
 class TrainingConfig(_Frozen):
@@ -73,12 +79,17 @@ class TrainingConfig(_Frozen):
     horizon: int = 8
     seed: int = 0
     level: float = Field(default=0.9, gt=0, lt=1, description="conformal level of the shipped bounds")
+    calibration_plans: int = Field(
+        default=0, ge=0, description="plans that the planner chooses and the simulation executes to set the bounds"
+    )
     save_every: int = Field(default=500, ge=1, description="steps between two resumable states")
     network: dict[str, Any] = {}
     data: DataConfig
+    scenes: DataConfig | None = Field(default=None, description="episodes of the picture readout; default: data")
     codec: CodecStageConfig
     dynamics: DynamicsStageConfig
-    readout: ReadoutStageConfig
+    picture: PictureStageConfig
+    outcome: OutcomeStageConfig
 
     def model_config_(self) -> WorldModelConfig:
         """The network that this run trains."""

@@ -26,7 +26,7 @@ def draw_curves(run: Path) -> Path:
             for entry in csv.DictReader(file):
                 series[entry["name"]].append((int(entry["step"]), float(entry["value"])))
         for name, points in series.items():
-            if name not in ("rate", "nll"):
+            if name != "rate":
                 row[int(name.startswith("val_"))].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))
         row[0].set(title=f"{log.stem}: training", yscale="symlog", xlabel="step")
         row[1].set(title=f"{log.stem}: validation", xlabel="step")

@@ -14,20 +14,12 @@ from deepverse_ros.training.dataset import Episodes, window_actions
 
 
 @torch.inference_mode()
-def encode_episodes(
-    model: WorldModel,
-    episodes: Episodes,
-    progress: Callable[[int, int, str], None],
-    every: int = 1,
-    with_depth: bool = True,
-) -> Tensor:
-    """Run the codec once over every `every`-th frame. Returns: (E, T / every, S, P) float16 on the CPU."""
+def encode_episodes(model: WorldModel, episodes: Episodes, progress: Callable[[int, int, str], None]) -> Tensor:
+    """Run the codec once over every frame. Returns: (E, T, S, P) float16 on the CPU."""
     tokens = []
-    times = np.arange(0, episodes.length, every)
+    times = np.arange(episodes.length)
     for e in range(len(episodes)):
         frames = episodes.frames(np.full_like(times, e), times, model.device)
-        if not with_depth:
-            frames[:, 3:] = 0
         with torch.autocast(model.device.type, torch.bfloat16):
             cells, _, _ = model.codec.encode(frames)
         tokens.append(to_tokens(cells, model.config.dynamics.token_patch).half().cpu())
@@ -97,7 +89,7 @@ def _predict(model: WorldModel, episodes: Episodes, index: np.ndarray, start: np
     frames = episodes.frames(np.broadcast_to(index[:, None], steps.shape), steps, model.device)
     actions = window_actions(episodes, index, start, c.window, c.context).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16):
-        cells, _, source = model.codec.observe(frames[:, : c.context])
+        cells, source = model.codec.observe(frames[:, : c.context])
         tokens = to_tokens(cells, c.dynamics.token_patch)
         out = {}
         for name, order in (("", 0), ("_shuffled", 1)):

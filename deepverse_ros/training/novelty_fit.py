@@ -1,4 +1,4 @@
-"""What the novelty detector is fitted on: pooled features of training frames, with and without depth."""
+"""What the novelty detector is fitted on: pooled latents of training frames, with and without depth."""
 
 import numpy as np
 import torch
@@ -22,6 +22,6 @@ def novelty_features(model: WorldModel, episodes: Episodes) -> Tensor:
         blind = frames.clone()
         blind[:, 3:] = 0
         with torch.autocast(model.device.type, torch.bfloat16):
-            cells, skip, _ = model.codec.encode(torch.cat([frames, blind]))
-        features.append(pooled_features(cells, skip).cpu())
+            cells, _, _ = model.codec.encode(torch.cat([frames, blind]))
+        features.append(pooled_features(cells).cpu())
     return torch.cat(features)

@@ -1,28 +1,27 @@
-"""A whole training run: episodes, codec, dynamics, readout, novelty, calibration, checkpoint."""
+"""A whole training run: episodes, codec, dynamics, readouts, novelty, calibration, checkpoint."""
 
-import json
 import platform
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.device import resolve_device
-from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.verdict import conformal_quantile
+from deepverse_ros.training.calibration import calibrate, executed_errors
 from deepverse_ros.training.codec_stage import CodecStage
-from deepverse_ros.training.config import TrainingConfig
+from deepverse_ros.training.config import DataConfig, TrainingConfig
 from deepverse_ros.training.curves import draw_curves, draw_samples
-from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
 from deepverse_ros.training.loop import run_stage
 from deepverse_ros.training.novelty_fit import novelty_features
-from deepverse_ros.training.readout_stage import ReadoutStage
+from deepverse_ros.training.outcome_stage import OutcomeStage
+from deepverse_ros.training.picture_stage import PictureStage
 
 
 def train(
@@ -44,9 +43,8 @@ def train(
     torch.manual_seed(config.seed)
     model = WorldModel(shape).to(where)
 
-    episodes = _episodes(config, console)
-    training, held_out = episodes.split(config.data.validation)
-    console.print(f"{len(training)} training and {len(held_out)} validation episodes, {episodes.skipped} skipped")
+    training, held_out = _episodes(config, config.data, console)
+    scenes = _episodes(config, config.scenes, console) if config.scenes else (training, held_out)
     with _progress(console) as bars:
 
         def reporter(name: str):  # type: ignore[no-untyped-def]
@@ -61,84 +59,59 @@ def train(
         run_stage(dynamics, config.dynamics, config.seed + 1, out, config.save_every, console, reporter("dynamics"))
         model.dynamics.requires_grad_(False).eval()
         pairs = (training, latents), (held_out, encode_episodes(model, held_out, reporter("validation latents")))
-        examples = reporter("readout examples")
-        readout = ReadoutStage(model, config.readout, *pairs, seed=config.seed + 2, progress=examples)
-        run_stage(readout, config.readout, config.seed + 2, out, config.save_every, console, reporter("readout"))
+        outcome = OutcomeStage(model, config.outcome, *pairs, seed=config.seed + 2)
+        run_stage(outcome, config.outcome, config.seed + 2, out, config.save_every, console, reporter("outcome"))
+        picture = PictureStage(model.picture_readout, config.picture, *scenes, where)
+        run_stage(picture, config.picture, config.seed + 3, out, config.save_every, console, reporter("picture"))
 
-    model.novelty.cpu().fit(novelty_features(model, training), novelty_features(model, held_out))
+    model.novelty.cpu().fit(*(novelty_features(model, split) for split in scenes))
     model.provenance = {
         "episodes": len(training),
-        "frames": len(training) * episodes.length,
+        "frames": len(training) * training.length,
+        "scenes_of_the_picture_readout": len(scenes[0]),
         "data_seed": config.data.seed,
         "codec_steps": config.codec.steps,
         "dynamics_steps": config.dynamics.steps,
-        "readout_steps": config.readout.steps,
+        "outcome_steps": config.outcome.steps,
+        "picture_steps": config.picture.steps,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where.type}, torch {torch.__version__}",
     }
     checkpoint = out / "checkpoint"
     model.save(checkpoint)
-    calibrate(checkpoint, held_out, config.level, device)
+    executed = None
+    if config.calibration_plans:
+        with _progress(console) as bars:
+            task = bars.add_task("calibration plans", total=None, text="")
+            executed = executed_errors(
+                WorldModel.load(checkpoint, device), config.calibration_plans,
+                lambda done, total: bars.update(task, completed=done, total=total),
+            )  # fmt: skip
+    calibrate(checkpoint, config.level, held_out, executed, device)
     draw_curves(out)
     draw_samples(WorldModel.load(checkpoint, device), held_out, out / "samples.png")
     console.print(f"checkpoint: {checkpoint}")
     return checkpoint
 
 
-def calibrate(checkpoint: Path, held_out: Episodes, level: float, device: str = "auto") -> dict[str, object]:
-    """Bound the imagined outcome's error per step by split conformal prediction, and write it into the checkpoint.
-
-    tool_error_q bounds the distance in metres from the imagined to the true tool position. goal_error_z bounds the
-    distance from the imagined tool to where a picture of the true outcome shows it, in multiples of the predicted
-    spread: what a verdict adds when it compares an imagined outcome with a goal picture. Episodes, not windows, are
-    exchangeable: of every held-out episode one window is taken.
-    """
-    model = WorldModel.load(checkpoint, device)
-    quantiles = {
-        name: [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])]
-        for name, errors in imagined_errors(model, held_out).items()
-    }
-    model.calibration = {"level": level, **quantiles, "windows": len(held_out)}
-    # The file itself, not model.save: the weights in memory are in the inference format.
-    path = checkpoint / "config.json"
-    values = json.loads(path.read_text()) | {"calibration": model.calibration}
-    path.write_text(json.dumps(values, indent=2) + "\n")
-    return model.calibration
-
-
-def imagined_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> dict[str, np.ndarray]:
-    """Errors (E, H) as described in `calibrate`, by the names there; one random window an episode."""
-    c = model.config
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, episodes.length - c.window + 1, len(episodes))
-    tool_errors, goal_errors = [], []
-    for e, start in enumerate(starts):
-        index, begin = np.array([e]), np.array([start])
-        actions = window_actions(episodes, index, begin, c.window, c.context)
-        seen = slice(start, start + c.context)
-        depth = episodes.depth[e, seen].astype(np.float32) / 1000
-        observation = Observation.from_numpy(episodes.rgb[e, seen], np.where(depth > 0, depth, np.nan))
-        future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
-        imagined = future.readout["tool_position"][0].cpu().numpy()
-        outcome = range(start + c.context, start + c.window)
-        shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
-        tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
-        gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
-        spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
-        goal_errors.append(gap / spread)
-    return {"tool_error_q": np.stack(tool_errors), "goal_error_z": np.stack(goal_errors)}
-
-
-def _episodes(config: TrainingConfig, console: Console) -> Episodes:
-    data, shape = config.data, config.model_config_()
+def _episodes(config: TrainingConfig, data: DataConfig, console: Console) -> tuple[Episodes, Episodes]:
+    """Training and validation episodes; what is missing is collected first."""
+    embodiment = Embodiment.load(config.embodiment)
     if data.episodes:
         with _progress(console) as bars:
             task = bars.add_task("collect", total=data.episodes, text="")
             collect(
-                shape.embodiment, data.episodes, data.seed, data.directory, workers=data.workers, frames=data.frames,
+                embodiment, data.episodes, data.seed, data.directory, workers=data.workers, frames=data.frames,
                 size=(config.width, config.height),
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )  # fmt: skip
-    return Episodes.load(EpisodeStore(data.directory), shape.embodiment, (config.height, config.width), data.frames)
+    size = config.height, config.width
+    episodes = Episodes.load(EpisodeStore(data.directory), embodiment, size, data.frames)
+    training, held_out = episodes.split(data.validation)
+    console.print(
+        f"{data.directory}: {len(training)} training and {len(held_out)} validation episodes, "
+        f"{episodes.skipped} skipped"
+    )
+    return training, held_out
 
 
 def _progress(console: Console) -> Progress:

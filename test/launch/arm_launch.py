@@ -5,15 +5,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 import yaml
 from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.world_model import WorldModel
+from untrained import untrained_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch" / "arm_mpc.launch.py"
@@ -33,19 +29,6 @@ QUICK_PLANNER = {
 }
 
 
-def untrained_checkpoint() -> Path:
-    """A model that knows every picture, promises an error of 1 cm and reads another place from every picture."""
-    torch.manual_seed(0)
-    model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
-    with torch.no_grad():
-        model.readout.body[-1].weight[:3] *= 15.0
-    model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
-    path = Path(tempfile.mkdtemp(prefix="deepverse_untrained_"))
-    model.save(path)
-    return path
-
-
 def quick_planner(**changes: object) -> Path:
     """A parameter file with which planning takes no time."""
     path = Path(tempfile.mkdtemp(prefix="deepverse_planner_")) / "planner.yaml"
@@ -55,7 +38,7 @@ def quick_planner(**changes: object) -> Path:
 
 def arguments(**changes: str) -> dict[str, str]:
     return {
-        "checkpoint": str(untrained_checkpoint()),
+        "checkpoint": str(untrained_checkpoint(Path(tempfile.mkdtemp(prefix="deepverse_untrained_")))),
         "planner_params": str(quick_planner()),
         "device": "cpu",
         "rviz": "false",

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_launch import quick_planner, untrained_checkpoint
+from arm_launch import quick_planner
 from PIL import Image
+from untrained import untrained_checkpoint
 
 GOAL_KEYS = {"reached", "distance_m", "plans_accepted", "plans_rejected"}
 
@@ -38,7 +39,7 @@ def test_the_demo_measures_shows_and_ends_everything(tmp_path: Path) -> None:
     done = run_demo(
         tmp_path,
         "--goals=2",
-        f"--checkpoint={untrained_checkpoint()}",
+        f"--checkpoint={untrained_checkpoint(tmp_path / 'model')}",
         f"planner_params:={parameters}",
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -71,7 +72,12 @@ def test_the_demo_measures_shows_and_ends_everything(tmp_path: Path) -> None:
 
 def test_rejected_plans_are_shown_and_counted(tmp_path: Path) -> None:
     parameters = quick_planner(goal_tolerance=0.001)
-    done = run_demo(tmp_path, "--goals=1", f"--checkpoint={untrained_checkpoint()}", f"planner_params:={parameters}")
+    done = run_demo(
+        tmp_path,
+        "--goals=1",
+        f"--checkpoint={untrained_checkpoint(tmp_path / 'model')}",
+        f"planner_params:={parameters}",
+    )
     assert done.returncode == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["impossible_goal"]["plans_accepted"] == 0

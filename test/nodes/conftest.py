@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 import rclpy
-import torch
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
+from untrained import untrained_checkpoint
 
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.world_model import WorldModel
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +23,8 @@ def arm() -> Embodiment:
 
 
 @pytest.fixture(scope="session")
-def small_checkpoint(tmp_path_factory: pytest.TempPathFactory, arm: Embodiment) -> Path:
-    """Untrained weights that know every picture and promise an error of 1 cm."""
-    torch.manual_seed(0)
-    model = WorldModel(WorldModelConfig.small_test(arm))
-    model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
-    path = tmp_path_factory.mktemp("small")
-    model.save(path)
-    return path
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_checkpoint(tmp_path_factory.mktemp("small"))
 
 
 class Robot:

@@ -101,6 +101,19 @@ def test_depth_is_in_metres_and_unknown_is_nan():
     np.testing.assert_allclose(conversions.depth_from_image(metres), [[np.nan, 1.5], [np.nan, np.nan], [np.nan, 2.0]])
 
 
+def test_a_goal_has_depth_only_where_an_image_of_its_size_says_so():
+    picture = encode(np.full((4, 6, 3), 9, np.uint8), "rgb8")
+    rgb, depth = conversions.goal_from_images(picture, Image())
+    assert rgb.shape == (4, 6, 3)
+    assert depth is None
+    _, depth = conversions.goal_from_images(picture, encode(np.full((4, 6), 1500, np.uint16), "16UC1"))
+    np.testing.assert_allclose(depth, np.full((4, 6), 1.5))
+    with pytest.raises(conversions.MessageError, match="goal depth has 3x2 pixels; the goal image has 6x4"):
+        conversions.goal_from_images(picture, encode(np.full((2, 3), 1500, np.uint16), "16UC1"))
+    with pytest.raises(conversions.MessageError, match="depth encoding is 'rgb8'"):
+        conversions.goal_from_images(picture, picture)
+
+
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
 def test_depth_survives_the_way_there_and_back(encoding):
     depth = np.array([[1.234, np.nan], [0.5, 4.999]], np.float32)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-import torch
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.executors import MultiThreadedExecutor
@@ -22,15 +21,14 @@ from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
+from untrained import untrained_checkpoint
 from visualization_msgs.msg import Marker, MarkerArray
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.conversions import image_from_array
+from deepverse_ros.nodes.conversions import image_from_array, image_from_depth
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.plans import plan_to_msg
 from deepverse_ros.nodes.sim_node import SimNode
@@ -56,16 +54,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that knows every picture and promises an error of 1 cm."""
-    torch.manual_seed(0)
-    model = WorldModel(WorldModelConfig.small_test(ARM))
-    with torch.no_grad():
-        model.readout.body[-1].weight[:3] *= 15.0  # untrained, it would read nearly the same place from every picture
-    model.novelty.limit.fill_(1.0)
-    model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
-    path = tmp_path_factory.mktemp("model")
-    model.save(path)
-    return path
+    return untrained_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 class Client(Node):
@@ -292,6 +281,15 @@ def test_a_goal_image_that_cannot_be_used_is_named(world: World, image: Image, n
     client.goal_image.publish(image)
     until(lambda: named in world.planner.diagnostics.status().message)
     assert not client.heard["planner/verdict"]
+
+
+def test_a_goal_may_have_depth_and_a_depth_image_that_does_not_fit_is_named(world: World) -> None:
+    client = world.client
+    depth = image_from_depth(np.full((64, 64), 2.0, np.float32), "32FC1")
+    assert client.result(client.send(picture(), goal_depth=depth, max_plans=1)).result.code == Result.NOT_REACHED
+    answer = client.result(client.send(picture(size=32), goal_depth=depth))
+    assert answer.result.code == Result.INVALID_GOAL
+    assert "goal depth has 64x64 pixels; the goal image has 32x32" in answer.result.message
 
 
 def test_a_proposed_plan_gets_a_verdict_and_is_only_executed_on_request(world: World) -> None:

@@ -63,7 +63,8 @@ def config(data: Path, steps: int = 6, batch: int = 2, **changes: object) -> Tra
         "data": {"directory": str(data), "frames": FRAMES, "validation": 3},
         "codec": stage | {"targets": 2},
         "dynamics": stage,
-        "readout": stage,
+        "outcome": stage,
+        "picture": stage,
     }
     return TrainingConfig.model_validate(values | changes)
 
@@ -79,7 +80,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(data: Path, t
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
-@pytest.mark.parametrize("stage", ["codec", "dynamics", "readout"])
+@pytest.mark.parametrize("stage", ["codec", "dynamics", "outcome", "picture"])
 def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -48,7 +48,7 @@ def test_cached_rollout_equals_the_whole_window_computed_at_once(model: WorldMod
     observation, past = observed(model, frames=frames)
     plan = plans(model, 1, 5)
     future = model.imagine(model.observe(observation, past), plan)
-    cells, _, _ = model.codec.observe(model.frames(observation))
+    cells, _ = model.codec.observe(model.frames(observation))
     latents = torch.cat([to_tokens(cells, 2), future.latents[:, :-1]], 1)
     whole = model.dynamics(latents, torch.cat([past, plan], 1))
     torch.testing.assert_close(whole[:, frames - 1 :], future.latents, atol=1e-4, rtol=1e-4)
@@ -115,6 +115,30 @@ def test_unknown_depth_in_every_spelling_is_the_same(model: WorldModel) -> None:
     for other in beliefs[1:]:
         torch.testing.assert_close(beliefs[0], other)
     assert torch.isfinite(beliefs[0]).all()
+
+
+def test_the_action_and_the_latent_both_tell_where_the_tool_ends(model: WorldModel) -> None:
+    future = model.imagine(model.observe(*observed(model)), plans(model, 3, 4))
+    told = plans(model, 3, 4)
+    read, _ = model.outcome_readout(future.latents, told)
+    other_action, _ = model.outcome_readout(future.latents, told.flip(0))
+    other_latent, _ = model.outcome_readout(future.latents.flip(0), told)
+    for other in (other_action, other_latent):
+        assert (read[0] - other[0]).abs().max() > 1e-4
+    # A joint that is turned a full circle stands where it stood.
+    turned = told.clone()
+    turned[..., 0] += 2 * torch.pi
+    model.outcome_readout.action.weight.data[:, 0] = 0  # all but the linear term
+    torch.testing.assert_close(*(model.outcome_readout(future.latents, x)[0] for x in (told, turned)))
+
+
+def test_depth_changes_what_is_read_from_a_goal_picture(model: WorldModel) -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    near, far = (model.encode_goal(rgb, np.full((64, 64), metres, np.float32)) for metres in (1.5, 4.0))
+    assert np.abs(near.tool_position - far.tool_position).max() > 1e-4
+    unknown = model.encode_goal(rgb, np.full((64, 64), np.nan, np.float32))
+    np.testing.assert_allclose(unknown.tool_position, model.encode_goal(rgb).tool_position, atol=1e-6)
 
 
 def test_wrong_input_is_refused_by_name(model: WorldModel) -> None:

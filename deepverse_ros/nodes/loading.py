@@ -1,0 +1,34 @@
+"""The world model of a node: its parameters, and loading it ready for the first frame."""
+
+import torch
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model import checkpoint
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.parameters import Parameter
+
+PARAMETERS = (
+    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
+    Parameter(
+        "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
+    ),
+    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
+    Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
+)
+
+
+def load_model(node: RobotNode) -> WorldModel:
+    """Load and warm up what the parameters name. Raises: DeepverseError saying what is wrong with which."""
+    p = node.parameters.values()
+    if p.torch_threads:
+        torch.set_num_threads(p.torch_threads)
+    embodiment = Embodiment.load(p.embodiment)
+    model = WorldModel.load(p.checkpoint, device=p.device)
+    checkpoint.require_embodiment(model, embodiment.name)
+    milliseconds = model.warm_up()
+    node.get_logger().info(
+        f"loaded {p.checkpoint} on {model.device} ({torch.get_num_threads()} threads, "
+        f"{model.config.width}x{model.config.height}), warmed up in {milliseconds:.0f} ms"
+    )
+    return model

@@ -1,0 +1,140 @@
+"""How far the truth is from what was imagined: the bounds that a verdict adds, by split conformal prediction."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepverse_ros import resources
+from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.verdict import conformal_quantile
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.goals import sample_goal
+from deepverse_ros.training.dataset import Episodes, window_actions
+
+# A collection's seed that nothing else uses: its scenes are those of the executed plans.
+_COLLECTION = 999_999
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of E independent plans over H steps.
+
+    tool_m (E, H): metres from the imagined to the true tool. goal_z (E, H): how far the true way from the tool to the
+    goal is from the way that the verdict sees (imagined tool to read goal), in multiples of the spread that the model
+    predicts for the two.
+    """
+
+    tool_m: np.ndarray
+    goal_z: np.ndarray
+
+
+def calibrate(
+    checkpoint: str | Path,
+    level: float,
+    held_out: Episodes | None,
+    executed: Errors | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Write the bounds at `level` into the checkpoint's config.json, and return them.
+
+    tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
+    spread, is what a verdict adds; it comes from plans that the planner chose and the robot executed, because a
+    planner picks plans that look good, also by mistake. Without such plans, held-out episodes stand in for both.
+    Without held-out episodes tool_error_q stays as it is.
+    """
+    folder = resources.find(checkpoint)
+    model = WorldModel.load(folder, device)
+    values: dict[str, Any] = dict(model.calibration or {}) | {"level": level}
+    seen = None if held_out is None else held_out_errors(model, held_out)
+    if seen is not None:
+        values |= {"tool_error_q": _bounds(seen.tool_m, level), "windows": len(seen.tool_m)}
+    judged = executed or seen
+    if judged is not None:
+        values |= {
+            "goal_error_z": _bounds(judged.goal_z, level),
+            "executed_plans": len(executed.goal_z) if executed else 0,
+        }
+    # The file itself, not model.save: the weights in memory are in the inference format.
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": values}, indent=2) + "\n")
+    return values
+
+
+def _bounds(errors: np.ndarray, level: float) -> list[float]:
+    return [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])]
+
+
+def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Errors:
+    """One random window of every episode; the goal of each step is a picture of the true outcome, without depth.
+
+    Episodes, not windows, are exchangeable.
+    """
+    c = model.config
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, episodes.length - c.window + 1, len(episodes))
+    tool_errors, goal_errors = [], []
+    for e, start in enumerate(starts):
+        index, begin = np.array([e]), np.array([start])
+        actions = window_actions(episodes, index, begin, c.window, c.context)
+        seen = slice(start, start + c.context)
+        depth = episodes.depth[e, seen].astype(np.float32) / 1000
+        observation = Observation.from_numpy(episodes.rgb[e, seen], np.where(depth > 0, depth, np.nan))
+        future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
+        imagined = future.readout["tool_position"][0].cpu().numpy()
+        outcome = range(start + c.context, start + c.window)
+        shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
+        tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
+        gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
+        spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
+        goal_errors.append(gap / spread)
+    return Errors(np.stack(tool_errors), np.stack(goal_errors))
+
+
+def executed_errors(
+    model: WorldModel, plans: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Errors:
+    """Plan in `plans` simulated scenes, one plan each, and execute it, accepted or not.
+
+    Every second goal picture has depth. Raises: RenderingError where nothing can render.
+    """
+    c = model.config
+    mpc = Mpc(model, MpcConfig(max_replans=0))
+    tool_errors, goal_errors = [], []
+    with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
+        for number in range(plans):
+            seed = scene_seed(_COLLECTION, number)
+            simulation.reset(seed)
+            try:
+                pictured = sample_goal(simulation, seed, start=simulation.joints)
+            except RuntimeError:  # a scene without room for a goal
+                continue
+            rgb, depth, truth = simulation.goal_frame(pictured)
+            goal = model.encode_goal(rgb, depth if number % 2 else None)
+            mpc.forget()
+            frames = [(*simulation.render(), simulation.joints)]
+            for _ in range(c.context - 1):
+                simulation.step(frames[0][2])
+                frames.append((*simulation.render(), simulation.joints))
+            seen, depths, joints = (np.stack(x) for x in zip(*frames, strict=True))
+            belief = model.observe(Observation.from_numpy(seen, depths), joints[None, 1:].astype(np.float32))
+            result = mpc.plan(belief, goal, joints[-1].astype(np.float32))
+            if result.plan is None or result.future is None:
+                raise RuntimeError("planning without a deadline always ends with a plan")
+            tools = []
+            for action in result.plan:
+                simulation.step(action)
+                tools.append(simulation.tool_position)
+            true, imagined = np.stack(tools), result.future.readout["tool_position"][0].float().cpu().numpy()
+            spread = np.hypot(result.future.uncertainty[0].float().cpu().numpy(), goal.tool_std)
+            tool_errors.append(np.linalg.norm(imagined - true, axis=-1))
+            gap = (true - truth) - (imagined - goal.tool_position)
+            goal_errors.append(np.linalg.norm(gap, axis=-1) / spread)
+            progress(number + 1, plans)
+    return Errors(np.stack(tool_errors), np.stack(goal_errors))
