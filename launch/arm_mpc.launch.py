@@ -24,6 +24,11 @@ ARGUMENTS = {
     ),
     "seed": ("0", "scene of the simulated arm", None),
     "max_rate": ("2.5", "imagined futures of the running command per second at most (Hz)", None),
+    "torch_threads": (
+        str(max(1, (os.cpu_count() or 1) // 2)),
+        "CPU threads of each of the two models; by default they part the cores between them",
+        None,
+    ),
     "image_topic": ("camera/image_raw", "colour images", None),
     "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera", None),
     "camera_info_topic": ("camera/camera_info", "calibration of the camera", None),
@@ -47,6 +52,7 @@ def _start(context: LaunchContext) -> list[Action]:
         **inputs,
         "checkpoint": given["checkpoint"],
         "device": given["device"],
+        "torch_threads": int(given["torch_threads"]),
         "use_sim_time": use_sim_time,
     }
     imagine = {

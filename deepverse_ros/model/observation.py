@@ -90,7 +90,7 @@ class Belief:
     """What the model remembers of an observation; opaque to its users.
 
     newest (B, S, P): latent of the newest frame; prefix: keys and values of the frames before it; source: what the
-    decoder may copy; tool_position (B, 3) metres and tool_std (B,): read from the newest frame; novelty (B,).
+    decoder may copy; tool_position (B, 3) metres and tool_std (B,): of the newest frame; novelty (B,).
     intrinsics (3, 3) at the model's resolution.
     """
 

@@ -128,11 +128,14 @@ class WorldModel(nn.Module):
             raise ShapeError(
                 f"actions: expected ({batch}, {frames - 1}, A), one between two frames, got {tuple(past.shape)}"
             )
-        frames_in = self.frames(view)
-        cells, source = self.codec.observe(frames_in)
+        pictures = self.frames(view)
+        cells, source = self.codec.observe(pictures)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
         prefix = self.dynamics.prefix(tokens[:, :-1], past)
-        position, std = self.picture_readout(frames_in[:, -1])
+        if frames > 1:  # where the joints are is known, and tells more than the picture alone
+            position, std = self.outcome_readout(tokens[:, -1], past[:, -1])
+        else:
+            position, std = self.picture_readout(pictures[:, -1])
         return Belief(
             newest=tokens[:, -1],
             prefix=prefix,

@@ -64,7 +64,7 @@ def train(
         picture = PictureStage(model.picture_readout, config.picture, *scenes, where)
         run_stage(picture, config.picture, config.seed + 3, out, config.save_every, console, reporter("picture"))
 
-    model.novelty.cpu().fit(*(novelty_features(model, split) for split in scenes))
+    model.novelty.cpu().fit(novelty_features(model, scenes[0]), novelty_features(model, scenes[1]))
     model.provenance = {
         "episodes": len(training),
         "frames": len(training) * training.length,
