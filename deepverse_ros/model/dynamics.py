@@ -94,7 +94,7 @@ class _Layer(nn.Module):
         self.space = _SpaceAttention(width, heads)
         self.time = _TimeAttention(width, heads, window) if with_time else None
         self.time_norm = nn.LayerNorm(width) if with_time else None
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
 
