@@ -1,6 +1,7 @@
 """For every test: a ROS domain that nothing else on this machine uses, and traffic that stays on it."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def _free_domain() -> int:
     raise RuntimeError("all ROS domains from 1 to 100 are in use on this machine")
 
 
+# Where tests run in the background, Ctrl-C's signal is ignored, and every process that they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("ROS_DOMAIN_ID", str(_free_domain()))
 os.environ.setdefault("ROS_LOG_DIR", str(ROOT / "log" / "test"))
 if "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:  # else that profile keeps the traffic here

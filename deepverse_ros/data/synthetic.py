@@ -69,7 +69,7 @@ def collect(
         raise
     finally:
         pool.join()
-    store.clean()
+        store.clean()  # of what a worker was writing when it was ended
     return store
 
 

@@ -34,7 +34,7 @@ DEFINITIONS = {
     "depth_abs_rel": "mean of |predicted - true| / true over known pixels; moving: pixels whose colour changed by more "
     "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
-    "true one; persistence: the tool stays where it was in the last seen frame",
+    "action that leads to it, and the true one; persistence: the tool stays where it was in the last seen frame",
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound",
     "persistence": "the last seen frame, repeated",
     "shuffled": "the model, given the actions of a window of another episode",

@@ -13,6 +13,7 @@ from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.codec import Decoded, Source
 from deepverse_ros.model.dynamics import KeyValue
+from deepverse_ros.model.volume import SpacetimeVolume
 
 if TYPE_CHECKING:
     from deepverse_ros.model.world_model import WorldModel
@@ -196,3 +197,28 @@ class Future:
         s, b = self._decoded.disparity, self._decoded.log_scale.exp()
         scale = (self._model.to_depth(s - b / 2) - self._model.to_depth(s + b / 2)).abs()
         return scale.unflatten(0, self.latents.shape[:2])
+
+    def volume(
+        self,
+        plan: int = 0,
+        *,
+        lower: tuple[float, float, float],
+        upper: tuple[float, float, float],
+        voxel: float,
+    ) -> SpacetimeVolume:
+        """The imagined colours of one plan as a field over space and time; t = 0 is the newest observed frame.
+
+        Args: lower, upper: corners (x, y, z) of the part of the world that is kept, metres; voxel: its side, metres.
+        Raises: ShapeError where the observation told neither intrinsics nor camera pose.
+        """
+        if self.intrinsics is None or self.camera_to_world is None:
+            raise ShapeError(
+                "volume: the observation needs intrinsics and camera_to_world to place pixels in the world"
+            )
+        depth = self.depth[plan].float()
+        camera = geometry.Intrinsics.from_matrix(self.intrinsics, depth.shape[-1], depth.shape[-2])
+        dt = self._model.embodiment.dt
+        return SpacetimeVolume.fuse(
+            self.rgb[plan].float(), depth, camera, self.camera_to_world.to(depth),
+            lower=lower, upper=upper, voxel=voxel, dt=dt, start=dt,
+        )  # fmt: skip

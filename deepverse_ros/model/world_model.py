@@ -189,6 +189,10 @@ class WorldModel(nn.Module):
         latents = torch.stack(steps, 1)
         return self._future(belief, latents, *self.outcome_readout(latents, actions))
 
+    def predict_future(self, observation: Observation, actions: Array | None, plans: Array) -> Future:
+        """`observe` and `imagine` in one call, for those who imagine once. Raises: as these."""
+        return self.imagine(self.observe(observation, actions), plans)
+
     @torch.inference_mode()
     def reconstruct(self, belief: Belief, rgb: Tensor, depth: Tensor | None = None) -> Future:
         """True later frames through the codec: what a perfect dynamics would reach (the codec's ceiling).

@@ -132,6 +132,25 @@ def test_the_action_and_the_latent_both_tell_where_the_tool_ends(model: WorldMod
     torch.testing.assert_close(*(model.outcome_readout(future.latents, x)[0] for x in (told, turned)))
 
 
+def test_a_future_becomes_a_field_over_space_and_time(model: WorldModel) -> None:
+    observation, past = observed(model)
+    size = model.config.width
+    k = torch.tensor([[60.0, 0, size / 2], [0, 60.0, size / 2], [0, 0, 1]])
+    placed = Observation(observation.rgb, observation.depth, k, torch.eye(4))
+    future = model.predict_future(placed, past, plans(model, 2, 3))
+    volume = future.volume(1, lower=(-3.0, -3.0, 0.0), upper=(3.0, 3.0, 6.0), voxel=0.05)
+    assert volume.grid.shape == (3, 120, 120, 120)
+    assert 0 < volume.bytes < 0.2 * volume.dense_bytes
+    # What was imagined at a pixel is found where and when that pixel is.
+    v, u, step = 30, 25, 2
+    depth = future.depth[1, step, v, u]
+    x, y = (u - size / 2) / 60 * depth, (v - size / 2) / 60 * depth
+    _, occupancy = volume.query(x, y, depth, torch.tensor((step + 1) * model.embodiment.dt))
+    assert occupancy > 0
+    with pytest.raises(ShapeError, match="intrinsics and camera_to_world"):
+        model.predict_future(observation, past, plans(model, 1, 3)).volume(lower=(0, 0, 0), upper=(1, 1, 1), voxel=0.1)
+
+
 def test_depth_changes_what_is_read_from_a_goal_picture(model: WorldModel) -> None:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
