@@ -14,8 +14,8 @@ def untrained_checkpoint(path: Path) -> Path:
     torch.manual_seed(0)
     model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
     with torch.no_grad():
-        for last in (model.picture_readout.head[-1], model.outcome_readout.body[-1]):
-            last.weight[:3] *= 15.0
+        model.picture_readout.head[-1].weight[:3] *= 500.0
+        model.outcome_readout.body[-1].weight[:3] *= 15.0
     model.novelty.limit.fill_(1.0)
     model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
     model.save(path)
