@@ -14,8 +14,11 @@ def untrained_checkpoint(path: Path) -> Path:
     torch.manual_seed(0)
     model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
     with torch.no_grad():
-        model.picture_readout.head[-1].weight[:3] *= 500.0
         model.outcome_readout.body[-1].weight[:3] *= 15.0
+        last = model.picture_readout.head[-1]
+        last.weight[:3] *= 200.0
+        grey, _ = model.picture_readout(torch.full((1, 5, model.config.height, model.config.width), 0.5))
+        last.bias[:3] -= grey[0]  # so that what is read stays near the robot
     model.novelty.limit.fill_(1.0)
     model.calibration = {"level": 0.9, "goal_error_z": [0.01] * model.config.horizon}
     model.save(path)

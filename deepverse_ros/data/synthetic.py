@@ -3,7 +3,8 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,7 @@ def collect(
     if not missing:
         return store
     context = multiprocessing.get_context("spawn")
-    with _single_threaded_rendering():
+    with _single_threaded_rendering(), _interrupts_blocked():
         pool = context.Pool(min(workers, len(missing)), _start_worker, (embodiment, str(out), seed, frames, size))
     try:
         for _ in pool.imap_unordered(_work, missing):
@@ -155,6 +156,16 @@ class _single_threaded_rendering:
             del os.environ["LP_NUM_THREADS"]
         else:
             os.environ["LP_NUM_THREADS"] = self._before
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started meanwhile never hear Ctrl-C, not even while they import; the parent hears it later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:
