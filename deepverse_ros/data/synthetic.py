@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import ClassVar
 
@@ -161,6 +162,7 @@ class _single_threaded_rendering:
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Processes that are started meanwhile never hear Ctrl-C, not even while they import; the parent hears it later."""
+    resource_tracker.ensure_running()  # when it starts, it unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -42,6 +42,16 @@ def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
         **extra,
     }
     os.replace(temporary, folder / WEIGHTS)
+    _write_config(folder, values)
+
+
+def write_calibration(path: str | Path, calibration: dict[str, Any]) -> None:
+    """Replace the calibration in a checkpoint's config.json, atomically; the weights stay as they are."""
+    folder = Path(path)
+    _write_config(folder, json.loads((folder / CONFIG).read_text()) | {"calibration": calibration})
+
+
+def _write_config(folder: Path, values: dict[str, Any]) -> None:
     temporary = folder / f".{CONFIG}.tmp"
     temporary.write_text(json.dumps(values, indent=2) + "\n")
     os.replace(temporary, folder / CONFIG)

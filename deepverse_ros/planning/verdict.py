@@ -79,7 +79,7 @@ def conformal_quantile(errors: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far an imagined tool is from where a picture of the true outcome shows it, on held-out data.
+    """How far the tool ended from the goal against what was imagined, over plans that were chosen and executed.
 
     The errors are counted in units of the spread that the model itself predicts, so that a plan whose outcome it sees
     clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).

@@ -1,6 +1,5 @@
 """How far the truth is from what was imagined: the bounds that a verdict adds, by split conformal prediction."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from deepverse_ros import resources
 from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
@@ -61,9 +61,8 @@ def calibrate(
             "goal_error_z": _bounds(judged.goal_z, level),
             "executed_plans": len(executed.goal_z) if executed else 0,
         }
-    # The file itself, not model.save: the weights in memory are in the inference format.
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": values}, indent=2) + "\n")
+    # Not model.save: the weights in memory are in the inference format.
+    write_calibration(folder, values)
     return values
 
 
