@@ -9,8 +9,6 @@ from typing import Any
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
-from rclpy.executors import MultiThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -20,6 +18,7 @@ from rclpy.subscription import Subscription
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
+from deepverse_ros.nodes.executor import NodeExecutor
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 
 END_TIMEOUT = 12.0
@@ -177,7 +176,7 @@ def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] |
     node = None
     try:
         node = node_class()
-        executor = MultiThreadedExecutor(num_threads=threads)
+        executor = NodeExecutor(num_threads=threads)
         executor.add_node(node)
         while not stop.is_set() and rclpy.ok():
             _spin_once(executor, node)
@@ -197,10 +196,8 @@ def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] |
     return 0
 
 
-def _spin_once(executor: MultiThreadedExecutor, node: RobotNode) -> None:
+def _spin_once(executor: NodeExecutor, node: RobotNode) -> None:
     try:
         executor.spin_once(timeout_sec=0.2)
-    except rclpy_implementation.InvalidHandle:
-        pass  # an entity was destroyed while its callback was being taken
     except Exception as error:  # one failed callback must not end the node
         node.warn("callback", f"a callback failed: {type(error).__name__}: {error}")

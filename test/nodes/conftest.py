@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import rclpy
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -15,6 +14,7 @@ from rclpy.qos import QoSProfile
 from untrained import untrained_checkpoint
 
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes.executor import NodeExecutor
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ class Robot:
 
     def __init__(self) -> None:
         rclpy.init()
-        self.executor = MultiThreadedExecutor(num_threads=4)
+        self.executor = NodeExecutor(num_threads=4)
         self.peer = Node("peer")
         self.executor.add_node(self.peer)
         self.nodes: list[LifecycleNode] = []

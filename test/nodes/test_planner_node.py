@@ -15,7 +15,6 @@ import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
@@ -29,6 +28,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import image_from_array, image_from_depth
+from deepverse_ros.nodes.executor import NodeExecutor
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.plans import plan_to_msg
 from deepverse_ros.nodes.sim_node import SimNode
@@ -125,7 +125,7 @@ class World:
             parameter_overrides=overrides, cli_args=["--ros-args", "-r", "command:=joint_trajectory"]
         )
         self.client = Client()
-        self.executor = MultiThreadedExecutor(num_threads=8)
+        self.executor = NodeExecutor(num_threads=8)
         for node in (self.sim, self.planner, self.client):
             self.executor.add_node(node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
