@@ -122,6 +122,8 @@ class SpacetimeVolume:
     def query(self, x: Tensor, y: Tensor, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """What is at places of the world at moments, by quadrilinear interpolation between the 16 nearest voxels.
 
+        Differentiable in the places and in the features; where nothing is occupied the gradient is zero.
+
         Args: x, y, z metres in the world frame, t seconds; tensors that broadcast to one shape (*).
         Returns: features (*, C), the mean of the occupied ones of these voxels, weighted by nearness, NaN where none
         is occupied; occupancy (*), the share of the weight that occupied voxels have, 0 to 1.
@@ -140,7 +142,9 @@ class SpacetimeVolume:
             weight = weight * found
             occupancy += weight
             total += weight[:, None] * self.features[row] if len(self.keys) else 0
-        mean = torch.where(occupancy[:, None] > 0, total / occupancy[:, None], torch.nan)
+        # Divided by 1 where nothing is: 0/0 would make the gradient NaN of everything else, too.
+        occupied = occupancy[:, None] > 0
+        mean = torch.where(occupied, total / torch.where(occupied, occupancy[:, None], 1), torch.nan)
         return mean.reshape(*shape, -1), occupancy.reshape(shape)
 
     def _find(self, keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,20 +63,69 @@ def test_a_query_is_what_a_loop_over_sixteen_voxels_gives(shape, filled, seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=st.tuples(*[st.integers(2, 4)] * 4), filled=st.floats(0.2, 1.0), seed=st.integers(0, 10_000))
+@given(shape=shapes, filled=st.floats(0.0, 1.0), seed=st.integers(0, 10_000))
 def test_a_query_is_what_scipy_gives_on_the_dense_grid(shape, filled, seed):
+    """Also outside, where scipy sees the empty voxels that are put around the grid, and further out nothing at all."""
     volume, values, occupied = random_volume(shape, filled, seed)
-    where = places(volume, 30, seed)
+    where = places(volume, 40, seed, margin=2.5)
     grid = volume.grid
-    axes = [low + (np.arange(n) + half) * size
+    axes = [low + (np.arange(-1, n + 1) + half) * size
             for low, size, n, half in zip(grid.lower, grid.size, shape, CENTRE, strict=True)]  # fmt: skip
-    inside = np.clip(where, [a[0] for a in axes], [a[-1] for a in axes])
-    share = RegularGridInterpolator(axes, occupied)(inside)
-    mean = RegularGridInterpolator(axes, values.astype(float))(inside)
+
+    def dense(field: np.ndarray) -> np.ndarray:
+        surrounded = np.pad(field.astype(float), [(1, 1)] * 4 + [(0, 0)] * (field.ndim - 4))
+        return RegularGridInterpolator(axes, surrounded, bounds_error=False, fill_value=0.0)(where)
+
+    share, total = dense(occupied), dense(values)
     features, occupancy = ask(volume, where)
     np.testing.assert_allclose(occupancy, share, atol=1e-4)
     seen = share > 1e-3
-    np.testing.assert_allclose(features[seen], mean[seen] / share[seen, None], atol=2e-3)
+    np.testing.assert_allclose(features[seen], total[seen] / share[seen, None], atol=2e-3)
+    assert np.isnan(features[occupancy == 0]).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=shapes, filled=st.floats(0.1, 1.0), seed=st.integers(0, 10_000))
+def test_many_places_at_once_are_what_each_gives_alone(shape, filled, seed):
+    """Whatever shapes the arguments broadcast to."""
+    volume, _, _ = random_volume(shape, filled, seed)
+    t, z, y, x = (torch.from_numpy(v) for v in places(volume, 3, seed, margin=1.0).T)
+    features, occupancy = volume.query(x[:, None, None], y[:, None], z, t[1])
+    assert features.shape == (3, 3, 3, 2)
+    for i, j, k in itertools.product(range(3), repeat=3):
+        alone, share = volume.query(x[i], y[j], z[k], t[1])
+        torch.testing.assert_close(features[i, j, k], alone, equal_nan=True)
+        torch.testing.assert_close(occupancy[i, j, k], share)
+
+
+def test_a_query_passes_gradients_to_places_and_features_also_beside_empty_space():
+    volume, _, _ = random_volume((2, 3, 3, 3), 0.6, 4)
+    features = volume.features.double().requires_grad_()
+    where = torch.from_numpy(places(volume, 6, 0, margin=-0.1)).requires_grad_()
+
+    def seen(features: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        t, z, y, x = where.unbind(-1)
+        return SpacetimeVolume(volume.grid, volume.keys, features).query(x, y, z, t)[0]
+
+    occupied = torch.isfinite(seen(features, where)).all(-1)
+    assert occupied.sum() >= 3
+    # Weights are single precision, so differences are taken over a hundredth of a voxel and compared to one percent.
+    found = torch.autograd.grad(seen(features, where)[occupied].sum(), (features, where))
+    step = torch.tensor(volume.grid.size) / 100
+    for axis in range(4):
+        shift = torch.zeros(4).double()
+        shift[axis] = step[axis]
+        with torch.no_grad():
+            rise = (seen(features, where + shift) - seen(features, where - shift)).sum(-1) / (2 * step[axis])
+        torch.testing.assert_close(found[1][occupied, axis], rise[occupied].double(), rtol=0.02, atol=0.05)
+    assert found[0].abs().sum() > 0
+
+    far = torch.tensor([[1.0, 90.0, 0.0, 2.0]]).double()
+    everywhere = torch.cat([where.detach(), far])
+    values, _ = SpacetimeVolume(volume.grid, volume.keys, features).query(*everywhere.flip(-1).unbind(-1))
+    assert torch.isnan(values[-1]).all()
+    (gradient,) = torch.autograd.grad(torch.nan_to_num(values).sum(), features)
+    assert torch.isfinite(gradient).all()
 
 
 def camera(size: int = 32) -> Intrinsics:
@@ -108,7 +157,15 @@ def test_memory_follows_what_is_occupied_not_the_size_of_the_world():
     volume = wall([2.05, 2.05])
     assert volume.grid.shape == (2, 40, 20, 20)
     assert len(volume) < 0.05 * volume.grid.voxels
+    assert volume.dense_bytes == 2 * 40 * 20 * 20 * 3 * 4  # three float32 colours a voxel
+    assert volume.bytes == len(volume) * (8 + 3 * 4)  # and the voxel's number
     assert volume.bytes < 0.1 * volume.dense_bytes
+    longer = SpacetimeVolume.fuse(
+        torch.ones(2, 3, 32, 32), torch.full((2, 32, 32), 2.05), camera(), torch.eye(4),
+        lower=(-1.0, -1.0, 0.0), upper=(1.0, 1.0, 400.0), voxel=0.1, dt=0.5,
+    )  # fmt: skip
+    assert longer.bytes == volume.bytes
+    assert longer.dense_bytes == 100 * volume.dense_bytes
 
 
 def test_unknown_depth_and_places_outside_hold_nothing():
