@@ -16,7 +16,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import KINDS, SHARES, MotionGenerator
+from deepverse_ros.simulation.motions import KINDS, REVISIT, REVISIT_FRAMES, SHARES, MotionGenerator
 
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
@@ -32,26 +32,30 @@ def collect(
     workers: int = 2,
     frames: int = 24,
     size: tuple[int, int] = (128, 128),
+    revisit: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> EpisodeStore:
     """Collect episodes 0..episodes-1 of `seed` into the directory `out`.
 
-    Episode i depends only on (seed, i, frames, size): good files that are already there are kept, so an interrupted
-    collection continues where it stopped, and more episodes can be added later.
+    Episode i depends only on (seed, i, frames, size, revisit): good files that are already there are kept, so an
+    interrupted collection continues where it stopped, and more episodes can be added later.
 
-    Args: workers: processes. frames: frames an episode. size: width and height in pixels. progress: called with
-    (episodes done, episodes in all) now and after every episode.
-    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1.
+    Args: workers: processes. frames: frames an episode. size: width and height in pixels. revisit: in every episode
+    the arm goes away for longer than a model's window, to where it hides an object, and comes back; takes at least
+    `REVISIT_FRAMES` frames. progress: called with (episodes done, episodes in all) now and after every episode.
+    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames.
     """
     if embodiment.name != "arm":
         raise EmbodimentError(f"embodiment '{embodiment.name}': only 'arm' can be simulated")
     for name, value in (("episodes", episodes), ("workers", workers), ("frames", frames), ("size", min(size))):
         if value < 1:
             raise ValueError(f"{name}: must be at least 1, got {value}")
+    if revisit and frames < REVISIT_FRAMES:
+        raise ValueError(f"frames: revisits take at least {REVISIT_FRAMES}, got {frames}")
     store = EpisodeStore(out)
     store.directory.mkdir(parents=True, exist_ok=True)
     store.clean()
-    missing = [i for i in range(episodes) if not _is_done(store, seed, i, frames, size)]
+    missing = [i for i in range(episodes) if not _is_done(store, seed, i, frames, size, revisit)]
     done = episodes - len(missing)
     if progress:
         progress(done, episodes)
@@ -59,7 +63,8 @@ def collect(
         return store
     context = multiprocessing.get_context("spawn")
     with _single_threaded_rendering(), _interrupts_blocked():
-        pool = context.Pool(min(workers, len(missing)), _start_worker, (embodiment, str(out), seed, frames, size))
+        options = (embodiment, str(out), seed, frames, size, revisit)
+        pool = context.Pool(min(workers, len(missing)), _start_worker, options)
     try:
         for _ in pool.imap_unordered(_work, missing):
             done += 1
@@ -83,17 +88,24 @@ class EpisodeGenerator:
         self._simulation = ArmSimulation(width=size[0], height=size[1], embodiment=embodiment)
         self._kinematics = ArmKinematics(embodiment)
 
-    def record(self, seed: int, index: int, frames: int) -> Episode:
-        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured."""
+    def record(self, seed: int, index: int, frames: int, revisit: bool = False) -> Episode:
+        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured.
+
+        A revisit begins with the arm at one side of the table; its base is never shifted.
+        """
         rng = np.random.default_rng([seed, index])
         simulation = self._simulation
-        shifted = bool(rng.random() < SHIFTED_SHARE)
+        shifted = not revisit and bool(rng.random() < SHIFTED_SHARE)
         offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
         simulation.reset(scene_seed(seed, index), base_offset=offset)
         motions = MotionGenerator(simulation, self._kinematics, rng, wide=rng.random() < WIDE_SHARE[shifted])
-        if rng.random() < 0.6:
-            self._start_somewhere(motions)
-        kind = str(rng.choice(KINDS, p=SHARES))
+        if revisit:
+            kind = REVISIT
+            self._start_at(motions.aside, motions)
+        else:
+            if rng.random() < 0.6:
+                self._start_at(motions.configuration, motions)
+            kind = str(rng.choice(KINDS, p=SHARES))
         actions = motions.generate(kind, frames)
         pictures, depths, states = [], [], []
         for t in range(frames):
@@ -116,10 +128,10 @@ class EpisodeGenerator:
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
         )
 
-    def _start_somewhere(self, motions: MotionGenerator) -> None:
-        """Put the arm at a random configuration that touches nothing, if one is found quickly."""
+    def _start_at(self, draw: Callable[[], np.ndarray], motions: MotionGenerator) -> None:
+        """Put the arm at a drawn configuration (7,) that touches nothing, if one is found quickly."""
         for _ in range(5):
-            joints = np.append(motions.configuration(), motions.random_opening())
+            joints = np.append(draw(), motions.random_opening())
             if self._simulation.clearance_at(joints) > 0.01:
                 self._simulation.set_joints(joints)
                 return
@@ -134,7 +146,7 @@ def scene_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
-def _is_done(store: EpisodeStore, seed: int, index: int, frames: int, size: tuple[int, int]) -> bool:
+def _is_done(store: EpisodeStore, seed: int, index: int, frames: int, size: tuple[int, int], revisit: bool) -> bool:
     """Whether the file of this episode is there, undamaged and of this very collection."""
     if not store.path(index).exists():
         return False
@@ -142,7 +154,8 @@ def _is_done(store: EpisodeStore, seed: int, index: int, frames: int, size: tupl
         episode = store.read(index)
     except EpisodeError:
         return False
-    return episode.seed == scene_seed(seed, index) and episode.rgb.shape == (frames, size[1], size[0], 3)
+    same_kind = (episode.kind == REVISIT) == revisit
+    return same_kind and episode.seed == scene_seed(seed, index) and episode.rgb.shape == (frames, *size[::-1], 3)
 
 
 class _single_threaded_rendering:
@@ -175,17 +188,21 @@ class _Worker:
 
     current: ClassVar["_Worker"]
 
-    def __init__(self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
+    ) -> None:
         self._generator, self._store = EpisodeGenerator(embodiment, size), EpisodeStore(out)
-        self._seed, self._frames = seed, frames
+        self._seed, self._frames, self._revisit = seed, frames, revisit
 
     def record(self, index: int) -> None:
-        self._store.write(index, self._generator.record(self._seed, index, self._frames))
+        self._store.write(index, self._generator.record(self._seed, index, self._frames, self._revisit))
 
 
-def _start_worker(embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int]) -> None:
+def _start_worker(
+    embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
-    _Worker.current = _Worker(embodiment, out, seed, frames, size)
+    _Worker.current = _Worker(embodiment, out, seed, frames, size, revisit)
 
 
 def _work(index: int) -> None:

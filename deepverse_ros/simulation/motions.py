@@ -10,6 +10,12 @@ from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
 
 KINDS = ("random", "reach", "push", "collide")
 SHARES = (0.40, 0.25, 0.20, 0.15)
+# Not drawn with the others: what it leaves and comes back to lies further apart than a model's window.
+REVISIT = "revisit"
+REVISIT_FRAMES = 40
+AWAY_FRAMES = 14  # at least: more than the 4 frames that are observed and the 8 that are imagined
+_SEEN_FRAMES, _BACK_FRAMES, _TRAVEL_FRAMES = 5, 3, 8
+_APART = np.deg2rad(60.0)  # in the base joint
 _CLOSED, _OPEN = 0.0, 1.0
 
 
@@ -28,12 +34,16 @@ class MotionGenerator:
         self._rate = self._embodiment.max_step[:7].astype(float)
 
     def generate(self, kind: str, frames: int) -> np.ndarray:
-        """(frames, 8) float32 commands of one kind, starting from where the arm is now."""
+        """(frames, 8) float32 commands of one kind, starting from where the arm is now.
+
+        Raises: ValueError if a revisit does not fit into so few frames.
+        """
         makers: dict[str, Callable[[int], np.ndarray]] = {
             "random": self._random,
             "reach": self._reach,
             "push": self._push,
             "collide": self._collide,
+            REVISIT: self._revisit,
         }
         arm = makers[kind](frames)
         plan = np.concatenate([arm, self._gripper(frames)[:, None]], axis=1)
@@ -72,6 +82,18 @@ class MotionGenerator:
                 return joints
         return self._home[:7] + rng.normal(0, 0.2, 7)
 
+    def aside(self) -> np.ndarray:
+        """Joints (7,) with the tool above the table's left or right side, from where a revisit can begin."""
+        rng = self._rng
+        for _ in range(20):
+            heading, distance = rng.choice([-1, 1]) * rng.uniform(1.1, 1.7), rng.uniform(0.4, 0.65)
+            position = np.array([distance * np.cos(heading), distance * np.sin(heading), rng.uniform(0.25, 0.45)])
+            approach = _approach(rng.uniform(0, 0.4), rng.uniform(-np.pi, np.pi))
+            joints = self._kinematics.inverse(position, approach, self._toward(position))
+            if joints is not None and self._before_an_object(joints, 40) is not None:
+                return joints
+        return self._toward(position)
+
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """(3,) metres from the arm's base."""
         return self._kinematics.tool_position(joints)
@@ -80,7 +102,7 @@ class MotionGenerator:
         """Of the gripper: often fully open or closed."""
         return float(self._rng.choice([_CLOSED, _OPEN, self._rng.random()]))
 
-    # --- the four kinds -----------------------------------------------------------------------------------------
+    # --- the kinds ----------------------------------------------------------------------------------------------
 
     def _random(self, frames: int) -> np.ndarray:
         style = self._rng.random()
@@ -197,6 +219,24 @@ class MotionGenerator:
             at = away
         return np.array(out[:frames])
 
+    def _revisit(self, frames: int) -> np.ndarray:
+        """Stay, go and stand before an object for at least `AWAY_FRAMES`, come back to where it began and stay.
+
+        What is uncovered at the end was last seen before the arm went away.
+        """
+        rng, at = self._rng, self._now()
+        away = self._before_an_object(at, 200)
+        if away is None:  # no object, or no free way to one: it turns away, raised
+            away = at - (np.copysign(1.3 * _APART, at[0]), at[1], 0, 0, 0, 0, 0)
+        go = self._straight(at, away, rng.uniform(0.9, 1.0))
+        back = self._straight(away, at, rng.uniform(0.9, 1.0))
+        spare = frames - (_SEEN_FRAMES + len(go) + AWAY_FRAMES + len(back) + _BACK_FRAMES)
+        if spare < 0:
+            raise ValueError(f"frames: a revisit takes at least {frames - spare} here, got {frames}")
+        before, longer, after = rng.multinomial(spare, [0.25, 0.25, 0.5])
+        stay = [at] * (_SEEN_FRAMES + before), [away] * (AWAY_FRAMES + longer), [at] * (_BACK_FRAMES + after)
+        return np.array(stay[0] + go + stay[1] + back + stay[2])
+
     # --- parts --------------------------------------------------------------------------------------------------
 
     def _now(self) -> np.ndarray:
@@ -208,6 +248,24 @@ class MotionGenerator:
         start[0] = np.arctan2(point[1], point[0])
         start[6] = self._rng.uniform(-1.0, 1.0)
         return start
+
+    def _before_an_object(self, at: np.ndarray, tries: int) -> np.ndarray | None:
+        """Joints (7,) far from `at` with the hand between the camera and an object, on a way that touches nothing."""
+        rng, simulation = self._rng, self._simulation
+        camera = simulation.scene.camera_position - simulation.base_position
+        objects = simulation.object_positions - simulation.base_position
+        for _ in range(tries if len(objects) else 0):
+            thing, height = objects[rng.integers(len(objects))], rng.uniform(0.15, 0.40)
+            # On the line of sight; the tool is a little below it, because the hand is above the tool.
+            point = thing + (camera - thing) * (height - thing[2]) / (camera[2] - thing[2]) - (0, 0, 0.06)
+            approach = _approach(rng.uniform(0, 0.3), rng.uniform(-np.pi, np.pi))
+            joints = self._kinematics.inverse(point, approach, self._toward(point))
+            if joints is None or abs(joints[0] - at[0]) < _APART:
+                continue
+            way = [at, *self._straight(at, joints, 1.0)]
+            if len(way) <= _TRAVEL_FRAMES + 1 and all(simulation.clearance_at(np.append(j, _OPEN)) > 0.02 for j in way):
+                return joints
+        return None
 
     def _straight(self, start: np.ndarray, goal: np.ndarray, speed: float) -> list[np.ndarray]:
         """Evenly spaced targets from `start` (excluded) to `goal` at `speed` times the largest rate."""

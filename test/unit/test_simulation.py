@@ -8,7 +8,7 @@ from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.arm_model import REACH, SHOULDER_HEIGHT
 from deepverse_ros.simulation.goals import impossible_goal, sample_goal
 from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import KINDS, MotionGenerator
+from deepverse_ros.simulation.motions import AWAY_FRAMES, KINDS, REVISIT, REVISIT_FRAMES, MotionGenerator
 from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
 
 
@@ -280,3 +280,62 @@ def test_collisions_collide_and_pushes_push(simulation, kinematics):
                 pushed += np.abs(simulation.object_positions - before).max() > 0.02
     assert touched >= 3
     assert pushed >= 2
+
+
+def begin_a_revisit(simulation, kinematics, seed):
+    """A generator, and the arm where it chose to begin."""
+    simulation.reset(seed)
+    motions = MotionGenerator(simulation, kinematics, np.random.default_rng(seed))
+    simulation.set_joints(np.append(motions.aside(), 1.0))
+    return motions
+
+
+def test_a_revisit_goes_far_away_stays_there_and_comes_back(simulation, kinematics):
+    """Within the limits, without touching anything."""
+    embodiment, sides = simulation.embodiment, set()
+    for seed in range(6):
+        plan = begin_a_revisit(simulation, kinematics, seed).generate(REVISIT, REVISIT_FRAMES)
+        start, tool, objects = simulation.joints, simulation.tool_position, simulation.object_positions
+        assert np.all(np.abs(np.diff(np.concatenate([start[None], plan]), axis=0)) <= embodiment.max_step + 1e-5)
+        assert np.all((plan >= embodiment.lower) & (plan <= embodiment.upper))
+        away, seen = [], []
+        for action in plan:
+            simulation.step(action)
+            assert simulation.clearance > 0.005
+            away.append(abs(simulation.joints[0] - start[0]) > np.deg2rad(59))
+            seen.append(simulation.tool_position)
+        gone = np.flatnonzero(away)
+        assert len(gone) >= AWAY_FRAMES
+        assert np.all(np.diff(gone) == 1)  # in one piece
+        still = np.array(seen)[gone][np.linalg.norm(np.array(seen)[gone] - seen[gone[len(gone) // 2]], axis=1) < 0.01]
+        assert len(still) >= AWAY_FRAMES
+        assert gone[0] >= 4  # what is hidden later was seen in a whole context
+        assert np.linalg.norm(still - tool, axis=1).min() > 0.4
+        assert np.linalg.norm(seen[-1] - tool) < 0.05
+        np.testing.assert_allclose(simulation.object_positions, objects, atol=1e-3)
+        sides.add(np.sign(start[0]))
+    assert sides == {-1.0, 1.0}
+
+
+def test_a_revisit_follows_from_its_seed(simulation, kinematics):
+    first, again, other = (
+        begin_a_revisit(simulation, kinematics, seed).generate(REVISIT, REVISIT_FRAMES) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+
+
+def test_a_revisit_needs_time(simulation, kinematics):
+    motions = begin_a_revisit(simulation, kinematics, 0)
+    with pytest.raises(ValueError, match="a revisit takes at least"):
+        motions.generate(REVISIT, AWAY_FRAMES + 4)
+
+
+def test_a_revisit_without_objects_still_goes_away(kinematics):
+    with ArmSimulation(seed=0, n_objects=0, n_obstacles=0) as bare:
+        bare.set_joints(np.append(MotionGenerator(bare, kinematics, np.random.default_rng(0)).aside(), 1.0))
+        plan = MotionGenerator(bare, kinematics, np.random.default_rng(0)).generate(REVISIT, REVISIT_FRAMES)
+        assert np.sum(np.abs(plan[:, 0] - bare.joints[0]) > np.deg2rad(60)) >= AWAY_FRAMES
+        for action in plan:
+            bare.step(action)
+            assert bare.clearance > 0.05

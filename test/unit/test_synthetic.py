@@ -14,6 +14,7 @@ from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import EpisodeGenerator, collect, scene_seed
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError
+from deepverse_ros.simulation.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
 
 SIZE = (48, 32)
 
@@ -100,6 +101,72 @@ def test_kinds_are_mixed_and_some_arms_stand_elsewhere(arm):
     assert set(kinds) == {"random", "reach", "push", "collide"}
     assert kinds["random"] > kinds["collide"]
     assert 1 <= shifted <= 20
+
+
+def test_a_seed_keeps_its_episodes(arm):
+    """Data that was collected once can be collected again, also after other kinds of episodes came along."""
+    known = [("random", 0.914), ("reach", -0.525), ("reach", -0.049), ("reach", -0.244), ("push", -0.668),
+             ("random", 0.897), ("collide", -0.757), ("random", -1.113)]  # fmt: skip
+    generator = EpisodeGenerator(arm, (32, 32))
+    try:
+        for index, (kind, base_joint) in enumerate(known):
+            episode = generator.record(2, index, 12)
+            assert episode.kind == kind
+            assert episode.actions[-1, 0] == pytest.approx(base_joint, abs=0.002)
+    finally:
+        generator.close()
+
+
+def test_what_a_revisit_uncovers_was_last_seen_before_the_window(arm):
+    """Where the arm hid something, no frame of a whole window shows what is there in the end, but the first ones do.
+
+    That is an object in nearly every episode.
+    """
+    window, hidden = 12, 0
+    generator = EpisodeGenerator(arm, (64, 64))
+    try:
+        for index in range(5):
+            episode = generator.record(11, index, REVISIT_FRAMES, revisit=True)
+            assert episode.kind == REVISIT
+            rgb, depth = episode.rgb.astype(int), episode.depth.astype(int)
+            turned = np.abs(episode.state["joint_positions"][:, 0] - episode.state["joint_positions"][0, 0])
+            still = np.flatnonzero(turned > turned.max() - 0.01)
+            last = still[-1]
+            assert len(still) >= AWAY_FRAMES > window
+            uncovered = (depth[-1] - depth[last] > 100) & (np.abs(rgb[-1] - rgb[last]).max(-1) > 12)
+            assert uncovered.sum() > 30
+            for frame in rgb[last - window + 1 : last + 1]:
+                assert np.mean(np.abs(frame - rgb[-1]).max(-1)[uncovered] > 12) > 0.9
+            # Seen before it went, but for a few pixels where the fingers stood then.
+            assert np.mean(np.abs(rgb[:4] - rgb[-1]).max(-1)[:, uncovered] <= 12) > 0.97
+            hidden += any(hides(episode, last, place) for place in episode.state["object_positions"][0].reshape(-1, 3))
+    finally:
+        generator.close()
+    assert hidden >= 4
+
+
+def hides(episode, time, place):
+    """Whether something stands before a place (3,) of the world at a frame, and nothing in the first."""
+    x, y, z = (place - episode.camera_to_world[0, :3, 3]) @ episode.camera_to_world[0, :3, :3]
+    (fx, _, cx), (_, fy, cy), _ = episode.intrinsics
+    u, v = round(fx * x / z + cx), round(fy * y / z + cy)
+    return episode.depth[time, v, u] / 1000 < z - 0.1 <= episode.depth[0, v, u] / 1000
+
+
+def test_a_collection_of_revisits_is_not_mistaken_for_another(arm, tmp_path):
+    size = (16, 16)
+    store = collect(arm, 1, 3, tmp_path, workers=1, frames=REVISIT_FRAMES, size=size, revisit=True)
+    pictures = store.read(0).rgb
+    assert store.read(0).kind == REVISIT
+    before = store.path(0).stat().st_mtime_ns
+    collect(arm, 1, 3, tmp_path, workers=1, frames=REVISIT_FRAMES, size=size, revisit=True)
+    assert store.path(0).stat().st_mtime_ns == before
+    collect(arm, 1, 3, tmp_path, workers=1, frames=REVISIT_FRAMES, size=size)
+    assert store.read(0).kind != REVISIT
+    collect(arm, 1, 3, tmp_path, workers=1, frames=REVISIT_FRAMES, size=size, revisit=True)
+    np.testing.assert_array_equal(store.read(0).rgb, pictures)
+    with pytest.raises(ValueError, match=f"at least {REVISIT_FRAMES}"):
+        collect(arm, 1, 3, tmp_path, frames=REVISIT_FRAMES - 1, revisit=True)
 
 
 def test_a_collection_continues_and_mends(arm, tmp_path):
