@@ -18,24 +18,33 @@ from torch import Tensor
 
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.errors import EmbodimentError, EpisodeError
-from deepverse_ros.evaluation import metrics
+from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
+from deepverse_ros.evaluation import metrics, uncertainty
+from deepverse_ros.evaluation.lpips import INSTALL, Lpips
 from deepverse_ros.model.observation import Observation
-from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel
 
 EVALUATION_SEEDS = 10_000_000
 """Episodes simulated for evaluation are collected with seeds from here on; training stays below 1,000,000."""
+
+GAP = ("persistence", "model", "codec")
 
 DEFINITIONS = {
     "psnr": "dB, at most 60; mean over windows of each frame's PSNR, from its MSE over all pixels and colours in "
     "[0, 1]",
     "ssim": "mean over windows; 11x11 Gaussian window",
+    "lpips": "mean over windows; AlexNet, version 0.1 (arXiv 1801.03924), on pictures of the model's size; null where "
+    f"its weights are not installed ({INSTALL})",
     "mse": "mean over windows; colours in [0, 1]",
+    "gap_closed": "(mse of persistence - mse of model) / (mse of persistence - mse of codec): the share that the model "
+    "covers of the way from repeating the last frame to the best that its codec can show; null where there is no way",
     "depth_abs_rel": "mean of |predicted - true| / true over known pixels; moving: pixels whose colour changed by more "
     "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
     "action that leads to it, and the true one; persistence: the tool stays where it was in the last seen frame",
-    "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound",
+    "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
+    "steps that have one",
+    **uncertainty.DEFINITIONS,
     "persistence": "the last seen frame, repeated",
     "shuffled": "the model, given the actions of a window of another episode",
     "codec": "the true future frame, encoded and decoded with the same context",
@@ -73,16 +82,17 @@ def starts(frames: int, window: int, stride: int) -> range:
     return range(0, frames - window + 1, stride)
 
 
-def plans_of(model: WorldModel, episode: Episode, stride: int) -> np.ndarray:
-    """(B, H, A) commanded actions of an episode's windows."""
-    context, horizon = model.config.context, model.config.horizon
+def plans_of(model: WorldModel, episode: Episode, stride: int, horizon: int | None = None) -> np.ndarray:
+    """(B, H, A) commanded actions of an episode's windows. Args: horizon: H, the model's own if not given."""
+    context, horizon = model.config.context, horizon or model.config.horizon
     first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
     return episode.actions[first[:, None] + context - 1 + np.arange(horizon)]
 
 
-def windows_of(model: WorldModel, episode: Episode, stride: int) -> Windows | None:
+def windows_of(model: WorldModel, episode: Episode, stride: int, horizon: int | None = None) -> Windows | None:
     """Cut an episode into windows; None if it is too short for one.
 
+    Args: stride: frames between two windows. horizon: H, the model's own if not given.
     Raises: EmbodimentError if it shows another robot, or one at another rate.
     """
     robot = model.embodiment
@@ -90,7 +100,7 @@ def windows_of(model: WorldModel, episode: Episode, stride: int) -> Windows | No
         raise EmbodimentError(f"the episodes show '{episode.embodiment}', the model was trained for '{robot.name}'")
     if not np.isclose(episode.dt, robot.dt):
         raise EmbodimentError(f"the episodes have a frame every {episode.dt} s, the model one every {robot.dt} s")
-    context, horizon = model.config.context, model.config.horizon
+    context, horizon = model.config.context, horizon or model.config.horizon
     first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
     if not first.size:
         return None
@@ -106,22 +116,30 @@ def windows_of(model: WorldModel, episode: Episode, stride: int) -> Windows | No
         rgb=whole.rgb[:, context:],
         depth=whole.depth[:, context:],
         past=measured[frames[:, 1:context]],
-        plans=plans_of(model, episode, stride),
+        plans=plans_of(model, episode, stride, horizon),
         tool=episode.state["tool_position"][frames[:, context - 1 :]],
     )
 
 
 def simulated_episodes(
-    model: WorldModel, out: Path, count: int, seed: int, progress: Callable[[int, int], None] | None = None
+    model: WorldModel,
+    out: Path,
+    count: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    horizon: int | None = None,
 ) -> EpisodeStore:
     """Simulate `count` episodes for evaluation into `out`, as large as the model's frames.
 
     Args: seed: 0 and up; the same seed gives the same episodes. progress(done, of): called after each episode.
+    horizon: the episodes are long enough for four windows of it (4 frames apart); the model's own if not given.
     """
     size = (model.config.width, model.config.height)
+    frames = max(24, model.config.context + (horizon or model.config.horizon) + 12)
     return collect(
-        model.embodiment, count, EVALUATION_SEEDS + seed, out, workers=os.cpu_count() or 1, size=size, progress=progress
-    )
+        model.embodiment, count, EVALUATION_SEEDS + seed, out, workers=os.cpu_count() or 1, frames=frames, size=size,
+        progress=progress,
+    )  # fmt: skip
 
 
 def evaluate(
@@ -130,31 +148,40 @@ def evaluate(
     seed: int = 0,
     stride: int = 4,
     on_episode: Callable[[int, int], None] | None = None,
+    horizon: int | None = None,
+    lpips: Lpips | None = None,
 ) -> dict[str, Any]:
     """Score a model on episodes; figures are lists with one value per step, as in `DEFINITIONS`.
 
-    Args: episodes: a sequence, or a store; iterated twice. seed: of the shuffled baseline. stride: frames between
-    two windows of an episode. on_episode(done, of): called after each episode.
-    Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions.
+    Args: episodes: a sequence, or a store; iterated twice. seed: of the shuffled baseline and of the halves on which
+    the spread's scale is fitted and tested. stride: frames between two windows of an episode. on_episode(done, of):
+    called after each episode. horizon: imagined steps, 1 to 32, the model's own if not given. lpips: None leaves that
+    figure out.
+    Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions, or
+    for another horizon.
     """
     began = time.monotonic()
-    plans = [plans_of(model, episode, stride) for episode in episodes]
+    horizon = model.config.horizon if horizon is None else horizon
+    if not 1 <= horizon <= MAX_HORIZON:
+        raise ShapeError(f"horizon: expected 1 to {MAX_HORIZON} steps, got {horizon}")
+    plans = [plans_of(model, episode, stride, horizon) for episode in episodes]
     count = [len(p) for p in plans]
     if not sum(count):
         raise EpisodeError(
             f"nothing to evaluate: none of {len(plans)} episodes is as long as a window of "
-            f"{model.config.context + model.config.horizon} frames"
+            f"{model.config.context + horizon} frames"
         )
-    order = metrics.derangement(np.repeat(np.arange(len(plans)), count), seed)
+    of_episode = np.repeat(np.arange(len(plans)), count)
+    order = metrics.derangement(of_episode, seed)
     shuffled = np.split(np.concatenate(plans)[order], np.cumsum(count)[:-1])
 
     scores: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
     seeds = []
     for number, (episode, others) in enumerate(zip(episodes, shuffled, strict=True)):
-        windows = windows_of(model, episode, stride)
+        windows = windows_of(model, episode, stride, horizon)
         if windows is not None:
             seeds.append(episode.seed)
-            for name, value in _scores(model, windows, others):
+            for name, value in _scores(model, windows, others, lpips):
                 scores[name].append(value)
         if on_episode is not None:
             on_episode(number + 1, len(plans))
@@ -166,14 +193,21 @@ def evaluate(
         "shuffle_seed": seed,
         "stride": stride,
         "context": model.config.context,
-        "horizon": model.config.horizon,
+        "horizon": horizon,
         "height": model.config.height,
         "width": model.config.width,
         "dt": model.embodiment.dt,
+        "lpips": None,
     }
+    if lpips is not None:
+        result["lpips"] = {}
     for name, parts in scores.items():
         _store(result, name, _mean(np.concatenate(parts)))
+    result["gap_closed"] = [gap_closed(*step) for step in zip(*(result["mse"][n] for n in GAP), strict=True)]
     errors = np.concatenate(scores["tool_position_error_m", "mean"])
+    spread = np.concatenate(scores["uncertainty", "spread_m"])
+    result["uncertainty"] |= uncertainty.ranking(errors, spread)
+    result["reliability"] = uncertainty.reliability(errors, spread, of_episode, seed)
     result["tool_position_error_m"]["median"] = np.median(errors, axis=0).tolist()
     result["coverage"] = coverage(errors, model.calibration)
     result["margin_db"] = {
@@ -195,7 +229,14 @@ def coverage(errors: np.ndarray, calibration: dict[str, Any] | None) -> dict[str
     return {"level": calibration["level"], "per_step": within.tolist(), "bound_m": bound[:steps].tolist()}
 
 
-def _scores(model: WorldModel, windows: Windows, others: np.ndarray) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+def gap_closed(persistence: float, model: float, codec: float) -> float | None:
+    """Share of the way from persistence to the codec's ceiling, from mean squared errors; None where there is none."""
+    return (persistence - model) / (persistence - codec) if persistence > codec else None
+
+
+def _scores(
+    model: WorldModel, windows: Windows, others: np.ndarray, lpips: Lpips | None
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """Every figure of some windows, each (B, H). Args: others (B, H, A): actions of other episodes."""
     belief = model.observe(windows.seen, windows.past)
     true = model.imagine(belief, windows.plans)
@@ -213,6 +254,12 @@ def _scores(model: WorldModel, windows: Windows, others: np.ndarray) -> Iterator
         yield ("psnr", name), metrics.psnr(rgb, windows.rgb).numpy()
         yield ("ssim", name), metrics.ssim(rgb, windows.rgb).numpy()
         yield ("mse", name), metrics.mse(rgb, windows.rgb).numpy()
+    if lpips is not None:
+        features = lpips.features(windows.rgb)
+        for name, frames in pictures.items():
+            # Persistence shows one picture at every step: it is looked at once.
+            shown = last_rgb[:, None] if name == "persistence" else frames.float().cpu()
+            yield ("lpips", name), lpips.between(lpips.features(shown), features).numpy()
     moving = metrics.moving_pixels(windows.rgb, windows.depth, last_rgb, last_depth)
     depths = {
         "model": true.depth,
@@ -224,6 +271,7 @@ def _scores(model: WorldModel, windows: Windows, others: np.ndarray) -> Iterator
         yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
         yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
+    yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepverse_ros.evaluation.report import evaluation_rows
+from deepverse_ros.evaluation.report import evaluation_rows, shown_steps, summary_rows
 
 
 def write(
@@ -58,10 +58,12 @@ def text(
 
 
 def _evaluation(name: str, figures: Mapping[str, Any]) -> list[str]:
+    steps = shown_steps(figures["horizon"])
     rows = [
-        [label, *("-" if v is None else format(v, number) for v in values)]
+        [label, *("-" if values[s - 1] is None else format(values[s - 1], number) for s in steps)]
         for label, number, values in evaluation_rows(figures)
     ]
+    summary = [list(row) for row in summary_rows(figures)]
     kind = (
         f"{figures['n_episodes']} episodes simulated for the evaluation (collection seed {figures['collection_seed']}, "
         "which training never uses)"
@@ -74,7 +76,8 @@ def _evaluation(name: str, figures: Mapping[str, Any]) -> list[str]:
             f"{figures['n_windows']} windows of {kind}; {figures['context']} frames are seen, the next "
             f"{figures['horizon']} are compared."
         ),
-        _table(["step", *(str(s + 1) for s in range(figures["horizon"]))], rows),
+        _table(["step", *(str(s) for s in steps)], rows),
+        *([_table(["", "uncertainty and strangers"], summary)] if summary else []),
         definitions,
         *([f"Again: `{figures['command']}`."] if "command" in figures else []),
     ]

@@ -10,6 +10,9 @@ from rich.table import Table
 
 from deepverse_ros.errors import ResourceError
 
+LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
+"""Steps that a table of a long horizon shows, beside the last."""
+
 
 def write_json(path: Path, figures: Mapping[str, Any]) -> None:
     """Write figures, whole or not at all."""
@@ -41,27 +44,88 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
             for name in ("model", "persistence", "shuffled", "codec")
         ),
         *((f"SSIM {name}", ".3f", figures["ssim"][name]) for name in ("model", "persistence")),
+    ]
+    if figures.get("lpips"):
+        rows += [(f"LPIPS {name}", ".3f", figures["lpips"][name]) for name in ("model", "persistence", "codec")]
+    if "gap_closed" in figures:
+        rows.append(("MSE gap closed [%]", ".0f", _percent(figures["gap_closed"])))
+    rows += [
         *((f"depth error {name} [%]", ".2f", _percent(depth["all"][name])) for name in ("model", "persistence")),
         *((f"depth, moving {name} [%]", ".1f", _percent(depth["moving"][name])) for name in ("model", "persistence")),
         ("tool error mean [cm]", ".1f", _percent(tool["mean"])),
         ("tool error median [cm]", ".1f", _percent(tool["median"])),
         ("tool persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
     ]
+    if "uncertainty" in figures:
+        rows.append(("tool, predicted spread [cm]", ".1f", _percent(figures["uncertainty"]["spread_m"])))
+        rows.append(("spread ranks errors", ".2f", figures["uncertainty"]["spearman"]["per_step"]))
     if figures.get("coverage"):
         level = 100 * figures["coverage"]["level"]
         rows.append((f"within the {level:.0f} % bound [%]", ".0f", _percent(figures["coverage"]["per_step"])))
-    return rows
+    return [(name, number, [*values, *[None] * (figures["horizon"] - len(values))]) for name, number, values in rows]
+
+
+def shown_steps(horizon: int) -> list[int]:
+    """The steps (from 1) that a table has room for."""
+    return list(range(1, horizon + 1)) if horizon <= 12 else [s for s in LONG if s < horizon] + [horizon]
 
 
 def evaluation_table(figures: Mapping[str, Any]) -> Table:
     """One column per step."""
     title = f"{figures['n_windows']} windows of {figures['n_episodes']} episodes, {figures['dt']:g} s a step"
-    table = Table(title=title, title_justify="left")
+    missing = "lpips" in figures and figures["lpips"] is None
+    caption = f"LPIPS: {figures['definitions']['lpips']}" if missing else None
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("step")
-    for step in range(figures["horizon"]):
-        table.add_column(str(step + 1), justify="right")
+    steps = shown_steps(figures["horizon"])
+    for step in steps:
+        table.add_column(str(step), justify="right")
     for name, number, values in evaluation_rows(figures):
-        table.add_row(escape(name), *(_format(value, number) for value in values))
+        table.add_row(escape(name), *(_format(values[step - 1], number) for step in steps))
+    return table
+
+
+def summary_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an evaluation says in single figures: uncertainty, strangers, ranking. Returns: (name, text)."""
+    rows = []
+    if "reliability" in figures:
+        reliability, scaled = figures["reliability"], figures["reliability"]["scaled"]
+        text = f"{reliability['ece']['all']:.3f}"
+        if scaled:
+            text += (
+                f"; on one half of the episodes {scaled['ece_unscaled']:.3f}, with the spread times "
+                f"{scaled['factor']:.2f} (fitted on the other half) {scaled['ece']['all']:.3f}"
+            )
+        rows.append(("calibration error of the spread", text))
+    if "uncertainty" in figures:
+        sparse = figures["uncertainty"]["sparsification"]
+        values = zip(sparse["left_out"], sparse["error_m"]["all"], sparse["oracle_m"]["all"], strict=True)
+        text = ", ".join(f"{100 * share:.0f} %: {100 * e:.1f} ({100 * best:.1f})" for share, e, best in values)
+        rows.append(("tool error [cm], most uncertain windows left out (at best)", text))
+        ranks = _format(figures["uncertainty"]["spearman"]["all"], ".2f")
+        rows.append(("rank correlation of spread and tool error, windows", ranks))
+    if figures.get("ood"):
+        ood = figures["ood"]
+        rows.append(("ordinary windows flagged as unknown", f"{100 * ood['ordinary']['flagged']:.0f} %"))
+        groups = {**ood["corrupted"], **{f"scene: {k}": v for k, v in (ood["simulated"] or {}).items()}}
+        if ood["folder"]:
+            groups[ood["folder"]["path"]] = ood["folder"]
+        rows += [
+            (f"told apart: {name.replace('_', ' ')}", f"AUROC {g['auroc']:.3f}, {100 * g['flagged']:.0f} % flagged")
+            for name, g in groups.items()
+        ]
+    if figures.get("rank_correlation"):
+        ranks = figures["rank_correlation"]
+        text = ", ".join(f"{name} {_format(ranks[name], '.2f')}" for name in ("median", "mean", "min"))
+        rows.append((f"rank correlation coarse, fine ({ranks['n_scenes']} x {ranks['n_plans']} plans)", text))
+    return rows
+
+
+def summary_table(figures: Mapping[str, Any]) -> Table:
+    """One row per figure of `summary_rows`."""
+    table = Table(title="uncertainty and strangers", title_justify="left", show_header=False)
+    for name, text in summary_rows(figures):
+        table.add_row(escape(name), escape(text))
     return table
 
 

