@@ -1,5 +1,7 @@
 """The executor that nodes are spun by."""
 
+from contextlib import suppress
+
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
@@ -12,7 +14,5 @@ class NodeExecutor(MultiThreadedExecutor):
     """
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        try:
+        with suppress(rclpy_implementation.InvalidHandle):
             super().spin_once(timeout_sec)
-        except rclpy_implementation.InvalidHandle:
-            pass
