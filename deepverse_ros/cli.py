@@ -82,22 +82,34 @@ def collect(
 def train(
     config: Annotated[Path, typer.Argument(help="Such as config/training/arm.yaml.", metavar="CONFIG")],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME of the config if not given.")] = None,
+    embodiment: Annotated[str | None, typer.Option(help="Robot, in place of the config's.", metavar="NAME")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Train on this episode store as it is; collect nothing.", metavar="DIR")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from the weights of this checkpoint.", metavar="CHECKPOINT")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder stopped.")] = False,
     device: Device = "auto",
 ) -> None:
     """Train a world model: collect what is missing, train codec and dynamics, calibrate, write a checkpoint.
 
     Example: `deepverse train config/training/arm.yaml --out runs/arm`
+
+    Several GPUs: `torchrun --nproc-per-node 8 -m deepverse_ros.cli train config/training/seed.yaml --out runs/seed`
     """
+    import os
+
     from deepverse_ros.training.config import TrainingConfig
     from deepverse_ros.training.loop import Interrupted
     from deepverse_ros.training.trainer import train as run
 
-    settings = TrainingConfig.load(config)
+    settings = TrainingConfig.load(config).changed(embodiment, data, init)
     try:
         run(settings, out or Path("runs") / config.stem, resume, device)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one speaks
+            print(stopped, file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -134,10 +146,17 @@ def evaluate(
     simulate: Annotated[int, typer.Option(min=2, help="Fresh simulated episodes to score on.")] = 20,
     seed: Annotated[int, typer.Option(min=0, max=100_000, help="Of the fresh episodes and of the shuffling.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Score on this episode store instead.", metavar="DIR")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Imagined steps; the model's own if not given.")
+    ] = None,
+    ood: Annotated[
+        Path | None, typer.Option(help="Pictures or DROID recordings that the model cannot know.", metavar="DIR")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Also draw the figures here, as PNG.", metavar="DIR")] = None,
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Compare imagined frames with what really happened, next to trivial predictors.
+    """Compare imagined frames with what really happened, next to trivial predictors; test uncertainty and novelty.
 
     The fresh episodes' seeds are kept apart from every seed of `deepverse collect`, so they are never training data.
 
@@ -147,15 +166,19 @@ def evaluate(
 
     from deepverse_ros.data.store import EpisodeStore
     from deepverse_ros.evaluation import evaluate as evaluation
+    from deepverse_ros.evaluation import ood as novelty
     from deepverse_ros.evaluation import report
+    from deepverse_ros.evaluation.lpips import Lpips
     from deepverse_ros.model.world_model import WorldModel
 
-    world = WorldModel.load(model, device)
+    world, lpips = WorldModel.load(model, device), Lpips.installed()
+    if ood:
+        next(novelty.sightings(world, ood))  # a folder that holds nothing is told at once
     with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, _progress() as progress:
         if data is None:
             task = progress.add_task("simulating", total=simulate)
             store = evaluation.simulated_episodes(
-                world, Path(temporary), simulate, seed, lambda done, _: progress.update(task, completed=done)
+                world, Path(temporary), simulate, seed, lambda done, _: progress.update(task, completed=done), horizon
             )
         elif data.is_dir():
             store = EpisodeStore(data)
@@ -163,9 +186,16 @@ def evaluate(
             raise EpisodeError(f"{data}: no such folder of episodes")
         task = progress.add_task("imagining", total=len(store))
         figures = evaluation.evaluate(
-            world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total)
+            world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total),
+            horizon=horizon, lpips=lpips,
+        )  # fmt: skip
+        task = progress.add_task("looking at strangers", total=len(store))
+        figures["ood"] = novelty.evaluate(
+            world, store, seed, ood, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    source = f"--data {data}" if data else f"--simulate {simulate} --seed {seed}"
+        figures["definitions"] = {**figures["definitions"], **novelty.DEFINITIONS}
+    source = f"--data {data} --seed {seed}" if data else f"--simulate {simulate} --seed {seed}"
+    source += "".join(f" --{name} {value}" for name, value in (("horizon", horizon), ("ood", ood)) if value is not None)
     figures = {
         "model": model,
         "model_sha256": _config(model)["weights_sha256"],
@@ -173,9 +203,13 @@ def evaluate(
         "collection_seed": evaluation.EVALUATION_SEEDS + seed if data is None else None,
         **figures,
     }
-    Console().print(report.evaluation_table(figures))
+    Console().print(report.evaluation_table(figures), report.summary_table(figures))
     if json:
         report.write_json(json, figures)
+    if plots:
+        from deepverse_ros.evaluation.plots import draw
+
+        draw(figures, plots)
 
 
 @app.command()

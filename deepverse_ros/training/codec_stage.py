@@ -5,9 +5,13 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.model.codec import Codec
+from deepverse_ros.model.config import CELL
 from deepverse_ros.model.losses import codec_loss
 from deepverse_ros.training.config import CodecStageConfig
+from deepverse_ros.training.curves import picture_rows
 from deepverse_ros.training.dataset import Episodes
+from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.precision import Precision, autocast
 
 
 class CodecStage:
@@ -15,37 +19,39 @@ class CodecStage:
 
     def __init__(
         self, module: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
-        device: torch.device,
+        device: torch.device, precision: Precision = "bf16",
     ) -> None:  # fmt: skip
         self.module, self.config = module.to(device).channels_last(), config
         self.train, self.held_out = train, held_out
-        self.context, self.horizon, self.device = context, horizon, device
+        self.context, self.horizon, self.device, self.precision = context, horizon, device, precision
 
-    def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
         batch, targets = self.config.batch, self.config.targets
-        index, start = self._windows(self.train, batch, numpy_rng)
+        index = draw.integers(0, len(self.train), batch)
+        start = draw.integers(0, self._starts(self.train), batch)
         # From the newest observed frame itself to the end of the horizon.
-        ahead = numpy_rng.integers(0, self.horizon + 1, (batch, targets))
+        ahead = draw.integers(0, self.horizon + 1, batch, targets)
         frames = self._frames(self.train, index, start, ahead)
         if self.config.depth_dropout:
-            blind = torch.rand(batch, generator=torch_rng) < self.config.depth_dropout
+            blind = draw.uniform(batch) < self.config.depth_dropout
         else:
-            blind = torch.zeros(batch, dtype=torch.bool)
-        noise = torch.rand(batch * targets, 1, 1, 1, generator=torch_rng) * self.config.latent_noise
-        return self._losses(frames, blind.to(self.device), noise, torch_rng)
+            blind = torch.zeros(len(index), dtype=torch.bool)
+        strength = draw.uniform(batch, targets, 1, 1, 1) * self.config.latent_noise
+        rows, columns = (side // CELL for side in frames.shape[-2:])
+        noise = strength * draw.normal(batch, targets, self.module.encoder.head.out_channels, rows, columns)
+        return self._losses(frames, blind.to(self.device), noise.flatten(0, 1))
 
-    def _losses(self, frames: Tensor, blind: Tensor, noise: Tensor, torch_rng: torch.Generator) -> dict[str, Tensor]:
-        """frames (B, 2 + targets, 5, H, W): oldest, newest, targets."""
+    def _losses(self, frames: Tensor, blind: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """frames (B, 2 + targets, 5, H, W): oldest, newest, targets; noise (B * targets, D, h, w) on the latents."""
         seen = frames.clone()
         seen[:, :, 3:] *= (~blind)[:, None, None, None, None]
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device, self.precision):
             z, x8, x4 = self.module.encode(seen.flatten(0, 1))
             z, x8, x4 = (t.unflatten(0, frames.shape[:2]) for t in (z, x8, x4))
             source = self.module.decoder.source(*((seen[:, i], x8[:, i], x4[:, i]) for i in (0, 1)))
             latent = z[:, 2:].flatten(0, 1)
-            latent = latent + noise.to(latent) * torch.randn(latent.shape, generator=torch_rng).to(latent)
-            decoded = self.module.decoder(latent, source.repeat(self.config.targets))
+            decoded = self.module.decoder(latent + noise.to(latent), source.repeat(self.config.targets))
         truth, newest = frames[:, 2:].flatten(0, 1), frames[:, 1].repeat_interleave(self.config.targets, 0)
         disparity = torch.where(truth[:, 4] > 0, truth[:, 3], torch.nan)
         return codec_loss(decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight)
@@ -53,23 +59,36 @@ class CodecStage:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """PSNR of the decoded last frame of each held-out window, and of persistence."""
-        index, start = self._windows(self.held_out, 64, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        index, start = rng.integers(0, len(self.held_out), 64), rng.integers(0, self._starts(self.held_out), 64)
         ours, still = [], []
         for i in range(0, 64, 16):
             frames = self._frames(self.held_out, index[i : i + 16], start[i : i + 16], np.full((16, 1), self.horizon))
-            with torch.autocast(self.device.type, torch.bfloat16):
-                z, x8, x4 = self.module.encode(frames.flatten(0, 1))
-                z, x8, x4 = (t.unflatten(0, frames.shape[:2]) for t in (z, x8, x4))
-                source = self.module.decoder.source(*((frames[:, k], x8[:, k], x4[:, k]) for k in (0, 1)))
-                decoded = self.module.decoder(z[:, 2], source)
             truth = frames[:, 2, :3]
-            ours.append(psnr(decoded.rgb, truth))
+            ours.append(psnr(self._decoded(frames)[:, 0], truth))
             still.append(psnr(frames[:, 1, :3], truth))
         return {"psnr": float(torch.cat(ours).mean()), "persistence": float(torch.cat(still).mean())}
 
-    def _windows(self, episodes: Episodes, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        span = self.context + self.horizon
-        return rng.integers(0, len(episodes), batch), rng.integers(0, episodes.length - span + 1, batch)
+    @torch.inference_mode()
+    def sample(self) -> np.ndarray:
+        """True (upper) and decoded (lower) later frames of three held-out windows, uint8 (h, w, 3)."""
+        index = np.linspace(0, len(self.held_out) - 1, min(3, len(self.held_out))).astype(int)
+        ahead = np.linspace(1, self.horizon, min(4, self.horizon)).astype(int)
+        frames = self._frames(self.held_out, index, 0 * index, np.tile(ahead, (len(index), 1)))
+        return picture_rows(frames[:, 2:, :3], self._decoded(frames))
+
+    def _decoded(self, frames: Tensor) -> Tensor:
+        """Pictures (B, N, 3, H, W) of the last N frames of (B, 2 + N, 5, H, W), beside the oldest and the newest."""
+        with autocast(self.device, self.precision):
+            z, x8, x4 = (t.unflatten(0, frames.shape[:2]) for t in self.module.encode(frames.flatten(0, 1)))
+            source = self.module.decoder.source(*((frames[:, k], x8[:, k], x4[:, k]) for k in (0, 1)))
+            later = z[:, 2:]
+            decoded = self.module.decoder(later.flatten(0, 1), source.repeat(later.shape[1]))
+        return decoded.rgb.unflatten(0, later.shape[:2])
+
+    def _starts(self, episodes: Episodes) -> int:
+        """Places in an episode where a window may begin."""
+        return episodes.length - self.context - self.horizon + 1
 
     def _frames(self, episodes: Episodes, index: np.ndarray, start: np.ndarray, ahead: np.ndarray) -> Tensor:
         newest = start + self.context - 1

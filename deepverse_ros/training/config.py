@@ -10,6 +10,7 @@ from deepverse_ros import resources
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.model.config import CodecConfig, DynamicsConfig, WorldModelConfig
+from deepverse_ros.training.precision import Precision
 
 
 class _Frozen(BaseModel):
@@ -28,10 +29,15 @@ class DataConfig(_Frozen):
 
 
 class StageConfig(_Frozen):
-    """steps, batch (windows a step), learning_rate (constant after warm-up, then linear to 0 over the last `decay`)."""
+    """steps, batch (windows a step), learning_rate (constant after warm-up, then linear to 0 over the last `decay`).
+
+    accumulate: micro-batches a step. The batch is shared out to these and to the processes, so its examples, and what
+    is learned from them, do not depend on how many there are of either.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
+    accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(gt=0)
     warmup: int = Field(default=100, ge=1)
     decay: float = Field(default=0.3, gt=0, le=1)
@@ -39,6 +45,21 @@ class StageConfig(_Frozen):
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     validate_every: int = Field(default=500, ge=1)
+
+    @property
+    def drawn(self) -> int:
+        """Examples that are drawn at a time, which is what processes and micro-batches share out."""
+        return self.batch
+
+    def require_divisible(self, name: str, processes: int) -> None:
+        """Raises: ConfigError if the batch of the stage `name` has no equal parts."""
+        parts = self.accumulate * processes
+        if self.drawn % parts:
+            raise ConfigError(
+                f"{name}.batch: {self.batch} cannot be shared out evenly to accumulate ({self.accumulate}) x processes "
+                f"({processes}); take a multiple of {parts * self.batch // self.drawn}, or change {name}.accumulate or "
+                "the number of processes"
+            )
 
 
 class CodecStageConfig(StageConfig):
@@ -70,6 +91,11 @@ class OutcomeStageConfig(StageConfig):
     latent_noise: float = Field(default=0.3, ge=0)
     windows: int = Field(default=4, ge=1)
 
+    @property
+    def drawn(self) -> int:
+        """Half of the batch are true frames, half are imagined ones."""
+        return max(1, self.batch // 2)
+
 
 class TrainingConfig(_Frozen):
     embodiment: str
@@ -78,6 +104,8 @@ class TrainingConfig(_Frozen):
     context: int = 4
     horizon: int = 8
     seed: int = 0
+    precision: Precision = Field(default="bf16", description="of products in training; float32 for exact comparisons")
+    init: str | None = Field(default=None, description="checkpoint whose weights training starts from")
     level: float = Field(default=0.9, gt=0, lt=1, description="conformal level of the shipped bounds")
     calibration_plans: int = Field(
         default=0, ge=0, description="plans that the planner chooses and the simulation executes to set the bounds"
@@ -92,16 +120,40 @@ class TrainingConfig(_Frozen):
     outcome: OutcomeStageConfig
 
     def model_config_(self) -> WorldModelConfig:
-        """The network that this run trains."""
-        return WorldModelConfig(
-            embodiment=Embodiment.load(self.embodiment),
-            height=self.height,
-            width=self.width,
-            context=self.context,
-            horizon=self.horizon,
-            codec=CodecConfig.model_validate(self.network.get("codec", {})),
-            dynamics=DynamicsConfig.model_validate(self.network.get("dynamics", {})),
-        )
+        """The network that this run trains.
+
+        Raises: EmbodimentError if there is no such robot; ConfigError naming the field that no network can have.
+        """
+        embodiment = Embodiment.load(self.embodiment)
+        try:
+            return WorldModelConfig(
+                embodiment=embodiment,
+                height=self.height,
+                width=self.width,
+                context=self.context,
+                horizon=self.horizon,
+                codec=CodecConfig.model_validate(self.network.get("codec", {})),
+                dynamics=DynamicsConfig.model_validate(self.network.get("dynamics", {})),
+            )
+        except ValidationError as error:
+            raise ConfigError(f"network: {_wrong_fields(error)}") from error
+
+    def stages(self) -> dict[str, StageConfig]:
+        """The settings of every stage, by its name."""
+        return {name: value for name, value in self if isinstance(value, StageConfig)}
+
+    def changed(
+        self, embodiment: str | None = None, data: Path | None = None, init: str | None = None
+    ) -> "TrainingConfig":
+        """The same training of another robot, on a store of episodes as it is, or from a checkpoint's weights."""
+        changes: dict[str, Any] = {}
+        if embodiment:
+            changes["embodiment"] = embodiment
+        if data:
+            changes |= {"data": self.data.model_copy(update={"directory": data, "episodes": 0}), "scenes": None}
+        if init:
+            changes["init"] = init
+        return self.model_copy(update=changes)
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainingConfig":
@@ -112,5 +164,8 @@ class TrainingConfig(_Frozen):
         except yaml.YAMLError as error:
             raise ConfigError(f"{file}: not valid YAML: {error}") from error
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{file}: {lines}") from error
+            raise ConfigError(f"{file}: {_wrong_fields(error)}") from error
+
+
+def _wrong_fields(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())

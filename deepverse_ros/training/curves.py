@@ -5,6 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -26,7 +28,7 @@ def draw_curves(run: Path) -> Path:
             for entry in csv.DictReader(file):
                 series[entry["name"]].append((int(entry["step"]), float(entry["value"])))
         for name, points in series.items():
-            if name != "rate":
+            if name not in ("rate", "skipped"):
                 row[int(name.startswith("val_"))].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))
         row[0].set(title=f"{log.stem}: training", yscale="symlog", xlabel="step")
         row[1].set(title=f"{log.stem}: validation", xlabel="step")
@@ -39,6 +41,16 @@ def draw_curves(run: Path) -> Path:
     figure.savefig(path, dpi=100)
     plt.close(figure)
     return path
+
+
+def picture_rows(truth: Tensor, predicted: Tensor) -> np.ndarray:
+    """For each of N windows a row of true frames above a row of predicted ones, uint8 (2*N*h, T*w, 3).
+
+    Args: truth, predicted (N, T, 3, h, w) in [0, 1].
+    """
+    rows = torch.stack([truth, predicted.to(truth)], 1).clamp(0, 1)
+    sheet = rows.permute(0, 1, 4, 2, 5, 3).flatten(0, 2).flatten(1, 2)
+    return (sheet * 255).round().byte().cpu().numpy()
 
 
 def draw_samples(model: WorldModel, episodes: Episodes, path: Path, rows: int = 4) -> None:

@@ -3,74 +3,102 @@
 Every random number of step t comes from (seed, stage, t), so a resumed run draws what an uninterrupted one would.
 """
 
-import csv
-import json
-import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from types import FrameType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deepverse_ros.errors import CheckpointError
+from deepverse_ros.errors import CheckpointError, DeepverseError
 from deepverse_ros.training.config import StageConfig
+from deepverse_ros.training.distributed import Processes
+from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.state import CsvLog, load_state, save_state
+
+_LOG_EVERY = 10
+# After so many steps in a row without finite gradients the weights will not recover.
+_PATIENCE = 50
+# A picture that takes longer is not drawn again.
+_PICTURE_SECONDS = 2.0
 
 
 class Stage(Protocol):
-    """What is optimised: `loss` of one step, and `validate`, with the averaged weights in place."""
+    """What is optimised: `loss` of (a part of) one step, and `validate`, with the averaged weights in place."""
 
     name: str
 
     @property
     def module(self) -> nn.Module: ...
 
-    def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]: ...
+    def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
+        """Named scalars, means over the examples drawn; "total" is what is minimised."""
 
     def validate(self) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A stage that shows how far it has come."""
+
+    def sample(self) -> np.ndarray | None:
+        """A picture, uint8 (h, w, 3): rows of truth, each above the row of what the stage makes of it."""
 
 
 class Interrupted(Exception):
     """Ctrl-C: the state was saved."""
 
 
+class Diverged(DeepverseError, RuntimeError):
+    """The loss is not finite any more."""
+
+
 def run_stage(
     stage: Stage, config: StageConfig, seed: int, out: Path, save_every: int, console: Console,
-    progress: Callable[[int, int, str], None],
+    progress: Callable[[int, int, str], None], processes: Processes,
 ) -> None:  # fmt: skip
     """Train `stage.module` in place; afterwards it holds the averaged weights.
 
-    Args: out: run directory: NAME.state.safetensors (resumable) and NAME.csv; progress(step, steps, text).
+    Args: out: run directory: NAME.state.safetensors (resumable), NAME.csv and samples_NAME.png, where NAME is the
+    stage's; progress(step, steps, text).
+    Raises: Interrupted after Ctrl-C, in every process; Diverged; ConfigError if the batch has no equal parts.
     """
-    trainer = _StageTrainer(stage, config, out / f"{stage.name}.state.safetensors")
+    config.require_divisible(stage.name, processes.count)
+    trainer = _StageTrainer(stage, config, seed, out / f"{stage.name}.state.safetensors", processes)
     step = trainer.resume(console)
-    log = _Csv(out / f"{stage.name}.csv", step)
+    if not processes.agree(step):
+        raise CheckpointError(f"{trainer.path}: not the same for every process; all must see the same run folder")
+    log = CsvLog(out / f"{stage.name}.csv", step) if processes.first else None
+    pictures = _Pictures(stage, out / f"samples_{stage.name}.png", console)
     started, first = time.monotonic(), step
-    try:
+    with _ctrl_c() as asked:
         while step < config.steps:
-            rngs = np.random.default_rng([seed, step]), torch.Generator().manual_seed(seed * 1_000_003 + step)
-            losses = trainer.step(step, *rngs)
+            losses, stop = trainer.step(step, bool(asked))
             step += 1
-            if step % 10 == 0:
-                values = {k: float(v) for k, v in losses.items()}
-                log.write({"step": step, "rate": config_rate(config, step), **values})
+            last = step == config.steps
+            if log and step % _LOG_EVERY == 0:
+                log.write(step, {"rate": config_rate(config, step), "skipped": trainer.skipped, **losses})
                 speed = (step - first) / (time.monotonic() - started)
-                text = " ".join(f"{k} {v:.4g}" for k, v in values.items())
+                text = " ".join(f"{k} {v:.4g}" for k, v in losses.items())
                 progress(step, config.steps, f"{text}  {speed:.2f} steps/s")
-            if step % config.validate_every == 0 or step == config.steps:
+            if log and (step % config.validate_every == 0 or last):
                 with trainer.averaged():
                     scores = stage.validate()
-                log.write({"step": step, **{f"val_{k}": v for k, v in scores.items()}})
+                    pictures.draw()
+                log.write(step, {f"val_{k}": v for k, v in scores.items()})
                 console.print(f"{stage.name} {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-            if step % save_every == 0 or step == config.steps:
+            # While steps fail, the last state of a good one is kept.
+            if processes.first and (last or ((stop or step % save_every == 0) and not trainer.failing)):
                 trainer.save(step)
-    except KeyboardInterrupt:
-        trainer.save(step)
-        raise Interrupted(f"stopped at {stage.name} step {step}; the same command with --resume goes on") from None
+            if stop:
+                raise Interrupted(f"stopped at {stage.name} step {step}; the same command with --resume goes on")
     trainer.adopt_average()
 
 
@@ -82,8 +110,10 @@ def config_rate(config: StageConfig, step: int) -> float:
 
 
 class _StageTrainer:
-    def __init__(self, stage: Stage, config: StageConfig, state_path: Path) -> None:
-        self.stage, self.config, self.path = stage, config, state_path
+    """Weights, their average and the optimiser; `skipped` steps had no finite gradient, the last `failing` in a row."""
+
+    def __init__(self, stage: Stage, config: StageConfig, seed: int, state_path: Path, processes: Processes) -> None:
+        self.stage, self.config, self.seed, self.path, self.processes = stage, config, seed, state_path, processes
         parameters = [p for p in stage.module.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim >= 2]
         vectors = [p for p in parameters if p.ndim < 2]
@@ -91,96 +121,142 @@ class _StageTrainer:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
         self.parameters = parameters
         self.average: list[Tensor] = [p.detach().clone() for p in parameters]
+        self.skipped = self.failing = 0
 
-    def step(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
+    def step(self, step: int, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """One optimiser step. Returns: the losses of the whole batch, and whether any process was asked to stop."""
         self.stage.module.train()
         for group in self.optimizer.param_groups:
             group["lr"] = config_rate(self.config, step)
-        losses = self.stage.loss(step, numpy_rng, torch_rng)
         self.optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
+        losses, stopping = self._gradients(step, stop)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        if not (torch.isfinite(norm) and np.isfinite(losses["total"])):
+            self._skip(step, losses["total"], float(norm))
+            return losses, stopping
+        self.failing = 0
+        self.optimizer.step()
         with torch.no_grad():
             # A short memory at first, so that the average forgets the initial weights.
             decay = min(self.config.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
-        return {k: v.detach() for k, v in losses.items()}
+        return losses, stopping
 
-    def averaged(self) -> "_Averaged":
-        return _Averaged(self)
+    def _gradients(self, step: int, stop: bool) -> tuple[dict[str, float], bool]:
+        """Mean gradients over all micro-batches of all processes, and what `step` returns."""
+        micro, device = self.config.accumulate, self.processes.device
+        sums: dict[str, Tensor] = {}
+        for i in range(micro):
+            draw = Draw.of_step(self.seed, step, self.processes.rank * micro + i, self.processes.count * micro)
+            losses = self.stage.loss(step, draw)
+            (losses["total"] / micro).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach().float() / micro
+        figures = torch.stack([*sums.values(), torch.tensor(float(stop), device=device)])
+        *means, stopping = self.processes.average(self.parameters, figures).tolist()
+        return dict(zip(sums, means, strict=True)), stopping > 0
+
+    def _skip(self, step: int, loss: float, norm: float) -> None:
+        """Raises: Diverged after too many in a row."""
+        self.skipped, self.failing = self.skipped + 1, self.failing + 1
+        if self.failing == _PATIENCE:
+            raise Diverged(
+                f"{self.stage.name}: no finite gradient in {_PATIENCE} steps up to {step} (loss {loss}, norm {norm}); "
+                f"lower {self.stage.name}.learning_rate ({self.config.learning_rate:g}) or .clip ({self.config.clip:g})"
+                f", or take precision float32; --resume goes on from the last good state"
+            )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While it lasts, the module holds the averaged weights."""
+        kept = [p.detach().clone() for p in self.parameters]
+        self.adopt_average()
+        self.stage.module.eval()
+        yield
+        self._assign(kept)
 
     def adopt_average(self) -> None:
+        self._assign(self.average)
+
+    def _assign(self, values: list[Tensor]) -> None:
         with torch.no_grad():
-            for parameter, mean in zip(self.parameters, self.average, strict=True):
-                parameter.copy_(mean)
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.copy_(value)
 
     def save(self, step: int) -> None:
-        tensors = {"step": torch.tensor(step)}
-        state = self.optimizer.state_dict()["state"]
+        tensors = {"step": torch.tensor(step), "skipped": torch.tensor(self.skipped)}
         for i, (parameter, mean) in enumerate(zip(self.parameters, self.average, strict=True)):
-            tensors |= {f"weight.{i}": parameter.detach().contiguous(), f"average.{i}": mean.contiguous()}
-        for i, entries in state.items():
-            tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in entries.items()}
-        temporary = self.path.with_suffix(".tmp")
-        save_file({k: v.cpu() for k, v in tensors.items()}, temporary)
-        os.replace(temporary, self.path)
+            tensors |= {f"weight.{i}": parameter, f"average.{i}": mean}
+        for i, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in entries.items()}
+        save_state(self.path, tensors)
 
     def resume(self, console: Console) -> int:
         """Take up the saved state, if there is one. Returns the step to go on with."""
-        if not self.path.exists():
+        tensors = load_state(self.path, {f"weight.{i}": p.shape for i, p in enumerate(self.parameters)})
+        if tensors is None:
             return 0
-        tensors = load_file(self.path)
-        expected = {f"weight.{i}": p.shape for i, p in enumerate(self.parameters)}
-        wrong = [k for k, shape in expected.items() if k not in tensors or tensors[k].shape != shape]
-        if wrong:
-            raise CheckpointError(f"{self.path}: belongs to another network ({wrong[0]}); remove the run folder")
-        with torch.no_grad():
-            for i, (parameter, mean) in enumerate(zip(self.parameters, self.average, strict=True)):
-                parameter.copy_(tensors[f"weight.{i}"])
-                mean.copy_(tensors[f"average.{i}"])
+        self._assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
+        for i, mean in enumerate(self.average):
+            mean.copy_(tensors[f"average.{i}"])
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        step = int(tensors["step"])
+        step, self.skipped = int(tensors["step"]), int(tensors.get("skipped", 0))
         console.print(f"{self.stage.name}: resumed at step {step}")
         return step
 
 
-class _Averaged:
-    """While it lasts, the module holds the averaged weights."""
+class _Pictures:
+    """Pictures are for people: neither a failure nor a slow one may hold up a training."""
 
-    def __init__(self, trainer: _StageTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, stage: Stage, path: Path, console: Console) -> None:
+        self.stage, self.path, self.console = stage, path, console
+        self.wanted = isinstance(stage, Sampled)
 
-    def __enter__(self) -> None:
-        self.kept = [p.detach().clone() for p in self.trainer.parameters]
-        self.trainer.adopt_average()
-        self.trainer.stage.module.eval()
+    def draw(self) -> None:
+        if not self.wanted or not isinstance(self.stage, Sampled):
+            return
+        from PIL import Image
 
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self.trainer.parameters, self.kept, strict=True):
-                parameter.copy_(value)
+        started = time.monotonic()
+        try:
+            picture = self.stage.sample()
+            if picture is not None:
+                Image.fromarray(picture).save(self.path)
+        except Exception as error:
+            self.console.print(f"{self.stage.name}: no sample picture: {error}")
+        seconds = time.monotonic() - started
+        if seconds > _PICTURE_SECONDS:
+            self.wanted = False
+            self.console.print(f"{self.path.name}: took {seconds:.1f} s; no further ones in this run")
 
 
-class _Csv:
-    """Long-format log (step, name, value), so that columns may come later. Rows after a resumed step are dropped."""
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """A list that fills when Ctrl-C is pressed: the step that runs ends first, so that no half of it is saved.
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        rows = []
-        if path.exists() and step > 0:
-            with path.open() as file:
-                rows = [r for r in csv.reader(file) if r and r[0].isdigit() and int(r[0]) <= step]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([["step", "name", "value"], *rows])
+    A second Ctrl-C ends a single process at once. Under torchrun it comes twice anyway: from the terminal and from
+    torchrun itself.
+    """
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Signals belong to the main thread, and a run in the background may have been told to ignore this one.
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield asked
+        return
 
-    def write(self, values: dict[str, float]) -> None:
-        step = values.pop("step")
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows([step, k, json.dumps(v)] for k, v in values.items())
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        if asked and not torch.distributed.is_initialized():
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

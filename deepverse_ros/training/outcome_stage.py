@@ -12,7 +12,9 @@ from deepverse_ros.model.readout import robust_nll
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.config import OutcomeStageConfig
 from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.draw import Draw
 from deepverse_ros.training.dynamics_stage import rollout
+from deepverse_ros.training.precision import Precision, autocast
 
 _BATCH = 64
 # (latents (N, S, P), actions (N, A), true tool positions (N, 3)), on the CPU
@@ -29,19 +31,20 @@ class OutcomeStage:
         train: tuple[Episodes, Tensor],
         held_out: tuple[Episodes, Tensor],
         seed: int,
+        precision: Precision = "bf16",
     ) -> None:
         """Args: train, held_out: episodes with the tokens (E, T, S, P) of their frames."""
         self.module, self.config, self.device = model.outcome_readout, config, model.device
-        self.train = _examples(model, *train, config.windows, seed)
-        self.held_out = _examples(model, *held_out, config.windows, seed)
+        self.train = _examples(model, *train, config.windows, seed, precision)
+        self.held_out = _examples(model, *held_out, config.windows, seed, precision)
 
-    def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
-        half = max(1, self.config.batch // 2)
-        drawn = [_draw(self.train[kind], half, numpy_rng) for kind in ("seen", "imagined")]
+        half = self.config.drawn
+        drawn = [_draw(self.train[kind], half, draw) for kind in ("seen", "imagined")]
         latents, actions, truth = (torch.cat(x).to(self.device, torch.float32) for x in zip(*drawn, strict=True))
-        noise = torch.rand(half, 1, 1, generator=torch_rng) * self.config.latent_noise
-        latents[:half] += (noise * torch.randn(latents[:half].shape, generator=torch_rng)).to(self.device)
+        noise = draw.uniform(half, 1, 1) * self.config.latent_noise * draw.normal(half, *latents.shape[1:])
+        latents[: len(noise)] += noise.to(self.device)
         position, std = self.module(latents, actions)
         return {"total": robust_nll(position, std, truth), "tool_m": (position - truth).norm(dim=-1).mean()}
 
@@ -57,7 +60,9 @@ class OutcomeStage:
 
 
 @torch.inference_mode()
-def _examples(model: WorldModel, episodes: Episodes, tokens: Tensor, windows: int, seed: int) -> dict[str, Examples]:
+def _examples(
+    model: WorldModel, episodes: Episodes, tokens: Tensor, windows: int, seed: int, precision: Precision
+) -> dict[str, Examples]:
     """What is read, by kind; `windows` random ones of every episode are imagined."""
     c = model.config
     rng = np.random.default_rng(seed)
@@ -68,7 +73,7 @@ def _examples(model: WorldModel, episodes: Episodes, tokens: Tensor, windows: in
         e, s = index[i : i + _BATCH], start[i : i + _BATCH]
         seen = tokens[e[:, None], s[:, None] + np.arange(c.context)].to(model.device, torch.float32)
         actions = window_actions(episodes, e, s, c.window, c.context).to(model.device)
-        with torch.autocast(model.device.type, torch.bfloat16):
+        with autocast(model.device, precision):
             latents.append(rollout(model.dynamics, seen, actions).half().cpu())
         plans.append(actions[:, c.context - 1 :].cpu())
     tool = episodes.tool[index[:, None], start[:, None] + np.arange(c.context, c.window)]
@@ -78,7 +83,7 @@ def _examples(model: WorldModel, episodes: Episodes, tokens: Tensor, windows: in
     }
 
 
-def _draw(data: Examples, count: int, rng: np.random.Generator) -> Examples:
+def _draw(data: Examples, count: int, draw: Draw) -> Examples:
     latents, actions, truth = data
-    index = torch.from_numpy(rng.integers(0, len(latents), count))
+    index = torch.from_numpy(draw.integers(0, len(latents), count))
     return latents[index], actions[index], truth[index]

@@ -7,6 +7,8 @@ from torch import Tensor
 from deepverse_ros.model.readout import PictureReadout, robust_nll
 from deepverse_ros.training.config import PictureStageConfig
 from deepverse_ros.training.dataset import Episodes
+from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.precision import Precision, autocast
 
 # Neighbouring frames look alike.
 _VALIDATED = 2
@@ -22,23 +24,24 @@ class PictureStage:
         train: Episodes,
         held_out: Episodes,
         device: torch.device,
+        precision: Precision = "bf16",
     ) -> None:
         self.module, self.config = module.to(device, memory_format=torch.channels_last), config  # type: ignore[call-overload]
-        self.train, self.held_out, self.device = train, held_out, device
+        self.train, self.held_out, self.device, self.precision = train, held_out, device, precision
 
-    def loss(self, step: int, numpy_rng: np.random.Generator, torch_rng: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
         batch = self.config.batch
-        index = numpy_rng.integers(0, len(self.train), batch)
-        times = numpy_rng.integers(0, self.train.length, batch)
+        index = draw.integers(0, len(self.train), batch)
+        times = draw.integers(0, self.train.length, batch)
         frames = self.train.frames(index, times, self.device)
-        frames[(torch.rand(batch, generator=torch_rng) < self.config.depth_dropout).to(self.device), 3:] = 0
+        frames[(draw.uniform(batch) < self.config.depth_dropout).to(self.device), 3:] = 0
         truth = self.train.tool[index, times].to(self.device)
         position, std = self._read(frames)
         return {"total": robust_nll(position, std, truth), "tool_m": (position - truth).norm(dim=-1).mean()}
 
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device, self.precision):
             return self.module(frames.contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()

@@ -1,7 +1,9 @@
 """A whole training run: episodes, codec, dynamics, readouts, novelty, calibration, checkpoint."""
 
 import platform
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,73 +12,101 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.model.device import resolve_device
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.calibration import calibrate, executed_errors
 from deepverse_ros.training.codec_stage import CodecStage
-from deepverse_ros.training.config import DataConfig, TrainingConfig
+from deepverse_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from deepverse_ros.training.curves import draw_curves, draw_samples
 from deepverse_ros.training.dataset import Episodes
+from deepverse_ros.training.distributed import Processes, joined
 from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
-from deepverse_ros.training.loop import run_stage
+from deepverse_ros.training.loop import Stage, run_stage
 from deepverse_ros.training.novelty_fit import novelty_features
 from deepverse_ros.training.outcome_stage import OutcomeStage
 from deepverse_ros.training.picture_stage import PictureStage
+from deepverse_ros.training.warm_start import warm_start
 
 
 def train(
     config: TrainingConfig, out: Path, resume: bool = False, device: str = "auto", console: Console | None = None
 ) -> Path:
-    """Train a world model from nothing to a calibrated checkpoint.
+    """Train a world model from nothing, or from `config.init`, to a calibrated checkpoint.
+
+    In a process that torchrun started, together with the others: see distributed.py.
 
     Args: out: run folder: states, CSV logs, curves, sample pictures and `checkpoint/`; resume: go on where the last run
-    in `out` stopped. On a CPU, a resumed run ends with the same weights as one that was never stopped.
+    in `out` stopped, also with another number of processes. On a CPU, a resumed run ends with the same weights as one
+    that was never stopped.
     Returns: the checkpoint's folder.
-    Raises: FileExistsError if `out` holds a run and `resume` is False; loop.Interrupted after Ctrl-C.
+    Raises: FileExistsError if `out` holds a run and `resume` is False; ConfigError if a batch cannot be shared out to
+    the processes; loop.Interrupted after Ctrl-C; loop.Diverged.
     """
-    console = console or Console()
+    with joined(device) as processes:
+        console = (console or Console()) if processes.first else Console(quiet=True)
+        return _train(config, out, resume, processes, console)
+
+
+def _train(config: TrainingConfig, out: Path, resume: bool, processes: Processes, console: Console) -> Path:
     if any(out.glob("*.state.safetensors")) and not resume:
         raise FileExistsError(f"{out} holds a run; give --resume to go on with it, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "training.json").write_text(config.model_dump_json(indent=2) + "\n")
-    where, shape = resolve_device(device), config.model_config_()
+    for name, settings in config.stages().items():
+        settings.require_divisible(name, processes.count)
+    where, shape, precision = processes.device, config.model_config_(), config.precision
     torch.manual_seed(config.seed)
-    model = WorldModel(shape).to(where)
+    model = WorldModel(shape)
+    start = warm_start(model, config.init, console) if config.init else None
+    model.to(where)
+    out.mkdir(parents=True, exist_ok=True)
+    if processes.first:
+        (out / "training.json").write_text(config.model_dump_json(indent=2) + "\n")
+    console.print(f"logs and sample pictures: {out}/*.csv, {out}/samples_*.png")
 
-    training, held_out = _episodes(config, config.data, console)
-    scenes = _episodes(config, config.scenes, console) if config.scenes else (training, held_out)
+    training, held_out = _episodes(config, config.data, processes, console)
+    scenes = _episodes(config, config.scenes, processes, console) if config.scenes else (training, held_out)
     with _progress(console) as bars:
 
         def reporter(name: str):  # type: ignore[no-untyped-def]
             task = bars.add_task(name, total=None, text="")
             return lambda done, total, text: bars.update(task, completed=done, total=total, text=text)
 
-        codec = CodecStage(model.codec, config.codec, training, held_out, shape.context, shape.horizon, where)
-        run_stage(codec, config.codec, config.seed, out, config.save_every, console, reporter("codec"))
-        model.codec.requires_grad_(False).eval()
-        latents = encode_episodes(model, training, reporter("latents"))
-        dynamics = DynamicsStage(model, config.dynamics, training, latents, held_out)
-        run_stage(dynamics, config.dynamics, config.seed + 1, out, config.save_every, console, reporter("dynamics"))
-        model.dynamics.requires_grad_(False).eval()
-        pairs = (training, latents), (held_out, encode_episodes(model, held_out, reporter("validation latents")))
-        outcome = OutcomeStage(model, config.outcome, *pairs, seed=config.seed + 2)
-        run_stage(outcome, config.outcome, config.seed + 2, out, config.save_every, console, reporter("outcome"))
-        picture = PictureStage(model.picture_readout, config.picture, *scenes, where)
-        run_stage(picture, config.picture, config.seed + 3, out, config.save_every, console, reporter("picture"))
+        def run(stage: Stage, settings: StageConfig, seed: int) -> None:
+            """Seeds of stages are kept apart."""
+            progress = reporter(stage.name)
+            run_stage(stage, settings, config.seed + seed, out, config.save_every, console, progress, processes)
 
-    model.novelty.cpu().fit(novelty_features(model, scenes[0]), novelty_features(model, scenes[1]))
-    model.provenance = {
-        "episodes": len(training),
-        "frames": len(training) * training.length,
-        "scenes_of_the_picture_readout": len(scenes[0]),
-        "data_seed": config.data.seed,
-        "codec_steps": config.codec.steps,
-        "dynamics_steps": config.dynamics.steps,
-        "outcome_steps": config.outcome.steps,
-        "picture_steps": config.picture.steps,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where.type}, torch {torch.__version__}",
-    }
+        codec = CodecStage(
+            model.codec, config.codec, training, held_out, shape.context, shape.horizon, where, precision
+        )
+        run(codec, config.codec, 0)
+        model.codec.requires_grad_(False).eval()
+        # Every process makes all latents, which is quick beside the training.
+        latents = encode_episodes(model, training, reporter("latents"), precision)
+        dynamics = DynamicsStage(model, config.dynamics, training, latents, held_out, precision)
+        run(dynamics, config.dynamics, 1)
+        model.dynamics.requires_grad_(False).eval()
+        seen = encode_episodes(model, held_out, reporter("validation latents"), precision)
+        outcome = OutcomeStage(model, config.outcome, (training, latents), (held_out, seen), config.seed + 2, precision)
+        run(outcome, config.outcome, 2)
+        picture = PictureStage(model.picture_readout, config.picture, *scenes, where, precision)
+        run(picture, config.picture, 3)
+
     checkpoint = out / "checkpoint"
+    if processes.first:
+        model.provenance = _provenance(config, training, scenes[0], processes)
+        if start:
+            model.provenance["init"] = start
+        _finish(model, config, held_out, scenes, out, checkpoint, console)
+    processes.wait()
+    return checkpoint
+
+
+def _finish(
+    model: WorldModel, config: TrainingConfig, held_out: Episodes, scenes: tuple[Episodes, Episodes], out: Path,
+    checkpoint: Path, console: Console,
+) -> None:  # fmt: skip
+    """What follows the training: novelty, checkpoint, calibration, pictures."""
+    device = str(model.device)
+    model.novelty.cpu().fit(novelty_features(model, scenes[0]), novelty_features(model, scenes[1]))
     model.save(checkpoint)
     executed = None
     if config.calibration_plans:
@@ -90,13 +120,27 @@ def train(
     draw_curves(out)
     draw_samples(WorldModel.load(checkpoint, device), held_out, out / "samples.png")
     console.print(f"checkpoint: {checkpoint}")
-    return checkpoint
 
 
-def _episodes(config: TrainingConfig, data: DataConfig, console: Console) -> tuple[Episodes, Episodes]:
-    """Training and validation episodes; what is missing is collected first."""
+def _provenance(config: TrainingConfig, training: Episodes, scenes: Episodes, processes: Processes) -> dict[str, Any]:
+    where, threads = processes.device.type, torch.get_num_threads()
+    return {
+        "episodes": len(training),
+        "frames": len(training) * training.length,
+        "scenes_of_the_picture_readout": len(scenes),
+        "data_seed": config.data.seed,
+        **{f"{name}_steps": settings.steps for name, settings in config.stages().items()},
+        "machine": f"{platform.machine()}, {threads} threads, {where}, torch {torch.__version__}",
+        "processes": processes.count,
+    }
+
+
+def _episodes(
+    config: TrainingConfig, data: DataConfig, processes: Processes, console: Console
+) -> tuple[Episodes, Episodes]:
+    """Training and validation episodes; what is missing is collected first, by one process."""
     embodiment = Embodiment.load(config.embodiment)
-    if data.episodes:
+    if data.episodes and processes.first:
         with _progress(console) as bars:
             task = bars.add_task("collect", total=data.episodes, text="")
             collect(
@@ -104,8 +148,12 @@ def _episodes(config: TrainingConfig, data: DataConfig, console: Console) -> tup
                 size=(config.width, config.height),
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )  # fmt: skip
+    processes.wait()
     size = config.height, config.width
-    episodes = Episodes.load(EpisodeStore(data.directory), embodiment, size, data.frames)
+    with warnings.catch_warnings():
+        if not processes.first:  # one warning for a damaged episode is enough
+            warnings.simplefilter("ignore")
+        episodes = Episodes.load(EpisodeStore(data.directory), embodiment, size, data.frames)
     training, held_out = episodes.split(data.validation)
     console.print(
         f"{data.directory}: {len(training)} training and {len(held_out)} validation episodes, "

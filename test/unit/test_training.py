@@ -1,5 +1,7 @@
 """Training is deterministic, resumes exactly, learns, and ends in a usable checkpoint."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -87,13 +89,13 @@ def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(
     whole = weights(train(config(data), tmp_path / "whole", device="cpu", console=QUIET))
     original = loop._StageTrainer.step
 
-    def ctrl_c_at_step_five(self: loop._StageTrainer, step: int, *rngs: object) -> object:
-        if self.stage.name == stage and step == 5:
-            raise KeyboardInterrupt
-        return original(self, step, *rngs)
+    def ctrl_c_during_step_five(self: loop._StageTrainer, step: int, stop: bool) -> object:
+        if self.stage.name == stage and step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, step, stop)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._StageTrainer, "step", ctrl_c_at_step_five)
+        patch.setattr(loop._StageTrainer, "step", ctrl_c_during_step_five)
         with pytest.raises(loop.Interrupted, match=f"{stage} step 5"):
             train(config(data), tmp_path / "cut", device="cpu", console=QUIET)
     with pytest.raises(FileExistsError, match="--resume"):
