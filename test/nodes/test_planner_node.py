@@ -100,7 +100,21 @@ class Client(Node):
     def result(self, handle: Any, timeout: float = 30.0) -> Any:
         waiting = handle.get_result_async()
         until(waiting.done, timeout)
+        self.settle()
         return waiting.result()
+
+    def settle(self) -> None:
+        """Until nothing more comes from the planner: a result may overtake the topics."""
+
+        def quiet() -> bool:
+            before = self._count()
+            time.sleep(0.2)
+            return self._count() == before
+
+        until(quiet)
+
+    def _count(self) -> int:
+        return sum(len(messages) for topic, messages in self.heard.items() if topic.startswith("planner/"))
 
 
 def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
@@ -159,6 +173,7 @@ def world(started: World) -> World:
     """The world with quick parameters, seeing, at rest and with nothing heard."""
     started.set(**QUICK)
     until(lambda: started.client.heard["camera/image_raw"])
+    started.client.settle()
     started.client.clear()
     return started
 
