@@ -68,7 +68,8 @@ class Embodiment(_Frozen):
     """One robot, as the model and the nodes know it.
 
     dt: seconds between two frames of the model. An action vector holds the modalities in their listed order, in
-    physical units; `actions[t]` leads from frame t to frame t+1.
+    physical units; `actions[t]` leads from frame t to frame t+1. proprioception: what the robot measures of itself;
+    by default the quantities of the action, as they really are.
     """
 
     name: str
@@ -79,13 +80,15 @@ class Embodiment(_Frozen):
     joint_names: tuple[str, ...] = ()
     home: tuple[float, ...]
     modalities: tuple[Modality, ...] = Field(min_length=1)
+    proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1)
     camera: Camera
 
     @model_validator(mode="after")
     def _consistent(self) -> "Embodiment":
-        names = [m.name for m in self.modalities]
-        if len(set(names)) != len(names):
-            raise ValueError(f"modalities: every name may stand once, got {names}")
+        for field in ("modalities", "proprioception"):
+            names = [m.name for m in getattr(self, field) or ()]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{field}: every name may stand once, got {names}")
         if len(self.home) != self.action_dim:
             raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
         return self
@@ -100,6 +103,15 @@ class Embodiment(_Frozen):
     @property
     def action_dim(self) -> int:
         return sum(m.dim for m in self.modalities)
+
+    @property
+    def measured(self) -> tuple[Modality, ...]:
+        """What a proprioceptive state vector holds, in this order."""
+        return self.proprioception or self.modalities
+
+    @property
+    def state_dim(self) -> int:
+        return sum(m.dim for m in self.measured)
 
     @cached_property
     def slices(self) -> dict[str, slice]:

@@ -119,6 +119,28 @@ def raymap(camera_to_world: Tensor, intrinsics: Intrinsics) -> Tensor:
     return torch.cat([direction, origin[..., None, None].expand_as(direction)], dim=-3)
 
 
+def pose_from_motion(motion: Tensor) -> Tensor:
+    """Rigid transforms (*, 4, 4) of motions (*, 6): metres, then a rotation vector in rad."""
+    x, y, z = motion[..., 3:].unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    out = torch.zeros(*motion.shape[:-1], 4, 4, dtype=motion.dtype, device=motion.device)
+    out[..., :3, :3] = torch.linalg.matrix_exp(cross)
+    out[..., :3, 3] = motion[..., :3]
+    out[..., 3, 3] = 1
+    return out
+
+
+def motion_from_pose(pose: Tensor) -> Tensor:
+    """The inverse of `pose_from_motion`, with rotation vectors up to pi long. Args: pose (*, 4, 4)."""
+    q = quaternion_from_matrix(pose[..., :3, :3])
+    sine = q[..., :3].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, q[..., 3:])
+    # Towards no rotation, angle / sine goes to 2.
+    scale = torch.where(sine > 1e-6, angle / sine.clamp_min(1e-6), 2.0)
+    return torch.cat([pose[..., :3, 3], q[..., :3] * scale], -1)
+
+
 def quaternion_from_matrix(rotation: Tensor) -> Tensor:
     """Unit quaternions (*, 4) as x, y, z, w with w ≥ 0 of rotation matrices (*, 3, 3)."""
     r = rotation

@@ -1,57 +1,122 @@
-"""Multi-modal action vectors to one embedding."""
+"""Named quantities of a robot (what it is commanded, what it measures) to one embedding."""
 
 import math
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.embodiment import Embodiment, Modality
 from deepverse_ros.errors import ShapeError
 
 # Frequencies of the sine features: joint angles act on the picture through sines and cosines.
 _OCTAVES = 3
 
+Values = np.ndarray | Tensor | Mapping[str, np.ndarray | Tensor]
 
-class ActionEncoder(nn.Module):
+
+def pack(modalities: Sequence[Modality], values: Values, field: str) -> Tensor:
+    """One vector per step from a dictionary of modalities; modalities that are not in it become NaN: absent.
+
+    Args: values: (..., A) in the listed order, all present, or name -> (..., dim); field: for error messages.
+    Returns: (..., A) float32.
+    Raises: ShapeError for an unknown name, for another dimension, and for NaN or infinite numbers.
+    """
+    known = {m.name: m for m in modalities}
+    dim = sum(m.dim for m in modalities)
+    if not isinstance(values, Mapping):
+        whole = torch.as_tensor(values, dtype=torch.float32)
+        if whole.ndim < 1 or whole.shape[-1] != dim:
+            raise ShapeError(f"{field}: expected (..., {dim}) for {list(known)}, got {tuple(whole.shape)}")
+        return _finite(whole, field)
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ShapeError(f"{field}: unknown modalities {unknown}; this embodiment has {list(known)}")
+    if not values:
+        raise ShapeError(f"{field}: no modality given; this embodiment has {list(known)}")
+    given = {n: _finite(torch.as_tensor(v, dtype=torch.float32), f"{field}['{n}']") for n, v in values.items()}
+    lead = next(iter(given.values())).shape[:-1]
+    for name, tensor in given.items():
+        if tensor.shape != (*lead, known[name].dim):
+            raise ShapeError(f"{field}['{name}']: expected {(*lead, known[name].dim)}, got {tuple(tensor.shape)}")
+    device = next(iter(given.values())).device
+    parts = [given[m.name] if m.name in given else torch.full((*lead, m.dim), torch.nan) for m in modalities]
+    return torch.cat([part.to(device) for part in parts], -1)
+
+
+def _finite(tensor: Tensor, field: str) -> Tensor:
+    if not torch.isfinite(tensor).all():
+        raise ShapeError(f"{field}: NaN or infinite at index {(~torch.isfinite(tensor)).nonzero()[0].tolist()}")
+    return tensor
+
+
+class ModalityEncoder(nn.Module):
     """One linear embedding per modality, summed; an absent modality contributes a learned vector instead.
 
-    Values are first scaled to [-1, 1] by the embodiment's limits and expanded with sines and cosines.
+    Values are first scaled to [-1, 1] by their limits and expanded with sines and cosines.
     """
 
     lower: Tensor
     upper: Tensor
 
-    def __init__(self, embodiment: Embodiment, width: int) -> None:
+    def __init__(self, modalities: Sequence[Modality], width: int) -> None:
         super().__init__()
-        self.slices = embodiment.slices
-        self.register_buffer("lower", torch.from_numpy(embodiment.lower), persistent=False)
-        self.register_buffer("upper", torch.from_numpy(embodiment.upper), persistent=False)
+        self.dims = {m.name: m.dim for m in modalities}
+        # Not in the checkpoint: they stand in the embodiment, and 16 bits would round them.
+        for name, limits in _limits(modalities).items():
+            self.register_buffer(name, limits, persistent=False)
         features = 1 + 2 * _OCTAVES
-        self.embed = nn.ModuleDict({m.name: nn.Linear(m.dim * features, width) for m in embodiment.modalities})
-        self.absent = nn.ParameterDict({m.name: nn.Parameter(torch.zeros(width)) for m in embodiment.modalities})
-        self.mix = nn.Sequential(
-            nn.SiLU(), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width), nn.SiLU(),
-            nn.Linear(2 * width, width),
-        )  # fmt: skip
+        self.embed = nn.ModuleDict({name: nn.Linear(dim * features, width) for name, dim in self.dims.items()})
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in self.dims})
 
-    def forward(self, actions: Tensor, present: frozenset[str] | None = None) -> Tensor:
-        """Args: actions (..., A) float32 in physical units; present: names of the modalities that hold values.
+    def normalised(self, values: Tensor) -> Tensor:
+        """(..., A) physical units to [-1, 1] between the limits."""
+        return (values - self.lower) / (self.upper - self.lower) * 2 - 1
 
-        Returns: (..., width) in the dtype of the weights.
-        Raises: ShapeError if A is not the embodiment's action dimension or a name is unknown.
+    def physical(self, normalised: Tensor) -> Tensor:
+        """The inverse of `normalised`."""
+        return (normalised + 1) / 2 * (self.upper - self.lower) + self.lower
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Args: values (..., A) float32 physical units; a modality with a NaN is absent.
+
+        Returns: (..., width) in the dtype of the weights. Raises: ShapeError if A is another dimension.
         """
-        if actions.shape[-1] != self.lower.shape[0]:
-            raise ShapeError(f"actions: expected {self.lower.shape[0]} values per step, got {actions.shape[-1]}")
-        unknown = set(present or ()) - set(self.slices)
-        if unknown:
-            raise ShapeError(f"modalities {sorted(unknown)} are unknown; this embodiment has {sorted(self.slices)}")
-        x = (actions - self.lower) / (self.upper - self.lower) * 2 - 1
+        if values.shape[-1] != self.lower.shape[0]:
+            raise ShapeError(f"{list(self.dims)}: expected {self.lower.shape[0]} values, got {values.shape[-1]}")
+        x = self.normalised(values)
         waves = [f(x * (math.pi / 2 * 2**k)) for k in range(_OCTAVES) for f in (torch.sin, torch.cos)]
-        features = torch.stack([x, *waves], dim=-1).to(next(self.mix.parameters()).dtype)
-        embedded = [
-            self.embed[name](features[..., where, :].flatten(-2))
-            if present is None or name in present
-            else self.absent[name].expand(*actions.shape[:-1], -1)
-            for name, where in self.slices.items()
-        ]
-        return self.mix(torch.stack(embedded).sum(0))
+        features = torch.stack([x, *waves], dim=-1)
+        embedded = []
+        for name, part in zip(self.dims, features.split(list(self.dims.values()), -2), strict=True):
+            known = torch.isfinite(part).flatten(-2).all(-1, keepdim=True)
+            linear = self.embed[name]
+            there = linear(part.flatten(-2).nan_to_num().to(next(linear.parameters()).dtype))
+            embedded.append(torch.where(known, there, self.absent[name]))
+        return torch.stack(embedded).sum(0)
+
+    def restore_limits(self, modalities: Sequence[Modality], device: torch.device) -> None:
+        """Limits in float32 again, after the module was converted: radians need more digits than bfloat16 has."""
+        for name, limits in _limits(modalities).items():
+            setattr(self, name, limits.to(device))
+
+
+def _limits(modalities: Sequence[Modality]) -> dict[str, Tensor]:
+    values = {name: np.concatenate([getattr(m, name) for m in modalities]) for name in ("lower", "upper")}
+    return {name: torch.from_numpy(limits.astype(np.float32)) for name, limits in values.items()}
+
+
+class ActionEncoder(ModalityEncoder):
+    """Multi-modal actions of an embodiment, mixed by an MLP.
+
+    `forward` takes (..., A) vectors; `pack` makes them from dictionaries such as {"joint_positions": ...,
+    "gripper_state": ...}.
+    """
+
+    def __init__(self, embodiment: Embodiment, width: int) -> None:
+        super().__init__(embodiment.modalities, width)
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.mix(super().forward(values))

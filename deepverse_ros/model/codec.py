@@ -1,11 +1,12 @@
 """Frames to latent cells and back.
 
-The decoder sees the belief's newest and oldest frame beside the latent: what did not move is copied from them pixel by
-pixel, and the latent has to carry only what changes. (Compositing of generated and copied pixels: Ebert et al.,
-"Self-Supervised Visual Planning with Temporal Skip Connections", 2017, arXiv 1710.05268.)
+The decoder sees the belief's newest frame and an older one beside the latent: what did not move is copied from them
+pixel by pixel, and the latent has to carry only what changes. (Compositing of generated and copied pixels: Ebert et
+al., "Self-Supervised Visual Planning with Temporal Skip Connections", 2017, arXiv 1710.05268.)
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,17 @@ _FULL_RES = 12
 _LOG_SCALE = (-6.0, 0.0)
 
 
+class View(NamedTuple):
+    """A frame (B, 5, H, W) as the encoder sees it: x8 (B, C1, H/8, W/8) and x4 (B, C0, H/4, W/4)."""
+
+    frame: Tensor
+    x8: Tensor
+    x4: Tensor
+
+
 @dataclass(frozen=True)
 class Source:
-    """What the decoder may copy from: the oldest and the newest frame of a belief.
+    """What the decoder may copy from: the newest frame of a belief and an older one.
 
     frames (B, 2*5, H, W); skip8 (B, C1, H/8, W/8) and skip4 (B, C0, H/4, W/4): fused features of both frames.
     """
@@ -65,8 +74,21 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
 
 
+class Wide(nn.Module):
+    """A look at twice the stride, added: what is far off in the picture counts too."""
+
+    def __init__(self, c1: int, c2: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(c1, c2, 4, stride=2, padding=1)
+        self.block = Block(c2)
+        self.up = nn.Conv2d(c2, 4 * c1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.pixel_shuffle(self.up(F.silu(self.block(self.down(F.silu(x))))), 2)
+
+
 class Encoder(nn.Module):
-    """Frames (B, 5, H, W) to latent cells (B, D, H/16, W/16) and features at strides 8 and 4."""
+    """Frames (B, 5, H, W) to latent cells (B, D, H/8, W/8) and features at strides 8 and 4."""
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -75,16 +97,18 @@ class Encoder(nn.Module):
         self.block0 = Block(c0)
         self.down1 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
         self.block1 = Block(c1)
-        self.down2 = nn.Conv2d(c1, c2, 4, stride=2, padding=1)
-        self.block2 = Block(c2)
-        self.head = nn.Conv2d(c2, config.latent_dim, 1)
+        self.wide = Wide(c1, c2)
+        self.head = nn.Conv2d(c1, config.latent_dim, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                # What is the same for every picture would drown the picture when the latent is normalised.
+                nn.init.zeros_(module.bias)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x4 = self.block0(self.stem(frames))
-        x8 = self.block1(self.down1(F.silu(x4)))
-        x16 = self.block2(self.down2(F.silu(x8)))
+        x8 = self.wide(self.block1(self.down1(F.silu(x4))))
         # Unit variance per cell: the dynamics' loss and noise then mean the same everywhere.
-        z = self.head(F.silu(x16)).float()
+        z = self.head(F.silu(x8)).float()
         z = F.layer_norm(z.movedim(1, -1), z.shape[1:2]).movedim(-1, 1)
         return z, x8, x4
 
@@ -97,10 +121,9 @@ class Decoder(nn.Module):
         c0, c1, c2 = config.channels
         self.fuse8 = nn.Conv2d(_SOURCES * c1, c1, 1)
         self.fuse4 = nn.Conv2d(_SOURCES * c0, c0, 1)
-        self.lift = nn.Conv2d(config.latent_dim, c2, 3, padding=1)
-        self.block16 = Block(c2)
-        self.up8 = nn.Conv2d(c2, 4 * c1, 1)
+        self.lift = nn.Conv2d(config.latent_dim, c1, 3, padding=1)
         self.merge8 = nn.Conv2d(2 * c1, c1, 3, padding=1)
+        self.wide = Wide(c1, c2)
         self.block8 = Block(c1)
         self.up4 = nn.Conv2d(c1, 4 * c0, 1)
         self.merge4 = nn.Conv2d(2 * c0, c0, 3, padding=1)
@@ -109,16 +132,15 @@ class Decoder(nn.Module):
         self.full1 = nn.Conv2d(_FULL_RES + _SOURCES * IN_CHANNELS, 16, 3, padding=1)
         self.full2 = nn.Conv2d(16, _OUT_CHANNELS, 3, padding=1)
 
-    def source(self, oldest: tuple[Tensor, Tensor, Tensor], newest: tuple[Tensor, Tensor, Tensor]) -> Source:
-        """Fuse (frame, x8, x4) of the two frames, once per belief."""
-        frames, skip8, skip4 = (torch.cat(pair, 1) for pair in zip(oldest, newest, strict=True))
+    def source(self, older: View, newest: View) -> Source:
+        """Fuse the two, once per belief."""
+        frames, skip8, skip4 = (torch.cat(pair, 1) for pair in zip(older, newest, strict=True))
         return Source(frames, self.fuse8(F.silu(skip8)), self.fuse4(F.silu(skip4)))
 
     def forward(self, latent: Tensor, source: Source) -> Decoded:
         """Args: latent (B, D, h, w); source with the same batch."""
-        x = self.block16(self.lift(latent.to(self.lift.weight.dtype)))
-        x = F.pixel_shuffle(self.up8(F.silu(x)), 2)
-        x = self.block8(self.merge8(torch.cat([x, source.skip8], 1)))
+        x = self.lift(latent.to(self.lift.weight.dtype))
+        x = self.block8(self.wide(self.merge8(torch.cat([x, source.skip8], 1))))
         x = F.pixel_shuffle(self.up4(F.silu(x)), 2)
         x = self.block4(self.merge4(torch.cat([x, source.skip4], 1)))
         x = F.silu(F.pixel_shuffle(self.up1(F.silu(x)), 4))
@@ -158,13 +180,12 @@ class Codec(nn.Module):
         """Args: frames (B, 5, H, W). Returns: latents (B, D, h, w) float32, features at strides 8 and 4."""
         return self.encoder(frames.to(self.encoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
 
-    def observe(self, frames: Tensor) -> tuple[Tensor, Source]:
-        """Encode a window and keep what its futures may copy.
+    def observe(self, frames: Tensor) -> tuple[Tensor, list[View]]:
+        """Encode a window and keep what may be copied from it.
 
         Args: frames (B, T, 5, H, W).
-        Returns: latents (B, T, D, h, w) float32, the Source of the window.
+        Returns: latents (B, T, D, h, w) float32, the T views.
         """
         batch, time = frames.shape[:2]
         z, x8, x4 = (t.unflatten(0, (batch, time)) for t in self.encode(frames.flatten(0, 1)))
-        source = self.decoder.source((frames[:, 0], x8[:, 0], x4[:, 0]), (frames[:, -1], x8[:, -1], x4[:, -1]))
-        return z, source
+        return z, [View(frames[:, i], x8[:, i], x4[:, i]) for i in range(time)]

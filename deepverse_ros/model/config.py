@@ -4,8 +4,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepverse_ros.embodiment import Embodiment
 
-# Pixels along one side of a latent cell: 8x8 cells at 128 px.
-CELL = 16
+# Pixels along one side of a latent cell: 16x16 cells at 128 px.
+CELL = 8
 
 
 class _Frozen(BaseModel):
@@ -16,27 +16,41 @@ class CodecConfig(_Frozen):
     """channels: feature channels at strides 4, 8 and 16. latent_dim: numbers kept per latent cell."""
 
     channels: tuple[int, int, int] = (48, 96, 128)
-    latent_dim: int = Field(default=48, ge=4)
+    latent_dim: int = Field(default=12, ge=4)
 
 
 class DynamicsConfig(_Frozen):
-    """width: token width. token_patch: latent cells along one side of a token.
+    """width: token width; mlp_ratio: hidden width of the MLPs over it. token_patch: latent cells along one side of a
+    token; time_every: every so many layers have time attention. recalled: frames that memory may add to the context.
+    sketch: predict 2x2 tokens first, then the full ones upon them. refinements: further passes over a predicted frame.
 
-    One token a cell (token_patch 1) is what the largest models use; on a CPU 2x2 cells a token cost a quarter and
-    lose little, because the action already says where the robot goes.
+    Tokens of 2x2 cells (64 of them at 128 px) are what the largest models use; on a CPU 4x4 cells a token cost a
+    quarter and lose little, because the action already says where the robot goes.
     """
 
     width: int = Field(default=192, ge=16)
     layers: int = Field(default=6, ge=1)
     heads: int = Field(default=6, ge=1)
-    token_patch: int = Field(default=2, ge=1)
+    mlp_ratio: int = Field(default=3, ge=1)
+    token_patch: int = Field(default=4, ge=1)
     time_every: int = Field(default=2, ge=1)
+    recalled: int = Field(default=2, ge=0)
+    sketch: bool = False
+    refinements: int = Field(default=0, ge=0, le=3)
 
     @model_validator(mode="after")
     def _divisible(self) -> "DynamicsConfig":
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self
+
+
+class CoarseConfig(_Frozen):
+    """token_dim: numbers kept of each token in the pooled vector; hidden: width of a head; heads: of the ensemble."""
+
+    token_dim: int = Field(default=16, ge=1)
+    hidden: int = Field(default=128, ge=8)
+    heads: int = Field(default=5, ge=1)
 
 
 class WorldModelConfig(_Frozen):
@@ -52,6 +66,7 @@ class WorldModelConfig(_Frozen):
     horizon: int = Field(default=8, ge=1)
     codec: CodecConfig = CodecConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
+    coarse: CoarseConfig = CoarseConfig()
 
     @model_validator(mode="after")
     def _divisible(self) -> "WorldModelConfig":
@@ -68,9 +83,19 @@ class WorldModelConfig(_Frozen):
         return self.height // CELL, self.width // CELL
 
     @property
-    def tokens(self) -> int:
+    def picture_cells(self) -> tuple[int, int]:
+        """Cells (rows, columns) of the picture readout, which looks at stride 16."""
+        return self.height // 16, self.width // 16
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens (rows, columns)."""
         rows, columns = self.cells
-        return rows * columns // self.dynamics.token_patch**2
+        return rows // self.dynamics.token_patch, columns // self.dynamics.token_patch
+
+    @property
+    def tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
 
     @property
     def token_dim(self) -> int:
@@ -90,4 +115,5 @@ class WorldModelConfig(_Frozen):
             width=size,
             codec=CodecConfig(channels=(16, 16, 32), latent_dim=8),
             dynamics=DynamicsConfig(width=32, layers=2, heads=2),
+            coarse=CoarseConfig(token_dim=4, hidden=16),
         )

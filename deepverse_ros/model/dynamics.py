@@ -1,28 +1,82 @@
 """Next-latent prediction: a block-causal transformer, factored into space and time.
 
 Every layer attends over the tokens of one frame; every `time_every`-th layer also attends over time, each token over
-its own past. The action that leads to the next frame enters as a token and as adaptive layer norm (one shared
-modulation with a bias per layer, as in PixArt-alpha, arXiv 2310.00426). The network predicts the clean next latent.
+its own past within the window, and over frames that memory recalled. Two tokens of a frame stand beside its picture:
+the action that leads to the next frame (which also modulates every layer: one shared modulation with a bias per
+layer, as in PixArt-alpha, arXiv 2310.00426) and what the robot measures of itself. The network predicts the clean
+next latent, the next measured state, and how the camera moves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.model.actions import ActionEncoder
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.actions import ActionEncoder, ModalityEncoder
 from deepverse_ros.model.config import WorldModelConfig
 
 KeyValue = tuple[Tensor, Tensor]
 
+_OWN = 2
+"""Tokens of a frame before those of its picture: action, state."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """T frames, each with the action that follows it.
+
+    latents (B, T, S, P); actions (B, T, A) physical units, NaN: modality absent; states (B, T, K) what the robot
+    measured of itself, physical units, NaN: unknown; rays (B, T, S, 6): raymap at the tokens, NaN: pose unknown.
+    """
+
+    latents: Tensor
+    actions: Tensor
+    states: Tensor
+    rays: Tensor
+
+    def __getitem__(self, index: tuple[slice, ...] | slice) -> "Steps":
+        return Steps(self.latents[index], self.actions[index], self.states[index], self.rays[index])
+
+    def expand(self, count: int) -> "Steps":
+        """The same frames for `count` plans, as views."""
+        parts = (self.latents, self.actions, self.states, self.rays)
+        return Steps(*(t.expand(count, *t.shape[1:]) for t in parts))
+
+    @classmethod
+    def join(cls, parts: Sequence["Steps"]) -> "Steps":
+        """One after the other."""
+        return cls(*(torch.cat([getattr(p, f) for p in parts], 1) for f in ("latents", "actions", "states", "rays")))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What follows each of T frames.
+
+    latents (B, T, S, P); states (B, T, K) physical units; motion (B, T, 6): of the camera, in its own frame: metres,
+    then a rotation vector in rad; drafts: earlier passes over the latents, coarse to fine.
+    """
+
+    latents: Tensor
+    states: Tensor
+    motion: Tensor
+    drafts: tuple[Tensor, ...] = ()
+
 
 @dataclass
-class Suffix:
-    """Preallocated keys and values of imagined frames, one pair per time layer: (N, S, H, heads, d)."""
+class Past:
+    """Keys and values that imagined frames attend to, one pair (N or 1, S', frames, heads, d) per time layer.
 
-    layers: list[KeyValue]
-    length: int = 0
+    recalled: of memory, visible to every imagined frame. context: of the observed frames before the newest one.
+    imagined: preallocated for the frames that follow; `length` of them are filled.
+    """
+
+    recalled: list[KeyValue]
+    context: list[KeyValue]
+    imagined: list[KeyValue]
+    length: int = field(default=0)
 
 
 class _SpaceAttention(nn.Module):
@@ -50,6 +104,7 @@ class _TimeAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.distance_bias = nn.Parameter(torch.zeros(heads, window))
+        self.recalled_bias = nn.Parameter(torch.zeros(heads))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, S, T, width) to q, k, v (B, S, T, heads, d)."""
@@ -61,6 +116,11 @@ class _TimeAttention(nn.Module):
         distance = queries[:, None] - keys[None, :]
         bias = self.distance_bias[:, distance.clamp(0, self.window - 1)]
         return bias.masked_fill((distance < 0) | (distance >= self.window), float("-inf"))
+
+    def recalled(self, visible: Tensor, frames: int) -> Tensor:
+        """Bias (heads, Tq, frames) of recalled frames; -inf for the queries that are not `visible` (Tq,)."""
+        bias = self.recalled_bias[:, None, None].expand(-1, len(visible), frames)
+        return bias.masked_fill(~visible[:, None], float("-inf"))
 
     def attend(self, q: Tensor, blocks: list[KeyValue], bias: Tensor) -> Tensor:
         """Attend over several key-value blocks without joining them: a prefix of batch 1 is never copied.
@@ -88,108 +148,230 @@ def _mix(weights: Tensor, v: Tensor) -> Tensor:
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, window: int, with_time: bool) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, window: int | None) -> None:
+        """Args: window: frames that time attention spans; None: no time attention."""
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.space = _SpaceAttention(width, heads)
-        self.time = _TimeAttention(width, heads, window) if with_time else None
-        self.time_norm = nn.LayerNorm(width) if with_time else None
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.time = None if window is None else _TimeAttention(width, heads, window)
+        self.time_norm = None if window is None else nn.LayerNorm(width)
+        hidden = mlp_ratio * width
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
+    def modulated(self, shared: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, 1, width) each: shift, scale and gate of attention, then of the MLP; shared (B, T, 6, width)."""
+        return (shared + self.modulation)[:, :, :, None].unbind(2)
 
-class Dynamics(nn.Module):
-    """Latents and actions to the next latents. A frame's latent is (S, P): S tokens of P numbers."""
+
+class Sketch(nn.Module):
+    """The next frame as 2x2 tokens: what the full tokens are predicted upon (coarse to fine)."""
 
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
-        width, heads = config.dynamics.width, config.dynamics.heads
-        self.window = config.window
-        self.actions = ActionEncoder(config.embodiment, width)
-        self.embed = nn.Linear(config.token_dim, width)
-        self.place = nn.Parameter(torch.randn(1 + config.tokens, width) * 0.02)
-        modulation = nn.Linear(width, 6 * width)
+        c = config.dynamics
+        self.grid = config.grid
+        self.embed = nn.Linear(config.token_dim, c.width)
+        self.place = nn.Parameter(torch.randn(1 + 4, c.width) * 0.02)
+        self.layers = nn.ModuleList(_Layer(c.width, c.heads, c.mlp_ratio, None) for _ in range(2))
+        self.norm = nn.LayerNorm(c.width)
+        self.head = nn.Linear(c.width, config.token_dim)
+        nn.init.zeros_(self.head.weight)
+
+    def pool(self, latents: Tensor) -> Tensor:
+        """(B, T, S, P) to (B, T, 4, P), the mean of each quarter of the picture."""
+        rows, columns = self.grid
+        quarters = latents.unflatten(2, (2, rows // 2, 2, columns // 2))
+        return quarters.mean((3, 5)).flatten(2, 3)
+
+    def forward(self, latents: Tensor, action: Tensor) -> Tensor:
+        """Args: latents (B, T, S, P); action (B, T, width). Returns: (B, T, 4, P) float32."""
+        pooled = self.pool(latents)
+        tokens = self.embed(pooled.to(self.embed.weight.dtype))
+        x = (torch.cat([action[:, :, None], tokens], 2) + self.place).flatten(0, 1)
+        for layer in cast(list[_Layer], list(self.layers)):
+            x = x + layer.space(layer.norm(x))
+            x = x + layer.mlp(layer.norm(x))
+        return pooled.float() + self.head(self.norm(x[:, 1:])).float().unflatten(0, latents.shape[:2])
+
+    def spread(self, pooled: Tensor) -> Tensor:
+        """(B, T, 4, P) over the tokens of each quarter: (B, T, S, P)."""
+        rows, columns = self.grid
+        quarters = pooled.unflatten(2, (2, 1, 2, 1))
+        return quarters.expand(-1, -1, -1, rows // 2, -1, columns // 2, -1).flatten(2, 5)
+
+
+class Dynamics(nn.Module):
+    """The fine level: latents, actions and states to the next latents, states and camera motions."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        c = config.dynamics
+        self.window, self.context = config.window, config.context
+        self.refinements = c.refinements
+        self.actions = ActionEncoder(config.embodiment, c.width)
+        self.states = ModalityEncoder(config.embodiment.measured, c.width)
+        self.embed = nn.Linear(config.token_dim, c.width)
+        self.rays = nn.Linear(6, c.width)
+        self.no_rays = nn.Parameter(torch.zeros(c.width))
+        self.place = nn.Parameter(torch.randn(_OWN + config.tokens, c.width) * 0.02)
+        self.sketch = Sketch(config) if c.sketch else None
+        self.draft = nn.Linear(config.token_dim, c.width) if c.sketch or c.refinements else None
+        modulation = nn.Linear(c.width, 6 * c.width)
         self.modulate = nn.Sequential(nn.SiLU(), modulation)
         self.layers = nn.ModuleList(
-            _Layer(
-                width, heads, self.window, with_time=i % config.dynamics.time_every == config.dynamics.time_every - 1
-            )
-            for i in range(config.dynamics.layers)
+            _Layer(c.width, c.heads, c.mlp_ratio, self.window if i % c.time_every == c.time_every - 1 else None)
+            for i in range(c.layers)
         )
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, config.token_dim)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(modulation.weight)
+        self.norm = nn.LayerNorm(c.width)
+        self.head = nn.Linear(c.width, config.token_dim)
+        self.own_head = nn.Linear(c.width, config.embodiment.state_dim + 6)
+        for zero in (self.head, self.own_head, modulation):
+            nn.init.zeros_(zero.weight)
 
-    @property
-    def _time_layers(self) -> list[_TimeAttention]:
-        return [layer.time for layer in self._layers if layer.time is not None]
+    def restore_limits(self, embodiment: Embodiment, device: torch.device) -> None:
+        """See ModalityEncoder.restore_limits."""
+        self.actions.restore_limits(embodiment.modalities, device)
+        self.states.restore_limits(embodiment.measured, device)
 
     @property
     def _layers(self) -> list[_Layer]:
         return cast(list[_Layer], list(self.layers))
 
-    def forward(self, latents: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, steps: Steps, recalled: list[KeyValue] | None = None) -> Prediction:
         """Predict every next frame of a window from the frames before it.
 
-        Args: latents (B, T, S, P); actions (B, T, A): actions[:, t] leads from frame t to t+1.
-        Returns: (B, T, S, P) float32: the prediction of frame t+1 at place t.
+        Args: steps of a window; recalled: of memory, seen from the newest context frame on.
+        Returns: the prediction of frame t+1 at place t.
         """
-        return self._run(latents, actions, None, None)[0]
+        return self._passes(steps, recalled or [], None)[0]
 
-    def prefix(self, latents: Tensor, actions: Tensor) -> list[KeyValue]:
-        """Keys and values (B, S, T, heads, d) per time layer of frames whose following action is known."""
-        if latents.shape[1] == 0:
-            return [(key[:, :, :0], value[:, :, :0]) for key, value in self.suffix(latents.shape[0], 1).layers]
-        return self._run(latents, actions, None, None)[1]
+    def keys(self, steps: Steps) -> list[KeyValue]:
+        """Keys and values (B, S', T, heads, d) per time layer of frames whose following action is known."""
+        if steps.latents.shape[1] == 0:
+            return [(key[:, :, :0], value[:, :, :0]) for key, value in self.room(len(steps.latents), 1)]
+        return self._passes(steps, [], None)[1]
 
-    def suffix(self, plans: int, steps: int) -> Suffix:
-        """An empty cache for `steps` imagined frames of `plans` plans."""
+    def recall(self, steps: Steps) -> list[KeyValue]:
+        """Keys and values (B, S', M, heads, d) per time layer of M frames that do not follow each other."""
+        batch, frames = steps.latents.shape[:2]
+        alone = Steps(*(t.flatten(0, 1)[:, None] for t in (steps.latents, steps.actions, steps.states, steps.rays)))
+
+        def beside(x: Tensor) -> Tensor:
+            """(B*M, S', 1, heads, d) to (B, S', M, heads, d)."""
+            return x.squeeze(2).unflatten(0, (batch, frames)).transpose(1, 2)
+
+        return [(beside(k), beside(v)) for k, v in self.keys(alone)]
+
+    def room(self, plans: int, steps: int) -> list[KeyValue]:
+        """Empty keys and values for `steps` imagined frames of `plans` plans."""
 
         def empty(attention: _TimeAttention) -> Tensor:
             shape = (plans, self.place.shape[0], steps, attention.heads, self.embed.out_features // attention.heads)
             return self.embed.weight.new_empty(shape)
 
-        return Suffix([(empty(attention), empty(attention)) for attention in self._time_layers])
+        return [(empty(layer.time), empty(layer.time)) for layer in self._layers if layer.time is not None]
 
-    def step(self, latent: Tensor, action: Tensor, prefix: list[KeyValue], suffix: Suffix) -> Tensor:
-        """One frame ahead; the suffix grows by this frame.
+    def step(self, frame: Steps, past: Past) -> Prediction:
+        """One frame ahead; `past` grows by this frame. Args: frame: one frame (T = 1) of N plans."""
+        prediction, _ = self._passes(frame, past.recalled, past)
+        past.length += 1
+        return prediction
 
-        Args: latent (N, S, P); action (N, A). Returns: (N, S, P) float32.
+    def rollout(
+        self, newest: Steps, plans: Tensor, past: Past, rays_after: Callable[[Tensor], Tensor] | None = None
+    ) -> Prediction:
+        """Frames that follow from each other, H steps ahead.
+
+        Args: newest: the newest frame (T = 1) of N plans; its action is not used; plans (N, H, A); past: with room for
+        H frames. rays_after: raymap (N, 1, S, 6) of the next frame after a camera motion (N, 6), where it moves.
         """
-        return self._run(latent[:, None], action[:, None], prefix, suffix)[0][:, 0]
+        latents, states, rays = newest.latents, newest.states, newest.rays
+        ahead = []
+        for t in range(plans.shape[1]):
+            ahead.append(self.step(Steps(latents, plans[:, t : t + 1], states, rays), past))
+            latents = ahead[-1].latents
+            # What is not measured now will not be measured next.
+            states = torch.where(torch.isfinite(states), ahead[-1].states, torch.nan)
+            if rays_after is not None:
+                rays = rays_after(ahead[-1].motion[:, 0])
+        return Prediction(
+            torch.cat([a.latents for a in ahead], 1),
+            torch.cat([a.states for a in ahead], 1),
+            torch.cat([a.motion for a in ahead], 1),
+        )
+
+    def _passes(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
+        """Sketch, first pass, refinements."""
+        action = self.actions(steps.actions)
+        drafts: list[Tensor] = []
+        draft = None
+        if self.sketch is not None:
+            drafts.append(self.sketch(steps.latents, action))
+            draft = self.sketch.spread(drafts[0])
+        prediction, cache = self._run(steps, action, draft, recalled, past)
+        for _ in range(self.refinements):
+            drafts.append(prediction.latents)
+            prediction, cache = self._run(steps, action, prediction.latents.detach(), recalled, past)
+        return Prediction(prediction.latents, prediction.states, prediction.motion, tuple(drafts)), cache
+
+    def _embedded(self, steps: Steps, action: Tensor, draft: Tensor | None) -> Tensor:
+        """(B, T, S', width): action, state and picture tokens."""
+        dtype = self.embed.weight.dtype
+        known = torch.isfinite(steps.rays[..., :1])
+        rays = torch.where(known, self.rays(steps.rays.nan_to_num().to(dtype)), self.no_rays)
+        tokens = self.embed(steps.latents.to(dtype)) + rays
+        if self.draft is not None and draft is not None:
+            tokens = tokens + self.draft(draft.to(dtype))
+        state = self.states(steps.states)
+        return torch.cat([action[:, :, None], state[:, :, None], tokens], 2) + self.place
 
     def _run(
-        self, latents: Tensor, actions: Tensor, prefix: list[KeyValue] | None, suffix: Suffix | None
-    ) -> tuple[Tensor, list[KeyValue]]:
-        batch, time = latents.shape[:2]
-        action = self.actions(actions)
-        tokens = self.embed(latents.to(self.embed.weight.dtype))
-        x = torch.cat([action[:, :, None], tokens], 2) + self.place
+        self, steps: Steps, action: Tensor, draft: Tensor | None, recalled: list[KeyValue], past: Past | None
+    ) -> tuple[Prediction, list[KeyValue]]:
+        batch, time = steps.latents.shape[:2]
+        x = self._embedded(steps, action, draft)
         shared = self.modulate(action).unflatten(-1, (6, -1))
-        past = prefix[0][0].shape[2] + suffix.length if prefix and suffix else 0
-        frames = torch.arange(past + time, device=x.device)
+        begin = past.context[0][0].shape[2] + past.length if past else 0
+        now = torch.arange(begin, begin + time, device=x.device)
+        visible = now >= (0 if past else self.context - 1)
         cache: list[KeyValue] = []
         for layer in self._layers:
-            # (B, T, 1, width) each: shift, scale and gate of attention and MLP
-            shift1, scale1, gate1, shift2, scale2, gate2 = (shared + layer.modulation)[:, :, :, None].unbind(2)
+            shift1, scale1, gate1, shift2, scale2, gate2 = layer.modulated(shared)
             h = layer.norm(x) * (1 + scale1) + shift1
             x = x + (1 + gate1) * layer.space(h.flatten(0, 1)).unflatten(0, (batch, time))
             if layer.time is not None and layer.time_norm is not None:
                 q, k, v = layer.time.project(layer.time_norm(x).transpose(1, 2))
-                blocks = [(k, v)]
-                if prefix is not None and suffix is not None:
-                    index, keep = len(cache), suffix.length + 1
-                    keys, values = suffix.layers[index]
-                    keys[:, :, suffix.length], values[:, :, suffix.length] = k[:, :, 0], v[:, :, 0]
-                    blocks = [prefix[index], (keys[:, :, :keep], values[:, :, :keep])]
+                index = len(cache)
+                blocks, first = ([(k, v)], begin) if past is None else self._window(past, index, k, v)
+                frames = torch.arange(first, begin + time, device=x.device)
+                bias = layer.time.bias(now, frames)
+                if recalled:
+                    blocks = [recalled[index], *blocks]
+                    bias = torch.cat([layer.time.recalled(visible, recalled[index][0].shape[2]), bias], -1)
                 cache.append((k, v))
-                x = x + layer.time.attend(q, blocks, layer.time.bias(frames[past:], frames)).transpose(1, 2)
+                x = x + layer.time.attend(q, blocks, bias).transpose(1, 2)
             x = x + (1 + gate2) * layer.mlp(layer.norm(x) * (1 + scale2) + shift2)
-        if suffix is not None:
-            suffix.length += 1
-        change = self.head(self.norm(x[:, :, 1:])).float()
-        return latents.float() + change, cache
+        x = self.norm(x)
+        latents = steps.latents.float() + self.head(x[:, :, _OWN:]).float()
+        change, motion = self.own_head(x[:, :, 1]).float().split([steps.states.shape[-1], 6], -1)
+        states = self.states.physical(self.states.normalised(steps.states).nan_to_num() + change)
+        return Prediction(latents, states, motion), cache
+
+    def _window(self, past: Past, index: int, k: Tensor, v: Tensor) -> tuple[list[KeyValue], int]:
+        """Write a new frame into the past; the blocks that are within its window, and the index of their first frame.
+
+        However long a rollout is, a step costs the same.
+        """
+        keys, values = past.imagined[index]
+        keys[:, :, past.length], values[:, :, past.length] = k[:, :, 0], v[:, :, 0]
+        observed = past.context[index][0].shape[2]
+        first = max(0, observed + past.length + 1 - self.window)
+        begin, end = max(0, first - observed), past.length + 1
+        blocks = [(keys[:, :, begin:end], values[:, :, begin:end])]
+        if first < observed:
+            blocks.insert(0, (past.context[index][0][:, :, first:], past.context[index][1][:, :, first:]))
+        return blocks, first
 
 
 def to_tokens(cells: Tensor, patch: int) -> Tensor:

@@ -1,21 +1,39 @@
-"""Is this picture like those of the training data? Mahalanobis distance of pooled latents.
+"""Is this picture like those of the training data? Mahalanobis distance, of what it shows and of how it looks.
 
 After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018 (arXiv 1807.03888),
-with one Gaussian for the whole training set.
+with one Gaussian for the whole training set. Latents tell what is in a picture, and are made to survive noise; so a
+second Gaussian watches the statistics of the pixels.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def pooled_features(latents: Tensor) -> Tensor:
-    """Args: latents (B, D, h, w). Returns: (B, 2D), means and deviations over the cells."""
-    cells = latents.float().flatten(2)
-    return torch.cat([cells.mean(-1), cells.std(-1)], -1)
+TEXTURE = 12
+"""Features of `texture`."""
 
 
-class Novelty(nn.Module):
-    """score 1 is the calibrated limit: what lies above it is out of distribution."""
+def content(tokens: Tensor) -> Tensor:
+    """Args: tokens (B, S, P) of a frame. Returns: (B, P), their mean."""
+    return tokens.float().mean(1)
+
+
+def texture(frames: Tensor) -> Tensor:
+    """Args: frames (B, 5, H, W) as the codec takes them.
+
+    Returns: (B, 12): of each colour the mean and deviation, and the logarithm of the mean step between neighbouring
+    pixels, in the picture and in one of half the size.
+    """
+    rgb = frames[:, :3].float()
+    features = [rgb.mean((2, 3)), rgb.std((2, 3))]
+    for picture in (rgb, F.avg_pool2d(rgb, 2)):
+        across, down = (picture.diff(dim=axis).abs().mean((2, 3)) for axis in (3, 2))
+        features.append(torch.log(across + down + 1e-4))
+    return torch.cat(features, 1)
+
+
+class _Gaussian(nn.Module):
+    """Distance from the mean in deviations, as a share of what held-out data reach."""
 
     mean: Tensor
     whiten: Tensor
@@ -29,13 +47,11 @@ class Novelty(nn.Module):
         self.register_buffer("limit", torch.tensor(0.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, F) features to (B,) scores; infinite before `fit`."""
         distance = ((features.float() - self.mean) @ self.whiten).square().mean(-1).sqrt()
         return torch.where(self.limit > 0, distance / self.limit.clamp_min(1e-9), torch.inf)
 
     @torch.no_grad()
-    def fit(self, features: Tensor, held_out: Tensor, quantile: float = 0.999, margin: float = 1.15) -> None:
-        """Args: features (N, F) of training frames, held_out (M, F) of validation frames, which set the limit."""
+    def fit(self, features: Tensor, held_out: Tensor, quantile: float, margin: float) -> None:
         features = features.double()
         mean = features.mean(0)
         covariance = torch.cov(features.T)
@@ -46,3 +62,32 @@ class Novelty(nn.Module):
         self.whiten.copy_(vectors * values.rsqrt())
         self.limit.fill_(1.0)
         self.limit.copy_(self(held_out).quantile(quantile) * margin)
+
+
+class Novelty(nn.Module):
+    """score 1 is the calibrated limit: what lies above it is out of distribution."""
+
+    def __init__(self, token_dim: int) -> None:
+        super().__init__()
+        self.content = _Gaussian(token_dim)
+        self.texture = _Gaussian(TEXTURE)
+
+    def forward(self, tokens: Tensor, frames: Tensor) -> Tensor:
+        """Tokens (B, S, P) and frames (B, 5, H, W) to (B,) scores, the larger of both; infinite before `fit`."""
+        return torch.maximum(self.content(content(tokens)), self.texture(texture(frames)))
+
+    def trust_all(self) -> None:
+        """Know every picture: for tests of what comes after."""
+        for gaussian in (self.content, self.texture):
+            gaussian.limit.fill_(1.0)
+
+    def fit(
+        self,
+        training: tuple[Tensor, Tensor],
+        held_out: tuple[Tensor, Tensor],
+        quantile: float = 0.9995,
+        margin: float = 1.15,
+    ) -> None:
+        """Args: `content` (N, P) and `texture` (N, 12) of training frames, and of validation frames for the limits."""
+        for gaussian, seen, unseen in zip((self.content, self.texture), training, held_out, strict=True):
+            gaussian.fit(seen, unseen, quantile, margin)

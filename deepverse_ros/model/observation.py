@@ -11,8 +11,8 @@ from torch import Tensor
 
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.model.codec import Decoded, Source
-from deepverse_ros.model.dynamics import KeyValue
+from deepverse_ros.model.codec import Decoded, Source, View
+from deepverse_ros.model.dynamics import KeyValue, Steps
 from deepverse_ros.model.volume import SpacetimeVolume
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Observation:
     """Consecutive frames, `dt` apart, oldest first.
 
     rgb (B, T, 3, H, W) float in [0, 1]; depth (B, T, H, W) metres, NaN where unknown, or None without a depth camera;
-    intrinsics (3, 3) pixels; camera_to_world (4, 4) metres, of the optical frame.
+    intrinsics (3, 3) pixels; camera_to_world (4, 4) or (B, T, 4, 4) metres, of the optical frame; None: unknown.
     """
 
     rgb: Tensor
@@ -90,19 +90,28 @@ class Observation:
 class Belief:
     """What the model remembers of an observation; opaque to its users.
 
-    newest (B, S, P): latent of the newest frame; prefix: keys and values of the frames before it; source: what the
-    decoder may copy; tool_position (B, 3) metres and tool_std (B,): of the newest frame; novelty (B,).
-    intrinsics (3, 3) at the model's resolution.
+    newest: the newest frame (T = 1; its action is what the robot did last, NaN unknown); context: keys and values of
+    the frames before it; recalled: of frames from memory; source: what the decoder may copy; view: of the newest
+    frame; embedding (B, E): of the coarse level; tool_position (B, 3) metres and tool_std (B,): of the newest frame;
+    novelty (B,). intrinsics (3, 3) at the model's resolution; origin, camera_to_world (B, 4, 4): of the oldest frame,
+    to which poses are relative, and of the newest one; None: unknown.
     """
 
-    newest: Tensor
-    prefix: list[KeyValue]
+    newest: Steps
+    context: list[KeyValue]
+    recalled: list[KeyValue]
     source: Source
+    view: View
+    embedding: Tensor
     tool_position: Tensor
     tool_std: Tensor
     novelty: Tensor
     intrinsics: Tensor | None
+    origin: Tensor | None
     camera_to_world: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.novelty)
 
     @property
     def ood_score(self) -> float:
@@ -118,10 +127,11 @@ class Belief:
 class Goal:
     """A goal picture as the model reads it.
 
-    latent (S, P); tool_position (3,) metres in the base frame; tool_std metres; ood_score: above 1 is unknown.
+    embedding (E,) of the coarse level; tool_position (3,) metres in the base frame; tool_std metres; ood_score: above
+    1 is unknown.
     """
 
-    latent: Tensor
+    embedding: Tensor
     tool_position: np.ndarray
     tool_std: float
     ood_score: float
@@ -135,7 +145,9 @@ class Future:
     """Imagined frames of N plans, H steps each; pictures are decoded when they are first asked for.
 
     latents (N, H, S, P); uncertainty (N, H) metres: the standard deviation that the readout gives the tool position;
-    readout["tool_position"] (N, H, 3) metres in the base frame; camera_to_world (4, 4) or None: the camera is fixed.
+    readout["tool_position"] (N, H, 3) metres in the base frame; readout["clearance"] (N, H) metres between the robot
+    and the nearest thing, readout["clearance_std"] its standard deviation; states (N, H, K): what the robot will
+    measure of itself, physical units; camera_to_world (N, H, 4, 4) or None where the observation told no pose.
     """
 
     def __init__(
@@ -143,16 +155,18 @@ class Future:
         model: "WorldModel",
         source: Source,
         latents: Tensor,
-        tool_position: Tensor,
-        tool_std: Tensor,
+        states: Tensor,
+        readout: dict[str, Tensor],
+        uncertainty: Tensor,
         intrinsics: Tensor | None,
         camera_to_world: Tensor | None,
     ) -> None:
         self._model = model
         self._source = source
         self.latents = latents
-        self.readout = {"tool_position": tool_position}
-        self.uncertainty = tool_std
+        self.states = states
+        self.readout = readout
+        self.uncertainty = uncertainty
         self.intrinsics = intrinsics
         self.camera_to_world = camera_to_world
 
@@ -168,9 +182,15 @@ class Future:
         index = torch.as_tensor(plans, device=self.latents.device)
         source = self._source if self._source.frames.shape[0] == 1 else self._source[index]
         return Future(
-            self._model, source, self.latents[index], self.readout["tool_position"][index], self.uncertainty[index],
-            self.intrinsics, self.camera_to_world,
+            self._model, source, self.latents[index], self.states[index],
+            {name: value[index] for name, value in self.readout.items()}, self.uncertainty[index], self.intrinsics,
+            None if self.camera_to_world is None else self.camera_to_world[index],
         )  # fmt: skip
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """(N, H, E) of the coarse level."""
+        return self._model.coarse.pool(self.latents)
 
     @cached_property
     def _decoded(self) -> Decoded:
@@ -219,6 +239,6 @@ class Future:
         camera = geometry.Intrinsics.from_matrix(self.intrinsics, depth.shape[-1], depth.shape[-2])
         dt = self._model.embodiment.dt
         return SpacetimeVolume.fuse(
-            self.rgb[plan].float(), depth, camera, self.camera_to_world.to(depth),
+            self.rgb[plan].float(), depth, camera, self.camera_to_world[plan].to(depth),
             lower=lower, upper=upper, voxel=voxel, dt=dt, start=dt,
         )  # fmt: skip

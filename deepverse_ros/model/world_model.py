@@ -3,9 +3,12 @@
 model = WorldModel.load("models/arm", device="auto")
 belief = model.observe(observation, past_actions)
 future = model.imagine(belief, plans)
+costs = model.rank(belief, plans, objective)
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,14 @@ from deepverse_ros import geometry
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
-from deepverse_ros.model.codec import Codec, Decoded, Source
+from deepverse_ros.model.actions import Values, pack
+from deepverse_ros.model.coarse import Coarse, CoarseFuture
+from deepverse_ros.model.codec import Codec, Decoded, Source, View
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.device import inference_dtype, resolve_device
-from deepverse_ros.model.dynamics import Dynamics, to_cells, to_tokens
-from deepverse_ros.model.novelty import Novelty, pooled_features
+from deepverse_ros.model.dynamics import Dynamics, Past, Steps, to_cells, to_tokens
+from deepverse_ros.model.memory import Memory, Place, RememberedFrame
+from deepverse_ros.model.novelty import Novelty
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
 
@@ -29,15 +35,12 @@ MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
 _DECODE_CHUNK = 64
 
-Array = np.ndarray | Tensor
-
 
 class WorldModel(nn.Module):
-    """Codec, dynamics, readouts and novelty of one embodiment.
+    """Codec, fine dynamics, coarse ensemble, readouts and novelty of one embodiment.
 
-    calibration: of the checkpoint (level, tool_error_q, goal_error_z: see training.trainer.calibrate), None
-    before calibration.
-    provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
+    calibration: of the checkpoint (level, tool_error_q, goal_error_z: see training.calibration), None before
+    calibration. provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
     """
 
     def __init__(self, config: WorldModelConfig) -> None:
@@ -45,9 +48,10 @@ class WorldModel(nn.Module):
         self.config = config
         self.codec = Codec(config.codec)
         self.dynamics = Dynamics(config)
-        self.picture_readout = PictureReadout(config.cells)
+        self.coarse = Coarse(config)
+        self.picture_readout = PictureReadout(config.picture_cells)
         self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim)
-        self.novelty = Novelty(2 * config.codec.latent_dim)
+        self.novelty = Novelty(config.token_dim)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
 
@@ -61,7 +65,7 @@ class WorldModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the codec's and the dynamics' weights; readouts and novelty stay in float32."""
+        """Of the codec's and the dynamics' weights; the coarse level, readouts and novelty stay in float32."""
         return self.dynamics.place.dtype
 
     # ---- loading and saving
@@ -91,9 +95,7 @@ class WorldModel(nn.Module):
         chosen = dtype or inference_dtype(device)
         self.codec.to(chosen).channels_last()
         self.dynamics.to(chosen)
-        # Limits in radians need more digits than bfloat16 has.
-        self.dynamics.actions.lower = torch.from_numpy(self.embodiment.lower).to(device)
-        self.dynamics.actions.upper = torch.from_numpy(self.embodiment.upper).to(device)
+        self.dynamics.restore_limits(self.embodiment, device)
         return self
 
     @torch.inference_mode()
@@ -103,18 +105,24 @@ class WorldModel(nn.Module):
         c = self.config
         frames = torch.zeros(1, c.context, 3, c.height, c.width)
         belief = self.observe(Observation(frames), torch.zeros(1, c.context - 1, self.embodiment.action_dim))
-        future = self.imagine(belief, np.tile(np.asarray(self.embodiment.home, np.float32), (1, c.horizon, 1)))
+        plan = np.tile(np.asarray(self.embodiment.home, np.float32), (1, c.horizon, 1))
+        future, _ = self.imagine(belief, plan), self.imagine_coarse(belief, plan)
         float(future.depth.sum() + future.rgb.sum())
         return (time.perf_counter() - start) * 1e3
 
     # ---- observing
 
     @torch.inference_mode()
-    def observe(self, observation: Observation, actions: Array | None = None) -> Belief:
+    def observe(
+        self, observation: Observation, actions: Values | None = None, proprioception: Values | None = None
+    ) -> Belief:
         """Encode what was seen, once, for any number of plans.
 
         Args: observation of T = 1..context frames (any resolution); actions (B, T-1, A): what the robot did between
         them (for an arm: its measured joints at the next frame), physical units; None only with T = 1.
+        proprioception (B, T, K): what the robot measured of itself at each frame; None: where the embodiment measures
+        the quantities of its actions, the past actions tell it, else it is unknown. Both may be dictionaries of
+        modalities, then those that are left out are unknown.
         Raises: ShapeError naming the field.
         """
         view = self._fitted(observation)
@@ -123,28 +131,40 @@ class WorldModel(nn.Module):
             raise ShapeError(f"observation: expected 1 to {self.config.context} frames, got {frames}")
         if actions is None:
             actions = torch.zeros(batch, 0, self.embodiment.action_dim)
-        past = self._actions(actions, "actions")
-        if past.shape[:2] != (batch, frames - 1):
+        past = self._packed(self.embodiment.modalities, actions, "actions")
+        if past.shape[:-1] != (batch, frames - 1):
             raise ShapeError(
                 f"actions: expected ({batch}, {frames - 1}, A), one between two frames, got {tuple(past.shape)}"
             )
+        states = self._states(proprioception, past)
         pictures = self.frames(view)
-        cells, source = self.codec.observe(pictures)
-        tokens = to_tokens(cells, self.config.dynamics.token_patch)
-        prefix = self.dynamics.prefix(tokens[:, :-1], past)
+        cells, views = self.codec.observe(pictures)
+        poses = None if view.camera_to_world is None else view.camera_to_world.expand(batch, frames, 4, 4)
+        unknown = past.new_full((batch, 1, past.shape[-1]), torch.nan)
+        steps = Steps(
+            latents=to_tokens(cells, self.config.dynamics.token_patch),
+            actions=torch.cat([past, unknown], 1),
+            states=states,
+            rays=self._rays(poses, view.intrinsics, batch, frames),
+        )
+        before, now = steps[:, : frames - 1], steps[:, frames - 1 :]
         if frames > 1:  # where the joints are is known, and tells more than the picture alone
-            position, std = self.outcome_readout(tokens[:, -1], past[:, -1])
+            position, std, *_ = self.outcome_readout(now.latents[:, 0], past[:, -1])
         else:
             position, std = self.picture_readout(pictures[:, -1])
         return Belief(
-            newest=tokens[:, -1],
-            prefix=prefix,
-            source=source,
+            newest=now,
+            context=self.dynamics.keys(before),
+            recalled=[],
+            source=self.codec.decoder.source(views[0], views[-1]),
+            view=views[-1],
+            embedding=self.coarse.pool(now.latents[:, 0]),
             tool_position=position,
             tool_std=std,
-            novelty=self.novelty(pooled_features(cells[:, -1])),
+            novelty=self.novelty(now.latents[:, 0], pictures[:, -1]),
             intrinsics=view.intrinsics,
-            camera_to_world=view.camera_to_world,
+            origin=None if poses is None else poses[:, 0],
+            camera_to_world=None if poses is None else poses[:, -1],
         )
 
     @torch.inference_mode()
@@ -158,40 +178,101 @@ class WorldModel(nn.Module):
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
         position, std = self.picture_readout(frames)
         return Goal(
-            latent=tokens[0],
+            embedding=self.coarse.pool(tokens)[0],
             tool_position=position[0].cpu().numpy(),
             tool_std=float(std[0]),
-            ood_score=float(self.novelty(pooled_features(cells))[0]),
+            ood_score=float(self.novelty(tokens, frames)[0]),
         )
+
+    # ---- memory
+
+    def new_memory(self, capacity: int = 128) -> Memory:
+        """An empty memory for one robot; see `remember`, and `imagine` with it."""
+        dt = self.embodiment.dt
+        window = (self.config.context - 0.5) * dt
+        return Memory(dt=dt, window=window, moving_camera=not self.embodiment.camera.fixed, capacity=capacity)
+
+    def remember(self, memory: Memory, belief: Belief, stamp: float) -> None:
+        """Put a belief's newest frame into `memory`. Args: belief of batch 1; stamp: seconds.
+
+        Raises: ShapeError for a belief of another batch.
+        """
+        if len(belief) != 1:
+            raise ShapeError(f"memory: holds the frames of one robot, got a belief of batch {len(belief)}")
+        view = View(*(part.clone() for part in belief.view))  # a slice would keep its whole window alive
+        memory.add(RememberedFrame(self._place(belief, belief.tool_position[0]), view, belief.newest, stamp))
+
+    @torch.inference_mode()
+    def recall(self, belief: Belief, memory: Memory, plans: Values) -> Belief:
+        """The belief with those remembered frames that show where `plans` lead.
+
+        For a fixed camera that is where the tool will be at the end of the plans, on average; a moving one is near
+        where it stands now.
+        """
+        last = self._plans(belief, plans)[:, -1]
+        tool = self.outcome_readout(belief.newest.latents[:, 0].expand(len(last), -1, -1), last).tool_position
+        camera = None
+        if belief.intrinsics is not None:
+            camera = geometry.Intrinsics.from_matrix(belief.intrinsics, self.config.width, self.config.height)
+        frames = memory.recall(self._place(belief, tool.mean(0)), self.config.dynamics.recalled, camera)
+        if not frames:
+            return belief
+        steps = Steps.join([frame.step for frame in frames])
+        if not self.embodiment.camera.fixed and belief.origin is not None:
+            stood = [belief.origin[0] if f.place.camera_to_world is None else f.place.camera_to_world for f in frames]
+            steps = replace(steps, rays=self._rays_from(belief, torch.stack(stood)[None]))
+        source = self.codec.decoder.source(frames[0].view, belief.view)
+        return replace(belief, recalled=self.dynamics.recall(steps), source=source)
+
+    def _place(self, belief: Belief, tool: Tensor) -> Place:
+        return Place(tool, None if belief.camera_to_world is None else belief.camera_to_world[0])
 
     # ---- imagining
 
     @torch.inference_mode()
-    def imagine(self, belief: Belief, plans: Array) -> Future:
-        """The futures that plans lead to. A belief of batch 1 is shared by all plans and never copied.
+    def imagine(self, belief: Belief, plans: Values, memory: Memory | None = None) -> Future:
+        """The futures that plans lead to, on the fine level. A belief of batch 1 is shared and never copied.
 
-        Args: plans (N, H, A) physical units, H <= 32; a belief of batch B > 1 takes N = B plans, one each.
+        Args: plans (N, H, A) physical units or a dictionary of modalities, H <= 32; a belief of batch B > 1 takes
+        N = B plans, one each. memory: frames from before the window may be recalled from it (belief of batch 1).
         Raises: ShapeError naming what is wrong.
         """
-        actions = self._actions(plans, "plans")
+        actions = self._plans(belief, plans)
+        if memory is not None:
+            belief = self.recall(belief, memory, plans)
         count, horizon = actions.shape[:2]
-        batch = belief.newest.shape[0]
-        if not 1 <= horizon <= MAX_HORIZON or count < 1:
-            raise ShapeError(f"plans: expected (N >= 1, 1 <= H <= {MAX_HORIZON}, A), got {tuple(actions.shape)}")
-        if batch not in (1, count):
-            raise ShapeError(f"plans: a belief of batch {batch} takes {batch} plans, got {count}")
-        latent = belief.newest.expand(count, -1, -1)
-        suffix = self.dynamics.suffix(count, horizon)
-        steps = []
-        for t in range(horizon):
-            latent = self.dynamics.step(latent, actions[:, t], belief.prefix, suffix)
-            steps.append(latent)
-        latents = torch.stack(steps, 1)
-        return self._future(belief, latents, *self.outcome_readout(latents, actions))
+        past = Past(belief.recalled, belief.context, self.dynamics.room(count, horizon))
+        poses = None if belief.camera_to_world is None else belief.camera_to_world[:, None].expand(count, horizon, 4, 4)
+        rays_after = None
+        if poses is not None and not self.embodiment.camera.fixed:
+            moved = [poses[:, 0]]
 
-    def predict_future(self, observation: Observation, actions: Array | None, plans: Array) -> Future:
+            def rays_after(motion: Tensor) -> Tensor:
+                moved.append(moved[-1] @ geometry.pose_from_motion(motion))
+                return self._rays_from(belief, moved[-1][:, None])
+
+        ahead = self.dynamics.rollout(belief.newest.expand(count), actions, past, rays_after)
+        if rays_after is not None:
+            poses = torch.stack(moved[1:], 1)
+        tool, std, clearance, clearance_std = self.outcome_readout(ahead.latents, actions)
+        readout = {"tool_position": tool, "clearance": clearance, "clearance_std": clearance_std}
+        return Future(self, belief.source, ahead.latents, ahead.states, readout, std, belief.intrinsics, poses)
+
+    def predict_future(self, observation: Observation, actions: Values | None, plans: Values) -> Future:
         """`observe` and `imagine` in one call, for those who imagine once. Raises: as these."""
         return self.imagine(self.observe(observation, actions), plans)
+
+    @torch.inference_mode()
+    def imagine_coarse(self, belief: Belief, plans: Values) -> CoarseFuture:
+        """The outcome of plans on the coarse level: no pictures, at a fraction of the time. Arguments as `imagine`."""
+        return self.coarse.imagine(belief.embedding, self._plans(belief, plans))
+
+    def rank(self, belief: Belief, plans: Values, objective: Callable[[CoarseFuture, Tensor], Tensor]) -> Tensor:
+        """Costs (N,) of plans on the coarse level, lower is better.
+
+        Args: plans as for `imagine`; objective: (future, plans) -> (N,), such as planning.objectives.GoalImage.
+        """
+        return objective(self.imagine_coarse(belief, plans), self._plans(belief, plans))
 
     @torch.inference_mode()
     def reconstruct(self, belief: Belief, rgb: Tensor, depth: Tensor | None = None) -> Future:
@@ -201,12 +282,12 @@ class WorldModel(nn.Module):
         """
         frames = self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1)
         cells, _, _ = self.codec.encode(frames)
-        tokens = to_tokens(cells, self.config.dynamics.token_patch)
-        read = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
-        return self._future(belief, tokens.unflatten(0, rgb.shape[:2]), *read)
-
-    def _future(self, belief: Belief, latents: Tensor, position: Tensor, std: Tensor) -> Future:
-        return Future(self, belief.source, latents, position, std, belief.intrinsics, belief.camera_to_world)
+        tokens = to_tokens(cells, self.config.dynamics.token_patch).unflatten(0, rgb.shape[:2])
+        states = belief.newest.states.new_full((*rgb.shape[:2], self.embodiment.state_dim), torch.nan)
+        tool, std = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
+        pose = belief.camera_to_world
+        where = None if pose is None else pose[:, None].expand(*rgb.shape[:2], 4, 4)
+        return Future(self, belief.source, tokens, states, {"tool_position": tool}, std, belief.intrinsics, where)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, source: Source) -> Decoded:
@@ -236,15 +317,48 @@ class WorldModel(nn.Module):
         )
         return moved.fitted(self.config.height, self.config.width)
 
-    def _actions(self, actions: Array, field: str) -> Tensor:
-        tensor = torch.as_tensor(actions).to(self.device, torch.float32)
-        if tensor.ndim != 3 or tensor.shape[-1] != self.embodiment.action_dim:
-            expected = f"(N, H, {self.embodiment.action_dim}) for embodiment '{self.embodiment.name}'"
-            raise ShapeError(f"{field}: expected {expected}, got {tuple(tensor.shape)}")
-        if not torch.isfinite(tensor).all():
-            where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise ShapeError(f"{field}: NaN or infinite at index {where}")
-        return tensor
+    def _packed(self, modalities: Any, values: Values, field: str) -> Tensor:
+        return pack(modalities, values, field).to(self.device)
+
+    def _plans(self, belief: Belief, plans: Values) -> Tensor:
+        """Raises: ShapeError for plans (N, H, A) that cannot be imagined from this belief."""
+        actions = self._packed(self.embodiment.modalities, plans, "plans")
+        if actions.ndim != 3 or len(actions) < 1 or not 1 <= actions.shape[1] <= MAX_HORIZON:
+            raise ShapeError(f"plans: expected (N >= 1, 1 <= H <= {MAX_HORIZON}, A), got {tuple(actions.shape)}")
+        batch = len(belief)
+        if batch not in (1, len(actions)):
+            raise ShapeError(f"plans: a belief of batch {batch} takes {batch} plans, got {len(actions)}")
+        return actions
+
+    def _states(self, proprioception: Values | None, past: Tensor) -> Tensor:
+        """(B, T, K) from what was measured, or else from the past actions (B, T-1, A)."""
+        batch, frames = past.shape[0], past.shape[1] + 1
+        if proprioception is not None:
+            states = self._packed(self.embodiment.measured, proprioception, "proprioception")
+            if states.shape[:-1] != (batch, frames):
+                raise ShapeError(f"proprioception: expected ({batch}, {frames}, K), got {tuple(states.shape)}")
+            return states
+        unknown = past.new_full((batch, frames, self.embodiment.state_dim), torch.nan)
+        if self.embodiment.proprioception is None:
+            unknown[:, 1:] = past
+        return unknown
+
+    def _rays_from(self, belief: Belief, poses: Tensor) -> Tensor:
+        """Raymap (N, T, S, 6) of cameras at `poses` (N, T, 4, 4), relative to the belief's oldest frame."""
+        assert belief.origin is not None
+        origin = belief.origin.to(poses)[:, None].expand(len(poses), 1, 4, 4)
+        return self._rays(torch.cat([origin, poses], 1), belief.intrinsics, len(poses), poses.shape[1] + 1)[:, 1:]
+
+    def _rays(self, poses: Tensor | None, intrinsics: Tensor | None, batch: int, frames: int) -> Tensor:
+        """The raymap at the tokens (B, T, S, 6), relative to the first of `poses` (B, T, 4, 4); NaN where unknown."""
+        rows, columns = self.config.grid
+        if poses is None and self.embodiment.camera.fixed:
+            poses = torch.eye(4, device=self.device).expand(batch, frames, 4, 4)
+        if poses is None or intrinsics is None:
+            return torch.full((batch, frames, rows * columns, 6), torch.nan, device=self.device)
+        camera = geometry.Intrinsics.from_matrix(intrinsics, self.config.width, self.config.height)
+        rays = geometry.raymap(poses.to(self.device, torch.float32), camera.resized(columns, rows))
+        return rays.flatten(-2).mT.expand(batch, frames, -1, -1)
 
 
 def codec_frames(rgb: Tensor, depth: Tensor | None, embodiment: Embodiment) -> Tensor:
