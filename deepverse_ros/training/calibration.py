@@ -11,8 +11,10 @@ from deepverse_ros import resources
 from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.readout import FREE
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.verdict import conformal_quantile
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import sample_goal
@@ -28,11 +30,13 @@ class Errors:
 
     tool_m (E, H): metres from the imagined to the true tool. goal_z (E, H): how far the true way from the tool to the
     goal is from the way that the verdict sees (imagined tool to read goal), in multiples of the spread that the model
-    predicts for the two.
+    predicts for the two. clearance_z (E, H): how much nearer than imagined the robot came to what it might touch, in
+    multiples of the predicted spread; NaN where nobody measured it.
     """
 
     tool_m: np.ndarray
     goal_z: np.ndarray
+    clearance_z: np.ndarray
 
 
 def calibrate(
@@ -45,9 +49,9 @@ def calibrate(
     """Write the bounds at `level` into the checkpoint's config.json, and return them.
 
     tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
-    spread, is what a verdict adds; it comes from plans that the planner chose and the robot executed, because a
-    planner picks plans that look good, also by mistake. Without such plans, held-out episodes stand in for both.
-    Without held-out episodes tool_error_q stays as it is.
+    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off a clearance. These come from
+    plans that the planner chose and the robot executed, because a planner picks plans that look good, also by mistake.
+    Without such plans, held-out episodes stand in for them. Without held-out episodes tool_error_q stays as it is.
     """
     folder = resources.find(checkpoint)
     model = WorldModel.load(folder, device)
@@ -59,6 +63,7 @@ def calibrate(
     if judged is not None:
         values |= {
             "goal_error_z": _bounds(judged.goal_z, level),
+            "clearance_error_z": _joint_bounds(judged.clearance_z, level),
             "executed_plans": len(executed.goal_z) if executed else 0,
         }
     # Not model.save: the weights in memory are in the inference format.
@@ -70,6 +75,20 @@ def _bounds(errors: np.ndarray, level: float) -> list[float]:
     return [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])]
 
 
+def _joint_bounds(errors: np.ndarray, level: float) -> list[float] | None:
+    """One bound that holds at all steps together."""
+    known = errors[np.isfinite(errors).all(1)]
+    if not len(known):
+        return None
+    return [max(0.0, float(conformal_quantile(known.max(1), level)))] * errors.shape[1]
+
+
+def _nearer(future: Future, clearance: np.ndarray) -> np.ndarray:
+    """See Errors.clearance_z. Args: future of one plan; clearance (H,) metres, true."""
+    imagined, std = (future.readout[name][0].float().cpu().numpy() for name in ("clearance", "clearance_std"))
+    return (imagined - np.minimum(clearance, FREE)) / std
+
+
 def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Errors:
     """One random window of every episode; the goal of each step is a picture of the true outcome, without depth.
 
@@ -78,14 +97,12 @@ def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Err
     c = model.config
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, episodes.length - c.window + 1, len(episodes))
-    tool_errors, goal_errors = [], []
+    tool_errors, goal_errors, nearer = [], [], []
     for e, start in enumerate(starts):
         index, begin = np.array([e]), np.array([start])
         actions = window_actions(episodes, index, begin, c.window, c.context)
-        seen = slice(start, start + c.context)
-        depth = episodes.depth[e, seen].astype(np.float32) / 1000
-        observation = Observation.from_numpy(episodes.rgb[e, seen], np.where(depth > 0, depth, np.nan))
-        future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
+        belief = model.observe(episodes.observation(e, start, c.context), actions[:, : c.context - 1])
+        future = model.imagine(belief, actions[:, c.context - 1 :])
         imagined = future.readout["tool_position"][0].cpu().numpy()
         outcome = range(start + c.context, start + c.window)
         shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
@@ -93,7 +110,8 @@ def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Err
         gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
         spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
         goal_errors.append(gap / spread)
-    return Errors(np.stack(tool_errors), np.stack(goal_errors))
+        nearer.append(_nearer(future, episodes.clearance[e, outcome].numpy()))
+    return Errors(np.stack(tool_errors), np.stack(goal_errors), np.stack(nearer))
 
 
 def executed_errors(
@@ -105,7 +123,7 @@ def executed_errors(
     """
     c = model.config
     mpc = Mpc(model, MpcConfig(max_replans=0))
-    tool_errors, goal_errors = [], []
+    tool_errors, goal_errors, nearer = [], [], []
     with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
         for number in range(plans):
             seed = scene_seed(_COLLECTION, number)
@@ -122,18 +140,21 @@ def executed_errors(
                 simulation.step(frames[0][2])
                 frames.append((*simulation.render(), simulation.joints))
             seen, depths, joints = (np.stack(x) for x in zip(*frames, strict=True))
-            belief = model.observe(Observation.from_numpy(seen, depths), joints[None, 1:].astype(np.float32))
+            observation = Observation.from_numpy(seen, depths, simulation.intrinsics, simulation.camera_to_world)
+            belief = model.observe(observation, joints[None, 1:].astype(np.float32))
             result = mpc.plan(belief, goal, joints[-1].astype(np.float32))
             if result.plan is None or result.future is None:
                 raise RuntimeError("planning without a deadline always ends with a plan")
-            tools = []
+            tools, clearance = [], []
             for action in result.plan:
                 simulation.step(action)
                 tools.append(simulation.tool_position)
+                clearance.append(simulation.clearance)
             true, imagined = np.stack(tools), result.future.readout["tool_position"][0].float().cpu().numpy()
             spread = np.hypot(result.future.uncertainty[0].float().cpu().numpy(), goal.tool_std)
             tool_errors.append(np.linalg.norm(imagined - true, axis=-1))
             gap = (true - truth) - (imagined - goal.tool_position)
             goal_errors.append(np.linalg.norm(gap, axis=-1) / spread)
+            nearer.append(_nearer(result.future, np.array(clearance)))
             progress(number + 1, plans)
-    return Errors(np.stack(tool_errors), np.stack(goal_errors))
+    return Errors(np.stack(tool_errors), np.stack(goal_errors), np.stack(nearer))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepverse_ros.model.codec import Codec
 from deepverse_ros.model.config import CELL
@@ -13,15 +13,19 @@ from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.draw import Draw
 from deepverse_ros.training.precision import Precision, autocast
 
+# Rows (N,) of a batch and their latents (N, targets, D, h, w).
+Imagined = tuple[Tensor, Tensor]
+
 
 class CodecStage:
     name = "codec"
 
     def __init__(
-        self, module: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
+        self, codec: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
         device: torch.device, precision: Precision = "bf16",
     ) -> None:  # fmt: skip
-        self.module, self.config = module.to(device).channels_last(), config
+        self.codec, self.config = codec.to(device).channels_last(), config
+        self.module: nn.Module = self.codec
         self.train, self.held_out = train, held_out
         self.context, self.horizon, self.device, self.precision = context, horizon, device, precision
 
@@ -32,26 +36,37 @@ class CodecStage:
         start = draw.integers(0, self._starts(self.train), batch)
         # From the newest observed frame itself to the end of the horizon.
         ahead = draw.integers(0, self.horizon + 1, batch, targets)
-        frames = self._frames(self.train, index, start, ahead)
+        newest = start + self.context - 1
+        # Memory recalls a frame from any time before.
+        recalled = draw.uniform(batch).numpy() < self.config.recalled
+        older = np.where(recalled, (newest * draw.uniform(batch).numpy()).astype(int), start)
+        frames = self._frames(self.train, index, older, newest, ahead)
         if self.config.depth_dropout:
             blind = draw.uniform(batch) < self.config.depth_dropout
         else:
             blind = torch.zeros(len(index), dtype=torch.bool)
         strength = draw.uniform(batch, targets, 1, 1, 1) * self.config.latent_noise
         rows, columns = (side // CELL for side in frames.shape[-2:])
-        noise = strength * draw.normal(batch, targets, self.module.encoder.head.out_channels, rows, columns)
-        return self._losses(frames, blind.to(self.device), noise.flatten(0, 1))
+        noise = strength * draw.normal(batch, targets, self.codec.encoder.head.out_channels, rows, columns)
+        return self._losses(frames, blind.to(self.device), noise, self._imagined(index, start, ahead, draw))
 
-    def _losses(self, frames: Tensor, blind: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """frames (B, 2 + targets, 5, H, W): oldest, newest, targets; noise (B * targets, D, h, w) on the latents."""
+    def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:
+        """What stands in for the latents of true frames."""
+        del index, start, ahead, draw
+        return None
+
+    def _losses(self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None) -> dict[str, Tensor]:
+        """frames (B, 2 + targets, 5, H, W): older, newest, targets; noise (B, targets, D, h, w) on true latents."""
         seen = frames.clone()
         seen[:, :, 3:] *= (~blind)[:, None, None, None, None]
         with autocast(self.device, self.precision):
-            z, x8, x4 = self.module.encode(seen.flatten(0, 1))
-            z, x8, x4 = (t.unflatten(0, frames.shape[:2]) for t in (z, x8, x4))
-            source = self.module.decoder.source(*((seen[:, i], x8[:, i], x4[:, i]) for i in (0, 1)))
-            latent = z[:, 2:].flatten(0, 1)
-            decoded = self.module.decoder(latent + noise.to(latent), source.repeat(self.config.targets))
+            z, (older, newer, *_) = self.codec.observe(seen)
+            source = self.codec.decoder.source(older, newer)
+            latent = z[:, 2:] + noise.to(z)
+            if imagined is not None:
+                rows, cells = imagined
+                latent = latent.index_copy(0, rows, cells.to(latent))
+            decoded = self.codec.decoder(latent.flatten(0, 1), source.repeat(self.config.targets))
         truth, newest = frames[:, 2:].flatten(0, 1), frames[:, 1].repeat_interleave(self.config.targets, 0)
         disparity = torch.where(truth[:, 4] > 0, truth[:, 3], torch.nan)
         return codec_loss(decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight)
@@ -63,7 +78,7 @@ class CodecStage:
         index, start = rng.integers(0, len(self.held_out), 64), rng.integers(0, self._starts(self.held_out), 64)
         ours, still = [], []
         for i in range(0, 64, 16):
-            frames = self._frames(self.held_out, index[i : i + 16], start[i : i + 16], np.full((16, 1), self.horizon))
+            frames = self._window(index[i : i + 16], start[i : i + 16], np.full((16, 1), self.horizon))
             truth = frames[:, 2, :3]
             ours.append(psnr(self._decoded(frames)[:, 0], truth))
             still.append(psnr(frames[:, 1, :3], truth))
@@ -74,25 +89,30 @@ class CodecStage:
         """True (upper) and decoded (lower) later frames of three held-out windows, uint8 (h, w, 3)."""
         index = np.linspace(0, len(self.held_out) - 1, min(3, len(self.held_out))).astype(int)
         ahead = np.linspace(1, self.horizon, min(4, self.horizon)).astype(int)
-        frames = self._frames(self.held_out, index, 0 * index, np.tile(ahead, (len(index), 1)))
+        frames = self._window(index, 0 * index, np.tile(ahead, (len(index), 1)))
         return picture_rows(frames[:, 2:, :3], self._decoded(frames))
 
     def _decoded(self, frames: Tensor) -> Tensor:
         """Pictures (B, N, 3, H, W) of the last N frames of (B, 2 + N, 5, H, W), beside the oldest and the newest."""
         with autocast(self.device, self.precision):
-            z, x8, x4 = (t.unflatten(0, frames.shape[:2]) for t in self.module.encode(frames.flatten(0, 1)))
-            source = self.module.decoder.source(*((frames[:, k], x8[:, k], x4[:, k]) for k in (0, 1)))
+            z, (older, newer, *_) = self.codec.observe(frames)
+            source = self.codec.decoder.source(older, newer)
             later = z[:, 2:]
-            decoded = self.module.decoder(later.flatten(0, 1), source.repeat(later.shape[1]))
+            decoded = self.codec.decoder(later.flatten(0, 1), source.repeat(later.shape[1]))
         return decoded.rgb.unflatten(0, later.shape[:2])
 
     def _starts(self, episodes: Episodes) -> int:
         """Places in an episode where a window may begin."""
         return episodes.length - self.context - self.horizon + 1
 
-    def _frames(self, episodes: Episodes, index: np.ndarray, start: np.ndarray, ahead: np.ndarray) -> Tensor:
-        newest = start + self.context - 1
-        times = np.concatenate([start[:, None], newest[:, None], newest[:, None] + ahead], 1)
+    def _window(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray) -> Tensor:
+        """Of held-out episodes: oldest and newest frame of windows, and those `ahead` (B, N) of the newest."""
+        return self._frames(self.held_out, index, start, start + self.context - 1, ahead)
+
+    def _frames(
+        self, episodes: Episodes, index: np.ndarray, older: np.ndarray, newest: np.ndarray, ahead: np.ndarray
+    ) -> Tensor:
+        times = np.concatenate([older[:, None], newest[:, None], newest[:, None] + ahead], 1)
         return episodes.frames(np.broadcast_to(index[:, None], times.shape), times, self.device)
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepverse_ros import resources
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.model.config import CodecConfig, DynamicsConfig, WorldModelConfig
+from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, WorldModelConfig
 from deepverse_ros.training.precision import Precision
 
 
@@ -63,20 +63,52 @@ class StageConfig(_Frozen):
 
 
 class CodecStageConfig(StageConfig):
-    """targets: frames decoded per window; moving_weight: see losses.codec_loss; depth_dropout: share without depth."""
+    """targets: frames decoded per window; moving_weight: see losses.codec_loss; depth_dropout: share without depth.
+
+    recalled: share of windows whose older view is any earlier frame, as memory recalls one, instead of their oldest.
+    """
 
     targets: int = Field(default=3, ge=1)
     moving_weight: float = Field(default=4.0, ge=0)
     depth_dropout: float = Field(default=0.15, ge=0, le=1)
     latent_noise: float = Field(default=0.3, ge=0)
+    recalled: float = Field(default=0.5, ge=0, le=1)
+
+
+class DecoderStageConfig(CodecStageConfig):
+    """imagined: share of windows whose latents the dynamics imagines; the others are of true frames, with noise."""
+
+    imagined: float = Field(default=0.75, ge=0, le=1)
 
 
 class DynamicsStageConfig(StageConfig):
-    """context_noise: largest noise on input latents; rollout: passes in which predictions replace the true frames."""
+    """context_noise: largest noise on input latents; rollout: passes in which predictions replace the true frames.
+
+    state_weight, motion_weight: of what the robot measures of itself and of its camera's motion, beside the latents.
+    proprioception_dropout, pose_dropout, action_dropout: share of windows without the robot's own measurements, without
+    camera poses, without one modality of the actions; blind_every: every so many episodes without depth (0: none).
+    spacetime_weight, causal_weight: of the losses in model/consistency.py, on `consistency_windows` decoded windows of
+    each batch; what they buy stands in docs/ablations.md.
+    """
 
     context_noise: float = Field(default=0.4, ge=0)
     rollout: int = Field(default=2, ge=1, le=4)
     moving_weight: float = Field(default=2.0, ge=0)
+    state_weight: float = Field(default=1.0, ge=0)
+    motion_weight: float = Field(default=1.0, ge=0)
+    proprioception_dropout: float = Field(default=0.15, ge=0, le=1)
+    pose_dropout: float = Field(default=0.1, ge=0, le=1)
+    action_dropout: float = Field(default=0.05, ge=0, le=1)
+    blind_every: int = Field(default=8, ge=0)
+    spacetime_weight: float = Field(default=0.0, ge=0)
+    causal_weight: float = Field(default=0.0, ge=0)
+    consistency_windows: int = Field(default=2, ge=1)
+
+
+class CoarseStageConfig(StageConfig):
+    """windows: random ones of every episode, each imagined with its own plan and with that of another window."""
+
+    windows: int = Field(default=4, ge=1)
 
 
 class PictureStageConfig(StageConfig):
@@ -116,8 +148,10 @@ class TrainingConfig(_Frozen):
     scenes: DataConfig | None = Field(default=None, description="episodes of the picture readout; default: data")
     codec: CodecStageConfig
     dynamics: DynamicsStageConfig
+    decoder: DecoderStageConfig | None = Field(default=None, description="default: it stays as the codec stage left it")
     picture: PictureStageConfig
     outcome: OutcomeStageConfig
+    coarse: CoarseStageConfig
 
     def model_config_(self) -> WorldModelConfig:
         """The network that this run trains.
@@ -134,6 +168,7 @@ class TrainingConfig(_Frozen):
                 horizon=self.horizon,
                 codec=CodecConfig.model_validate(self.network.get("codec", {})),
                 dynamics=DynamicsConfig.model_validate(self.network.get("dynamics", {})),
+                coarse=CoarseConfig.model_validate(self.network.get("coarse", {})),
             )
         except ValidationError as error:
             raise ConfigError(f"network: {_wrong_fields(error)}") from error

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.dataset import Episodes, window_actions
 
@@ -61,9 +60,8 @@ def draw_samples(model: WorldModel, episodes: Episodes, path: Path, rows: int = 
     strips = []
     for e in np.linspace(0, len(episodes) - 1, min(rows, len(episodes))).astype(int):
         actions = window_actions(episodes, np.array([e]), np.array([0]), c.window, c.context)
-        depth = episodes.depth[e, : c.context].astype(np.float32) / 1000
-        observation = Observation.from_numpy(episodes.rgb[e, : c.context], np.where(depth > 0, depth, np.nan))
-        future = model.imagine(model.observe(observation, actions[:, : c.context - 1]), actions[:, c.context - 1 :])
+        belief = model.observe(episodes.observation(e, 0, c.context), actions[:, : c.context - 1])
+        future = model.imagine(belief, actions[:, c.context - 1 :])
         imagined = (future.rgb[0].permute(0, 2, 3, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
         strips += [np.concatenate(list(x), 1) for x in (imagined, episodes.rgb[e, c.context : c.window])]
     Image.fromarray(np.concatenate(strips)).save(path)

@@ -1,5 +1,6 @@
 """Episodes in memory, and windows drawn from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,9 +8,13 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.embodiment import Embodiment, Modality
 from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import codec_frames
+
+# The small arrays of an episode.
+_ROWS = ("commanded", "measured", "states", "tool", "clearance", "intrinsics", "camera_to_world")
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,9 @@ class Episodes:
     """E episodes of T frames each, as arrays.
 
     rgb (E, T, H, W, 3) uint8; depth (E, T, H, W) uint16 mm; commanded and measured (E, T, A) float32, physical units:
-    what was commanded, and where the robot was, at each frame; tool (E, T, 3) metres.
+    what was commanded, and where the robot was, at each frame; states (E, T, K) float32, physical units: what it
+    measured of itself; tool (E, T, 3) metres; clearance (E, T) metres, NaN unknown; intrinsics (E, 3, 3) pixels;
+    camera_to_world (E, T, 4, 4).
     """
 
     embodiment: Embodiment
@@ -25,7 +32,11 @@ class Episodes:
     depth: np.ndarray
     commanded: Tensor
     measured: Tensor
+    states: Tensor
     tool: Tensor
+    clearance: Tensor
+    intrinsics: Tensor
+    camera_to_world: Tensor
     skipped: int = 0
 
     def __len__(self) -> int:
@@ -44,9 +55,7 @@ class Episodes:
         paths = store.paths()
         rgb = np.empty((len(paths), length, *size, 3), np.uint8)
         depth = np.empty((len(paths), length, *size), np.uint16)
-        commanded: list[np.ndarray] = []
-        measured: list[np.ndarray] = []
-        tool: list[np.ndarray] = []
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in _ROWS}
         for episode in store:
             if episode.embodiment != embodiment.name:
                 raise EmbodimentError(
@@ -54,22 +63,25 @@ class Episodes:
                 )
             if len(episode.rgb) < length or episode.rgb.shape[1:3] != size:
                 continue
-            n = len(tool)
+            n = len(rows["tool"])
             rgb[n], depth[n] = episode.rgb[:length], episode.depth[:length]
-            commanded.append(episode.actions[:length].astype(np.float32))
-            measured.append(measured_actions(episode, embodiment)[:length])
-            tool.append(episode.state["tool_position"][:length].astype(np.float32))
-        n = len(tool)
+            rows["commanded"].append(episode.actions[:length])
+            rows["measured"].append(_of_state(episode, embodiment.modalities)[:length])
+            rows["states"].append(_of_state(episode, embodiment.measured)[:length])
+            rows["tool"].append(episode.state["tool_position"][:length])
+            unknown = np.full((len(episode), 1), np.nan)
+            rows["clearance"].append(episode.state.get("clearance", unknown)[:length, 0])
+            rows["intrinsics"].append(episode.intrinsics)
+            rows["camera_to_world"].append(episode.camera_to_world[:length])
+        n = len(rows["tool"])
         if n == 0:
             raise EpisodeError(f"{store.directory}: no readable episode with {length} frames of {size} pixels")
         return cls(
             embodiment=embodiment,
             rgb=rgb[:n],
             depth=depth[:n],
-            commanded=torch.from_numpy(np.stack(commanded)),
-            measured=torch.from_numpy(np.stack(measured)),
-            tool=torch.from_numpy(np.stack(tool)),
             skipped=len(paths) - n,
+            **{name: torch.from_numpy(np.stack(values).astype(np.float32)) for name, values in rows.items()},
         )
 
     def split(self, validation: int) -> tuple["Episodes", "Episodes"]:
@@ -84,9 +96,18 @@ class Episodes:
             self,
             rgb=self.rgb[index],
             depth=self.depth[index],
-            commanded=self.commanded[index],
-            measured=self.measured[index],
-            tool=self.tool[index],
+            **{name: getattr(self, name)[index] for name in _ROWS},
+        )
+
+    def observation(self, episode: int, start: int, count: int) -> Observation:
+        """`count` frames of one episode from `start` on, as a robot's camera gives them."""
+        frames = slice(start, start + count)
+        depth = self.depth[episode, frames].astype(np.float32) / 1000
+        return Observation.from_numpy(
+            self.rgb[episode, frames],
+            np.where(depth > 0, depth, np.nan),
+            self.intrinsics[episode].numpy(),
+            self.camera_to_world[episode, frames].numpy()[None],
         )
 
     def frames(self, episodes: np.ndarray, times: np.ndarray, device: torch.device) -> Tensor:
@@ -96,9 +117,9 @@ class Episodes:
         return codec_frames(rgb, depth, self.embodiment)
 
 
-def measured_actions(episode: Episode, embodiment: Embodiment) -> np.ndarray:
-    """(T, A) where the robot was at each frame, in the order of the action's modalities."""
-    return np.concatenate([episode.state[m.name] for m in embodiment.modalities], -1).astype(np.float32)
+def _of_state(episode: Episode, modalities: Sequence[Modality]) -> np.ndarray:
+    """(T, n) what was measured, in the order of `modalities`."""
+    return np.concatenate([episode.state[m.name] for m in modalities], -1)
 
 
 def window_actions(episodes: Episodes, index: np.ndarray, start: np.ndarray, length: int, context: int) -> Tensor:

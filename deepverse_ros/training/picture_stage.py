@@ -38,7 +38,8 @@ class PictureStage:
         frames[(draw.uniform(batch) < self.config.depth_dropout).to(self.device), 3:] = 0
         truth = self.train.tool[index, times].to(self.device)
         position, std = self._read(frames)
-        return {"total": robust_nll(position, std, truth), "tool_m": (position - truth).norm(dim=-1).mean()}
+        error = position - truth
+        return {"total": robust_nll(error, std).mean(), "tool_m": error.norm(dim=-1).mean()}
 
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.precision):

@@ -14,10 +14,12 @@ from deepverse_ros.data.synthetic import collect
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.calibration import calibrate, executed_errors
+from deepverse_ros.training.coarse_stage import CoarseStage
 from deepverse_ros.training.codec_stage import CodecStage
 from deepverse_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from deepverse_ros.training.curves import draw_curves, draw_samples
 from deepverse_ros.training.dataset import Episodes
+from deepverse_ros.training.decoder_stage import DecoderStage
 from deepverse_ros.training.distributed import Processes, joined
 from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
 from deepverse_ros.training.loop import Stage, run_stage
@@ -80,15 +82,25 @@ def _train(config: TrainingConfig, out: Path, resume: bool, processes: Processes
         run(codec, config.codec, 0)
         model.codec.requires_grad_(False).eval()
         # Every process makes all latents, which is quick beside the training.
-        latents = encode_episodes(model, training, reporter("latents"), precision)
-        dynamics = DynamicsStage(model, config.dynamics, training, latents, held_out, precision)
-        run(dynamics, config.dynamics, 1)
-        model.dynamics.requires_grad_(False).eval()
-        seen = encode_episodes(model, held_out, reporter("validation latents"), precision)
-        outcome = OutcomeStage(model, config.outcome, (training, latents), (held_out, seen), config.seed + 2, precision)
-        run(outcome, config.outcome, 2)
         picture = PictureStage(model.picture_readout, config.picture, *scenes, where, precision)
         run(picture, config.picture, 3)
+        model.picture_readout.requires_grad_(False).eval()
+        blind = config.dynamics.blind_every
+        latents = encode_episodes(model, training, reporter("latents"), precision, blind)
+        seen = encode_episodes(model, held_out, reporter("validation latents"), precision)
+        dynamics = DynamicsStage(model, config.dynamics, latents, seen, config.seed + 1, precision)
+        run(dynamics, config.dynamics, 1)
+        model.dynamics.requires_grad_(False).eval()
+        if config.decoder:
+            model.codec.decoder.requires_grad_(True)
+            decoder = DecoderStage(model, config.decoder, latents, seen, precision)
+            run(decoder, config.decoder, 5)
+            model.codec.requires_grad_(False).eval()
+        outcome = OutcomeStage(model, config.outcome, latents, seen, config.seed + 2, precision)
+        run(outcome, config.outcome, 2)
+        model.outcome_readout.requires_grad_(False).eval()
+        coarse = CoarseStage(model, config.coarse, latents, seen, config.seed + 4, precision)
+        run(coarse, config.coarse, 4)
 
     checkpoint = out / "checkpoint"
     if processes.first:

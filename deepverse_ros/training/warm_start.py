@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from deepverse_ros import resources
 from deepverse_ros.errors import CheckpointError
@@ -19,8 +20,7 @@ def warm_start(model: WorldModel, checkpoint: str, console: Console) -> dict[str
     """
     source = WorldModel.load(checkpoint, "cpu", torch.float32)
     require_embodiment(source, model.embodiment.name)
-    # Parameters alone: buffers come from the robot's description, or are fitted after training.
-    given, wanted = dict(source.named_parameters()), dict(model.named_parameters())
+    given, wanted = (_learned(m) for m in (source, model))
     fitting = [name for name, p in wanted.items() if name in given and given[name].shape == p.shape]
     if not fitting:
         raise CheckpointError(
@@ -35,3 +35,8 @@ def warm_start(model: WorldModel, checkpoint: str, console: Console) -> dict[str
     if fresh:
         console.print("init: trained from scratch: " + ", ".join(fresh))
     return {"checkpoint": str(resources.find(checkpoint)), "tensors": len(fitting), "from_scratch": len(fresh)}
+
+
+def _learned(model: WorldModel) -> dict[str, Tensor]:
+    """Tensors by name, without those that are fitted anew after every training."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("novelty.")}

@@ -35,11 +35,14 @@ def test_every_plan_is_executed_in_a_scene_of_its_own_and_again_the_same(model: 
 
 def test_the_bounds_are_quantiles_of_what_was_executed(checkpoint: Path) -> None:
     rng = np.random.default_rng(0)
-    errors = Errors(rng.uniform(0, 0.1, (99, 8)), np.sort(rng.uniform(0, 4, (99, 8)), axis=0))
+    goal_z, clearance_z = np.sort(rng.uniform(0, 4, (99, 8)), axis=0), rng.normal(size=(99, 8))
+    errors = Errors(rng.uniform(0, 0.1, (99, 8)), goal_z, clearance_z)
     before = load_file(checkpoint / "model.safetensors")
     values = calibrate(checkpoint, 0.9, None, errors, "cpu")
     # The ceil((99 + 1) * 0.9)-th smallest
     np.testing.assert_allclose(values["goal_error_z"], errors.goal_z[89])
+    # At all steps together
+    np.testing.assert_allclose(values["clearance_error_z"], 8 * [np.sort(clearance_z.max(1))[89]])
     assert values["executed_plans"] == 99
     stored = json.loads((checkpoint / "config.json").read_text())["calibration"]
     assert stored == values

@@ -61,14 +61,23 @@ def config(data: Path, steps: int = 6, batch: int = 2, **changes: object) -> Tra
         "network": {
             "codec": {"channels": [8, 8, 16], "latent_dim": 8},
             "dynamics": {"width": 16, "layers": 2, "heads": 2},
+            "coarse": {"token_dim": 4, "hidden": 16},
         },
         "data": {"directory": str(data), "frames": FRAMES, "validation": 3},
         "codec": stage | {"targets": 2},
         "dynamics": stage,
+        "decoder": stage | {"targets": 2, "imagined": 0.5},
         "outcome": stage,
         "picture": stage,
+        "coarse": stage,
     }
     return TrainingConfig.model_validate(values | changes)
+
+
+def value_at(log: Path, name: str) -> float:
+    """The last value of that name in a log."""
+    rows = [row.split(",") for row in log.read_text().split()]
+    return [float(value) for _, what, value in rows[1:] if what == name][-1]
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -82,7 +91,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(data: Path, t
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
-@pytest.mark.parametrize("stage", ["codec", "dynamics", "outcome", "picture"])
+@pytest.mark.parametrize("stage", ["codec", "picture", "dynamics", "decoder", "outcome", "coarse"])
 def test_an_interrupted_run_resumes_to_the_weights_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -115,6 +124,8 @@ def test_training_learns_to_follow_the_action(data: Path, tmp_path: Path) -> Non
     losses = [float(value) for step, name, value in rows[1:] if name == "one_step"]
     # At first the network predicts that nothing changes.
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
+    before, after = (value_at(out / f"{stage}.csv", "val_psnr8") for stage in ("dynamics", "decoder"))
+    assert after > before + 0.1
     for picture in ("curves.png", "samples.png"):
         assert (out / picture).stat().st_size > 1000
 

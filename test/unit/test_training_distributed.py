@@ -26,7 +26,7 @@ from deepverse_ros.training.draw import Draw
 from deepverse_ros.training.trainer import train
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("codec", "dynamics", "outcome", "picture")
+STAGES = ("codec", "picture", "dynamics", "decoder", "outcome", "coarse")
 
 
 @pytest.fixture(autouse=True)

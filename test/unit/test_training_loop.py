@@ -115,7 +115,7 @@ def test_a_training_shows_its_samples_and_starts_from_a_checkpoint(data: Path, t
 
     # A rate of next to nothing: what comes out is what went in.
     still = config(data, steps=1, init=str(first)).model_dump(mode="json")
-    for stage in ("codec", "dynamics", "outcome", "picture"):
+    for stage in ("codec", "picture", "dynamics", "decoder", "outcome", "coarse"):
         still[stage]["learning_rate"] = 1e-12
     tuned = train(TrainingConfig.model_validate(still), tmp_path / "tuned", device="cpu", console=QUIET)
     a, b = (load_file(folder / "model.safetensors") for folder in (first, tuned))
@@ -183,7 +183,7 @@ def test_the_tiny_config_trains_on_collected_episodes(tmp_path: Path) -> None:
         few[stage] |= {"steps": 12, "batch": 8, "validate_every": 12, "warmup": 2}
     checkpoint = train(TrainingConfig.model_validate(few), tmp_path / "run", device="cpu", console=QUIET)
     assert WorldModel.load(checkpoint, "cpu").calibration is not None
-    for stage in ("codec", "dynamics", "outcome", "picture"):
+    for stage in ("codec", "picture", "dynamics", "decoder", "outcome", "coarse"):
         assert np.isfinite(list(rows(tmp_path / "run" / f"{stage}.csv", "total").values())).all()
 
 

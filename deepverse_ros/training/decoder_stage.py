@@ -1,0 +1,58 @@
+"""The decoder once more, on what the dynamics imagines.
+
+Before, it saw the latents of true frames with noise on them; what the dynamics gets wrong looks different, and the
+decoder, which also sees the observed frames, can make up for a part of it.
+"""
+
+import numpy as np
+import torch
+
+from deepverse_ros.model.dynamics import to_cells
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.codec_stage import CodecStage, Imagined
+from deepverse_ros.training.config import DecoderStageConfig
+from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.dynamics_stage import imagine, prediction_scores
+from deepverse_ros.training.precision import Precision
+from deepverse_ros.training.windows import EncodedEpisodes
+
+
+class DecoderStage(CodecStage):
+    name = "decoder"
+
+    def __init__(
+        self,
+        model: WorldModel,
+        config: DecoderStageConfig,
+        train: EncodedEpisodes,
+        held_out: EncodedEpisodes,
+        precision: Precision = "bf16",
+    ) -> None:
+        c = model.config
+        super().__init__(
+            model.codec, config, train.episodes, held_out.episodes, c.context, c.horizon, model.device, precision
+        )
+        self.model, self.module = model, model.codec.decoder
+        self.encoded, self.encoded_held_out = train, held_out
+        self.share = config.imagined
+
+    @torch.no_grad()
+    def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:
+        c = self.model.config
+        rows = np.flatnonzero(draw.uniform(self.config.batch).numpy() < self.share)
+        if not len(rows):
+            return None
+        whole = self.encoded.steps(index[rows], start[rows], self.device)
+        # Place 0 is the newest observed frame, which nobody has to imagine.
+        newest = whole.latents[:, c.context - 1 : c.context]
+        frames = torch.cat([newest, imagine(self.model, whole, self.precision)], 1)
+        chosen = frames[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows])]
+        # An inference tensor cannot take part in training; a copy can.
+        cells = to_cells(chosen, c.dynamics.token_patch, c.cells[0]).clone()
+        return torch.from_numpy(rows).to(self.device), cells
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """PSNR of true frames through the codec, and of imagined ones."""
+        codec = super().validate()
+        return {"codec": codec["psnr"], **prediction_scores(self.model, self.encoded_held_out, self.precision)}
