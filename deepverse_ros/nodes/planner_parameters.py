@@ -4,21 +4,42 @@ from dataclasses import dataclass
 
 from deepverse_ros.nodes import loading, observation_input
 from deepverse_ros.nodes.parameters import Parameter, Parameters
+from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
-from deepverse_ros.planning.samplers import IcemConfig
+from deepverse_ros.planning.mppi import MppiConfig
 from deepverse_ros.planning.verdict import Limits
 
 PARAMETERS = (
     *loading.PARAMETERS,
     Parameter("seed", 0, "Seed of the search; the same seed gives the same plans.", 0, 2**31 - 1, dynamic=True),
-    Parameter("samples", 64, "Candidate plans per iteration.", 4, 4096, dynamic=True),
-    Parameter("iterations", 3, "Rounds of candidates per search.", 1, 50, dynamic=True),
+    Parameter("samples", 256, "Candidate plans in the first round; later rounds have fewer.", 4, 4096, dynamic=True),
+    Parameter("sampler", "icem", "The search.", choices=("icem", "mppi"), dynamic=True),
+    Parameter("iterations", 6, "Rounds of candidates per search.", 1, 50, dynamic=True),
+    Parameter(
+        "search_level",
+        "coarse",
+        "Where candidates are imagined; the best are judged on the fine level in any case.",
+        choices=("coarse", "fine"),
+        dynamic=True,
+    ),
     Parameter("max_replans", 2, "Further searches, with other seeds, while no plan is accepted.", 0, 50, dynamic=True),
     Parameter("verified", 4, "How many of the best plans of a search are judged.", 1, 64, dynamic=True),
     Parameter("early_weight", 0.05, "Cost of the mean distance on the way, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("latent_weight", 0.01, "Cost of a last frame that looks unlike the goal (m).", 0.0, 10.0, dynamic=True),
     Parameter("certainty_weight", 1.0, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("smoothness_weight", 0.005, "Cost of changes of speed (m).", 0.0, 10.0, dynamic=True),
+    Parameter("effort_weight", 0.0, "Cost of movement (m).", 0.0, 10.0, dynamic=True),
+    Parameter("clearance_weight", 0.0, "Cost of a clearance below the margin, per metre.", 0.0, 100.0, dynamic=True),
+    Parameter("clearance_margin", 0.05, "Imagined clearance that costs nothing (m).", 0.0, 1.0, dynamic=True),
+    Parameter(
+        "min_clearance",
+        -1.0,
+        "A plan is rejected when the lower bound of its clearance is not above this at every step (m); -1: touching "
+        "things is allowed.",
+        -1.0,
+        1.0,
+        dynamic=True,
+    ),
     Parameter(
         "goal_tolerance",
         0.08,
@@ -69,14 +90,19 @@ class Settings:
 def mpc_config(parameters: Parameters, horizon: int) -> MpcConfig:
     """Args: horizon: steps that the model was trained and calibrated for. Raises: ShapeError."""
     p = parameters.values()
+    sampler = IcemConfig if p.sampler == "icem" else MppiConfig
     return MpcConfig(
-        sampler=IcemConfig(samples=p.samples, horizon=horizon),
+        sampler=sampler(samples=p.samples, horizon=horizon),
         iterations=p.iterations,
+        search_level=p.search_level,
         max_replans=p.max_replans,
         verified=p.verified,
         early=p.early_weight,
         latent=p.latent_weight,
         certainty=p.certainty_weight,
         smoothness=p.smoothness_weight,
-        limits=Limits(p.goal_tolerance, p.max_uncertainty),
+        effort=p.effort_weight,
+        clearance=p.clearance_weight,
+        margin=p.clearance_margin,
+        limits=Limits(p.goal_tolerance, p.max_uncertainty, p.min_clearance if p.min_clearance > -1 else None),
     )

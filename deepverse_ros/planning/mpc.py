@@ -4,15 +4,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.icem import Icem, IcemConfig
+from deepverse_ros.planning.mppi import Mppi, MppiConfig
 from deepverse_ros.planning.objectives import (
     Certainty,
+    Clearance,
+    Effort,
     Future,
     Goal,
     GoalImage,
@@ -20,7 +24,7 @@ from deepverse_ros.planning.objectives import (
     Smoothness,
     WeightedSum,
 )
-from deepverse_ros.planning.samplers import Icem, IcemConfig, Sampler
+from deepverse_ros.planning.samplers import Sampler
 from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
 
 
@@ -35,24 +39,32 @@ class Imagination(Protocol):
 
     def imagine(self, belief: Any, plans: np.ndarray) -> Future: ...
 
+    def imagine_coarse(self, belief: Any, plans: np.ndarray) -> Future: ...
+
 
 @dataclass(frozen=True)
 class MpcConfig:
     """How the planner searches and what it accepts.
 
-    sampler: the search. iterations: rounds of candidates per search. max_replans: further searches with another seed
-    while no plan is accepted. verified: how many of the best plans of a search are judged. early, latent, certainty,
-    smoothness: weights of the objectives (see there). limits: what a plan must keep to be accepted.
+    sampler: the search, Icem or Mppi by the type of its settings. iterations: rounds of candidates per search.
+    search_level: where candidates are imagined: coarse, or fine, which takes many times as long. max_replans: further
+    searches with another seed while no plan is accepted. verified: how many of the best plans of a search are imagined
+    on the fine level and judged. early, latent, certainty, smoothness, effort, clearance: weights of the objectives
+    (see there); margin: of the clearance, metres. limits: what a plan must keep to be accepted.
     """
 
-    sampler: IcemConfig = field(default_factory=IcemConfig)
-    iterations: int = 3
+    sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
+    iterations: int = 6
+    search_level: Literal["coarse", "fine"] = "coarse"
     max_replans: int = 2
     verified: int = 4
     early: float = 0.05
     latent: float = 0.01
     certainty: float = 1.0
     smoothness: float = 0.005
+    effort: float = 0.0
+    clearance: float = 0.0
+    margin: float = 0.05
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -103,7 +115,8 @@ class Mpc:
         self.embodiment = model.embodiment
         self.calibration = Calibration.from_model(model.calibration)
         self.seed = seed
-        self._sampler: Sampler = sampler or Icem(self.embodiment, self.config.sampler)
+        self._sampler = sampler or _make_sampler(self.embodiment, self.config.sampler)
+        self._verify_s = 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -113,13 +126,14 @@ class Mpc:
 
     def objective(self, goal: Goal) -> Objective:
         config = self.config
-        return WeightedSum(
-            [
-                (1.0, GoalImage(goal, config.early, config.latent)),
-                (config.certainty, Certainty()),
-                (config.smoothness, Smoothness(self.embodiment)),
-            ]
-        )
+        terms: list[tuple[float, Objective]] = [
+            (1.0, GoalImage(goal, config.early, config.latent)),
+            (config.certainty, Certainty()),
+            (config.smoothness, Smoothness(self.embodiment)),
+            (config.effort, Effort(self.embodiment)),
+            (config.clearance, Clearance(config.margin)),
+        ]
+        return WeightedSum([(weight, term) for weight, term in terms if weight])
 
     def plan(
         self,
@@ -200,34 +214,55 @@ class Mpc:
         objective = self.objective(goal)
         self._sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
-        pool: list[tuple[float, np.ndarray, Future]] = []
+        search = self.model.imagine_coarse if self.config.search_level == "coarse" else self.model.imagine
+        pool: list[tuple[float, np.ndarray]] = []
         candidates, rounds = None, 0
         for _ in range(self.config.iterations):
             began = time.monotonic()
-            if began + round_s >= deadline or stop():
+            # After the last round there must be time to verify; before the first one nobody knows how much.
+            if began + round_s + (self._verify_s or round_s) >= deadline or stop():
                 break
             plans = self._sampler.ask()
-            future = self.model.imagine(belief, plans)
-            costs = objective(future, torch.from_numpy(plans)).detach().float().cpu().numpy()
+            future = search(belief, plans)
+            costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
             self._sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
             order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")[: self.config.verified]
-            pool += [(float(costs[i]), plans[i], future.select([int(i)])) for i in order]
+            pool += [(float(costs[i]), plans[i]) for i in order]
             candidates = Candidates(plans, costs, tools)
             rounds += 1
             round_s = max(round_s, time.monotonic() - began)
         if candidates is None:
             return None
         pool.sort(key=lambda entry: entry[0] if math.isfinite(entry[0]) else math.inf)
-        first: tuple[Verdict, np.ndarray, Future] | None = None
-        for cost, plan, future in pool[: self.config.verified]:
-            verdict = check_plan(plan, joints, self.embodiment, self.config.limits)
+        best = np.stack([plan for _, plan in pool[: self.config.verified]])
+        return (*self._verify(belief, goal, best, joints, objective), candidates, rounds, round_s)
+
+    def _verify(
+        self, belief: Belief, goal: Goal, plans: np.ndarray, joints: np.ndarray, objective: Objective
+    ) -> tuple[Verdict, np.ndarray, Future]:
+        """Imagine plans (N, H, A) on the fine level and judge them there.
+
+        Returns: the accepted one of lowest cost, else the one of lowest cost with the reason why it was rejected.
+        """
+        began = time.monotonic()
+        future = self.model.imagine(belief, plans)
+        costs = self._costs(objective, future, plans)
+        self._verify_s = max(0.9 * self._verify_s, time.monotonic() - began)
+        found: list[tuple[Verdict, np.ndarray, Future]] = []
+        for i in np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable"):
+            verdict = check_plan(plans[i], joints, self.embodiment, self.config.limits)
             if verdict is None:
-                verdict = judge(future, 0, belief, goal, self.calibration, self.config.limits)
-            entry = (verdict.with_(score=cost), plan, future)
-            if first is None or verdict.accepted:
-                first = entry
+                verdict = judge(future, int(i), belief, goal, self.calibration, self.config.limits)
+            found.append((verdict.with_(score=float(costs[i])), plans[i], future.select([int(i)])))
             if verdict.accepted:
-                break
-        assert first is not None
-        return (*first, candidates, rounds, round_s)
+                return found[-1]
+        return found[0]
+
+    @staticmethod
+    def _costs(objective: Objective, future: Future, plans: np.ndarray) -> np.ndarray:
+        return objective(future, torch.from_numpy(plans)).detach().float().cpu().numpy()
+
+
+def _make_sampler(embodiment: Embodiment, config: IcemConfig | MppiConfig) -> Sampler:
+    return Icem(embodiment, config) if isinstance(config, IcemConfig) else Mppi(embodiment, config)

@@ -1,4 +1,4 @@
-"""Where candidate plans come from: samplers that see only costs, never a model."""
+"""Where candidate plans come from: samplers that see only costs, never a model; and the way points that they search."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,21 +8,19 @@ import numpy as np
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 
-# One guided step moves a target by at most this share of what the robot can move within the horizon.
-TRUST = 0.25
-# Damping of the linear fits, as a share of the mean diagonal.
-DAMPING = 0.01
-
 
 class Sampler(Protocol):
     """Proposes plans and learns from their costs (ask and tell)."""
 
     def reset(self, start: np.ndarray, seed: int, warm: np.ndarray | None = None) -> None:
-        """Begin a search from `start` (A,); `warm` (H, A) is a plan to continue from, already shifted."""
+        """Begin a search from `start` (A,); `warm` (H, A) is a plan to continue from.
+
+        What the robot has done of that plan, as `start` tells, is skipped.
+        """
         ...
 
     def ask(self) -> np.ndarray:
-        """(N, H, A) float32 candidate plans within the embodiment's limits."""
+        """(N, H, A) float32 candidate plans within the embodiment's limits; N may differ from round to round."""
         ...
 
     def tell(self, costs: np.ndarray, offsets: np.ndarray | None = None) -> None:
@@ -35,130 +33,114 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
-class IcemConfig:
-    """How `Icem` searches.
+class WayPointConfig:
+    """Which plans are drawn.
 
-    samples: plans per iteration. horizon: steps H of a plan. knots: joint-space way points of a plan. settle: steps
-    at the end of a plan that hold its target, so that the judged frame shows the robot at rest. spread, bend: first
-    standard deviation of the target and of the way points' deviation from the straight line, as a fraction of what
-    the robot can move within the horizon. warm_spread: the same for the target when a last plan is continued.
-    elites: fraction of the plans that shape the next iteration. kept: best plans that are carried over unchanged.
-    momentum: share of the last mean and spread that stays. guided: fraction of the plans that are proposed by the
-    local linear fit from way points to offsets, where offsets are told.
+    samples: plans per round. horizon: steps H of a plan. knots: joint-space way points of a plan, at most one per step
+    that moves. settle: steps at the end of a plan that hold its target, so that the judged frame shows the robot at
+    rest. spread, bend: first standard deviation of the target and of the way points' deviation from the straight line,
+    as a fraction of what the robot can move within the horizon. warm_spread: the same for the target when a last plan
+    is continued. colour: the deviations have the power spectrum 1/f^colour along the way; 0 is white, 2 a random walk;
+    the higher, the smoother the detours.
     """
 
-    samples: int = 64
+    samples: int = 256
     horizon: int = 8
-    knots: int = 2
+    knots: int = 4
     settle: int = 1
     spread: float = 0.18
-    bend: float = 0.04
+    bend: float = 0.1
     warm_spread: float = 0.08
-    elites: float = 0.12
-    kept: int = 3
-    momentum: float = 0.1
-    guided: float = 0.6
+    colour: float = 2.0
 
     def __post_init__(self) -> None:
         if self.samples < 4 or self.horizon < 2:
             raise ShapeError(f"samples must be at least 4 and horizon at least 2, got {self.samples}, {self.horizon}")
-        if not 1 <= self.knots <= self.horizon - self.settle:
-            raise ShapeError(f"knots must be 1 to {self.horizon - self.settle} (horizon - settle), got {self.knots}")
+        if self.knots < 1 or not 0 <= self.settle < self.horizon:
+            raise ShapeError(
+                f"knots must be at least 1 and settle 0 to {self.horizon - 1} (horizon - 1), "
+                f"got {self.knots}, {self.settle}"
+            )
+        for name in ("spread", "bend", "warm_spread", "colour"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ShapeError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
 
 
-class Icem:
-    """Cross-entropy search (iCEM) over a plan's way points in joint space.
+class WayPoints:
+    """Plans as a few points in joint space.
 
-    A plan runs from where the robot is through `knots` way points to a target and holds there. Searching way points
-    instead of H independent steps correlates the noise over time and leaves knots x A numbers, which a few dozen
-    candidates can search. Elites are kept, the spread shrinks with them, and the same seed gives the same plans.
+    A plan runs from `start` (A,) through `knots` points to a target and holds there. Points are an array (..., knots,
+    A): the last is the target, the others are deviations from the straight line to it. Searching them instead of H
+    independent steps leaves knots x A numbers, which a few dozen candidates can search, and a detour keeps its shape
+    while the target moves.
     """
 
-    def __init__(self, embodiment: Embodiment, config: IcemConfig | None = None) -> None:
+    def __init__(self, embodiment: Embodiment, config: WayPointConfig, start: np.ndarray) -> None:
         self.embodiment = embodiment
-        self.config = config or IcemConfig()
-        steps = self.config.horizon - self.config.settle
+        self.config = config
+        self.start = np.clip(np.asarray(start, np.float32), embodiment.lower, embodiment.upper)
+        self._moving = config.horizon - config.settle
+        self.knots = min(config.knots, self._moving)
         # (H,) progress along the way points, 0..knots, reached before the settling steps.
-        self._progress = np.minimum(np.arange(1, self.config.horizon + 1) / steps, 1.0) * self.config.knots
-        self._reach = np.minimum(embodiment.max_step * steps, embodiment.upper - embodiment.lower)
-
-    def reset(self, start: np.ndarray, seed: int, warm: np.ndarray | None = None) -> None:
-        config = self.config
-        self._start = np.clip(np.asarray(start, np.float32), self.embodiment.lower, self.embodiment.upper)
-        self._rng = np.random.default_rng(seed)
-        self._mean = np.zeros((config.knots, self._start.size), np.float32)
-        self._mean[-1] = self._start if warm is None else warm[-1]
-        self._std = np.empty_like(self._mean)
-        self._std[:-1] = config.bend * self._reach
-        self._std[-1] = (config.spread if warm is None else config.warm_spread) * self._reach
-        self._elite = self._mean[None] if warm is not None else self._mean[None][:0]
-        self._guided = self._elite[:0]
-        self._seen: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def ask(self) -> np.ndarray:
-        known = np.concatenate([self._elite, self._guided])
-        noise = self._rng.standard_normal((self.config.samples - len(known), *self._mean.shape)).astype(np.float32)
-        self._points = np.concatenate([known, self._clip(self._mean + noise * self._std)])
-        return self.plans(self._points)
-
-    def tell(self, costs: np.ndarray, offsets: np.ndarray | None = None) -> None:
-        if costs.shape != (len(self._points),):
-            raise ShapeError(f"costs: expected shape ({len(self._points)},), got {costs.shape}")
-        config = self.config
-        costs = np.where(np.isfinite(costs), costs, np.inf)
-        order = np.argsort(costs, kind="stable")
-        elites = self._points[order[: max(2, round(config.elites * config.samples))]]
-        self._mean = config.momentum * self._mean + (1 - config.momentum) * elites.mean(axis=0)
-        self._std = config.momentum * self._std + (1 - config.momentum) * elites.std(axis=0)
-        self._elite = elites[: config.kept]
-        if offsets is not None and config.guided > 0:
-            usable = np.isfinite(costs) & np.isfinite(offsets).all(axis=1)
-            self._seen.append((self._points[usable], offsets[usable]))
-            self._guided = self._follow_offsets(order[: round(config.guided * config.samples)], offsets)
-
-    def _follow_offsets(self, best: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Way points that a linear fit of all outcomes seen so far expects at the goal (damped Gauss-Newton).
-
-        The fit, from targets to offsets, weighs plans by how near to the goal they ended; each of the `best` plans
-        (indices) takes its own step from its own offset, so that the proposals keep the variety they come from.
-        """
-        targets = np.concatenate([points[:, -1] for points, _ in self._seen]) / self._reach
-        outcomes = np.concatenate([seen for _, seen in self._seen])
-        best = best[np.isfinite(offsets[best]).all(axis=1)]
-        if len(best) == 0 or len(targets) < 2 * targets.shape[1]:
-            return self._points[:0]
-        distance = np.linalg.norm(outcomes, axis=1)
-        near = np.sort(distance)[2 * targets.shape[1] - 1]
-        weight = np.exp(-0.5 * np.square(distance / max(near, 1e-3)))
-        x = targets - np.average(targets, 0, weight)
-        y = outcomes - np.average(outcomes, 0, weight)
-        slope = _solve_damped((x * weight[:, None]).T @ x, (x * weight[:, None]).T @ y)  # (A, D)
-        step = -offsets[best] @ _solve_damped(slope.T @ slope, slope.T)
-        step = np.clip(step * self._rng.uniform(0.6, 1.1, (len(best), 1)), -TRUST, TRUST)
-        points = self._points[best].copy()
-        points[:, -1] += (step * self._reach).astype(np.float32)
-        return self._clip(points)
-
-    def _clip(self, points: np.ndarray) -> np.ndarray:
-        points[:, -1] = np.clip(points[:, -1], self.embodiment.lower, self.embodiment.upper)
-        return points
+        self._progress = np.minimum(np.arange(1, config.horizon + 1) / self._moving, 1.0) * self.knots
+        self._line = np.linspace(0.0, 1.0, self.knots + 1, dtype=np.float32)[:, None]
+        self.reach = np.minimum(embodiment.max_step * self._moving, embodiment.upper - embodiment.lower)
 
     def plans(self, points: np.ndarray) -> np.ndarray:
-        """Way points (N, knots, A) → plans (N, H, A) within limits.
-
-        The last point is the target; the others are deviations from the straight line to it.
-        """
-        knots = self.config.knots
-        line = np.linspace(0.0, 1.0, knots + 1, dtype=np.float32)[:, None]
-        path = self._start + line * (points[:, None, -1] - self._start)
+        """Way points (N, knots, A) → plans (N, H, A) within limits."""
+        path = self.start + self._line * (points[:, None, -1] - self.start)
         path[:, 1:-1] += points[:, :-1]
-        index = np.minimum(self._progress.astype(int), knots - 1)
+        index = np.minimum(self._progress.astype(int), self.knots - 1)
         fraction = (self._progress - index).astype(np.float32)[:, None]
         plans = path[:, index] * (1 - fraction) + path[:, index + 1] * fraction
-        return self.embodiment.limit_plan(plans, self._start)
+        return self.embodiment.limit_plan(plans, self.start)
+
+    def of(self, plan: np.ndarray) -> np.ndarray:
+        """(knots, A) way points of what is left of a plan (H, A) from `start` on."""
+        plan = np.asarray(plan, np.float32)
+        away = np.linalg.norm((plan - self.start) / self.embodiment.max_step, axis=1)
+        nearest = int(np.argmin(away))
+        ahead = plan[min(nearest + 1, len(plan) - 1)]
+        # A robot that has not begun is nearest to the first action, but a whole step away from it.
+        done = away[nearest] < 0.5 * np.linalg.norm((ahead - plan[nearest]) / self.embodiment.max_step)
+        path = np.concatenate([self.start[None], plan[nearest + bool(done) :]])
+        steps = self._line[1:, 0] * self._moving
+        points = np.stack([np.interp(steps, np.arange(len(path)), values) for values in path.T], 1)
+        points[-1] = plan[-1]
+        points[:-1] -= (self.start + self._line * (plan[-1] - self.start))[1:-1]
+        return self.clip(points.astype(np.float32))
+
+    def spread(self, warm: bool) -> np.ndarray:
+        """(knots, A) standard deviation of the first round's way points."""
+        fraction = np.full((self.knots, 1), self.config.bend, np.float32)
+        fraction[-1] = self.config.warm_spread if warm else self.config.spread
+        return fraction * self.reach
+
+    def noise(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """(count, knots, A) of unit variance: coloured along the deviations, independent for the target."""
+        knots, actions = self.knots, self.start.size
+        # The noise is periodic: of a longer stretch, the two ends of the way have nothing to do with each other.
+        bends = coloured_noise(rng, (count, 2 * (knots - 1), actions), self.config.colour)[:, : knots - 1]
+        return np.concatenate([bends, rng.standard_normal((count, 1, actions), np.float32)], 1)
+
+    def clip(self, points: np.ndarray) -> np.ndarray:
+        """Way points whose target is within the position limits (in place)."""
+        points[..., -1, :] = np.clip(points[..., -1, :], self.embodiment.lower, self.embodiment.upper)
+        return points
 
 
-def _solve_damped(square: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve `square @ x = right` for a positive semi-definite matrix, damped by a share of its mean diagonal."""
-    damping = max(DAMPING * float(np.trace(square)) / len(square), 1e-12)
-    return np.linalg.solve(square + damping * np.eye(len(square)), right)
+def coloured_noise(rng: np.random.Generator, shape: tuple[int, int, int], beta: float) -> np.ndarray:
+    """Gaussian noise (N, T, A) float32 of unit variance whose power spectrum over T falls as 1/f^beta.
+
+    White noise, filtered by FFT (Timmer and Koenig 1995, "On generating power law noise"). The constant part has the
+    power of the slowest wave, where 1/f^beta would be infinite.
+    """
+    white = rng.standard_normal(shape)
+    steps = shape[1]
+    if steps < 2 or beta == 0:
+        return white.astype(np.float32)
+    frequency = np.maximum(np.abs(np.fft.fftfreq(steps)), 1 / steps)  # (T,)
+    gain = frequency ** (-beta / 2)
+    gain /= np.sqrt(np.mean(np.square(gain)))
+    half = gain[: steps // 2 + 1, None]
+    return np.fft.irfft(np.fft.rfft(white, axis=1) * half, steps, axis=1).astype(np.float32)

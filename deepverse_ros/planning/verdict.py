@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
@@ -30,8 +31,8 @@ class Reason(str, Enum):
 class Verdict:
     """The answer to one plan.
 
-    value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL and TOO_UNCERTAIN, a score
-    for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED).
+    value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL, COLLISION_ZONE and
+    TOO_UNCERTAIN, a score for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED).
     first_offending_step: -1 where no single step offends. score: cost of the plan, lower is better.
     uncertainty: largest predicted standard deviation of the tool position, metres. level: coverage of the bounds.
     predicted_distance: imagined distance to the goal at the last step, metres, without the bound.
@@ -85,10 +86,15 @@ class Calibration:
     clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon.
+    clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch, such that all
+    steps of a plan together are covered; None where that was never measured. widened: factor of all bounds, from what
+    was executed since (see recalibration.py).
     """
 
     level: float
     goal_error_z: tuple[float, ...]
+    clearance_error_z: tuple[float, ...] | None = None
+    widened: float = 1.0
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -99,14 +105,23 @@ class Calibration:
         if values is None:
             return None
         try:
-            level, quantiles = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
+            level, goal = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
+            nearer = values.get("clearance_error_z")
+            clearance = None if nearer is None else tuple(float(z) for z in nearer)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
             ) from error
-        if not 0.0 < level < 1.0 or not quantiles or not all(z >= 0.0 for z in quantiles):
-            raise CheckpointError(f"calibration: level must be in (0, 1), errors >= 0; got {level}, {quantiles}")
-        return cls(level, quantiles)
+        if not 0.0 < level < 1.0 or not goal or not all(z >= 0.0 for z in goal + (clearance or ())):
+            raise CheckpointError(
+                f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}"
+            )
+        return cls(level, goal, clearance)
+
+    @property
+    def percent(self) -> str:
+        """For people."""
+        return f"{100 * self.level:.0f} % bound"
 
     def bound(self, step: int, tool_std: float, goal_std: float) -> float:
         """Metres to add to an imagined distance at `step`; inf for a step beyond what was calibrated.
@@ -115,7 +130,17 @@ class Calibration:
         """
         if step >= len(self.goal_error_z):
             return math.inf
-        return self.goal_error_z[step] * math.hypot(tool_std, goal_std)
+        return self.widened * self.goal_error_z[step] * math.hypot(tool_std, goal_std)
+
+    def clearance_bound(self, clearance_std: np.ndarray) -> np.ndarray:
+        """Metres (H,) to take off an imagined clearance; inf where it was never calibrated.
+
+        Args: clearance_std (H,) predicted standard deviations, metres.
+        """
+        multiples = np.full(len(clearance_std), math.inf)
+        known = (self.clearance_error_z or ())[: len(clearance_std)]
+        multiples[: len(known)] = known
+        return self.widened * multiples * clearance_std
 
 
 @dataclass(frozen=True)
@@ -123,12 +148,14 @@ class Limits:
     """What a plan must keep to be accepted.
 
     tolerance: largest upper bound of the goal distance at the last step, metres. max_uncertainty: largest predicted
-    standard deviation of the tool position at any step, metres. rate_slack: share by which an external plan may
-    exceed the embodiment's step limits (rounding).
+    standard deviation of the tool position at any step, metres. clearance: the lower bound of the clearance must be
+    above it at every step, metres; None where touching things is allowed. rate_slack: share by which an external plan
+    may exceed the embodiment's step limits (rounding).
     """
 
     tolerance: float = 0.08
     max_uncertainty: float = 0.10
+    clearance: float | None = None
     rate_slack: float = 0.02
 
 
@@ -189,24 +216,20 @@ def judge(
     """Judge plan number `index` of an imagined future against a goal.
 
     Accepted only when the upper bound of the goal distance at the last step (imagined distance + conformal quantile)
-    is within tolerance, and the model is not asked about something that it does not know.
+    is within tolerance, the lower bound of the clearance is above its limit at every step, and the model is not asked
+    about something that it does not know.
     """
-    distance = goal_distance(future.select([index]), goal)[0].detach().float().cpu().numpy()
-    spread = future.uncertainty[index].detach().float().cpu().numpy()
+    future = future.select([index])
+    distance, spread = _array(goal_distance(future, goal)), _array(future.uncertainty)
     last = len(distance) - 1
     seen: dict[str, Any] = {
         "uncertainty": float(spread.max()),
         "predicted_distance": float(distance[last]),
         "level": calibration.level if calibration else 0.0,
     }
-    for name, thing in (("observation", belief), ("goal image", goal)):
-        if thing.out_of_distribution:
-            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f})"
-            return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
-    if not (np.isfinite(distance).all() and np.isfinite(spread).all()):
-        step = int(np.argwhere(~(np.isfinite(distance) & np.isfinite(spread)))[0, 0])
-        return rejected(Reason.TOO_UNCERTAIN, f"the imagined future is not finite at step {step}",
-                        first_offending_step=step, **seen)  # fmt: skip
+    unknown = _strange(belief, goal, seen) or _not_finite(distance, spread, seen)
+    if unknown is not None:
+        return unknown
     if calibration is None:
         return rejected(Reason.TOO_UNCERTAIN, "the checkpoint has no calibration, so nothing can be promised", **seen)
     if (spread > limits.max_uncertainty).any():
@@ -216,11 +239,52 @@ def judge(
         )
         return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
                         first_offending_step=step, **seen)  # fmt: skip
+    near = _too_near(future, calibration, limits, seen)
+    if near is not None:
+        return near
     bound = float(distance[last]) + calibration.bound(last, float(spread[last]), goal.tool_std)
-    percent = f"{100 * calibration.level:.0f} %"
     if not bound <= limits.tolerance:
-        text = f"ends up to {bound:.3f} m from the goal ({percent} bound), {limits.tolerance:.3f} m is tolerated"
+        text = f"ends up to {bound:.3f} m from the goal ({calibration.percent}), {limits.tolerance:.3f} m is tolerated"
         return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
                         first_offending_step=last, **seen)  # fmt: skip
-    text = f"ends within {bound:.3f} m of the goal ({percent} bound)"
+    text = f"ends within {bound:.3f} m of the goal ({calibration.percent})"
     return Verdict(True, Reason.ACCEPTED, value=bound, threshold=limits.tolerance, text=text, **seen)
+
+
+def _strange(belief: Belief, goal: Goal, seen: dict[str, Any]) -> Verdict | None:
+    for name, thing in (("observation", belief), ("goal image", goal)):
+        if thing.out_of_distribution:
+            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f})"
+            return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
+    return None
+
+
+def _not_finite(distance: np.ndarray, spread: np.ndarray, seen: dict[str, Any]) -> Verdict | None:
+    finite = np.isfinite(distance) & np.isfinite(spread)
+    if finite.all():
+        return None
+    step = int(np.argmin(finite))
+    text = f"the imagined future is not finite at step {step}"
+    return rejected(Reason.TOO_UNCERTAIN, text, first_offending_step=step, **seen)
+
+
+def _too_near(future: Future, calibration: Calibration, limits: Limits, seen: dict[str, Any]) -> Verdict | None:
+    """Args: future of one plan."""
+    if limits.clearance is None:
+        return None
+    lower = _array(future.readout["clearance"]) - calibration.clearance_bound(_array(future.readout["clearance_std"]))
+    free = lower > limits.clearance
+    if free.all():
+        return None
+    step = int(np.argmin(free))
+    text = (
+        f"comes as near as {lower[step]:.3f} m to something at step {step} ({calibration.percent}), "
+        f"{limits.clearance:.3f} m is the least"
+    )
+    return rejected(Reason.COLLISION_ZONE, text, value=float(lower[step]), threshold=limits.clearance,
+                    first_offending_step=step, **seen)  # fmt: skip
+
+
+def _array(of_one_plan: Tensor) -> np.ndarray:
+    """(H,) from (1, H)."""
+    return of_one_plan[0].detach().float().cpu().numpy()

@@ -1,6 +1,7 @@
 """A verdict is a bound at a calibrated level: it must cover, and it must name what was wrong."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,16 +28,19 @@ class Seen:
         self.out_of_distribution = ood_score > 1.0
         self.tool_position = np.zeros(3, np.float32)
         self.tool_std = 0.01
-        self.latent = torch.zeros(1, 1)
+        self.embedding = torch.zeros(1)
 
 
 class Path:
     """A future whose tool goes along x."""
 
-    def __init__(self, x: list[float], std: list[float] | None = None) -> None:
+    def __init__(self, x: list[float], std: list[float] | None = None, clearance: list[float] | None = None) -> None:
         self.readout = {"tool_position": torch.tensor([[[v, 0.0, 0.0] for v in x]])}
+        if clearance is not None:
+            self.readout |= {"clearance": torch.tensor([clearance])}
+            self.readout |= {"clearance_std": torch.full((1, len(clearance)), 0.01)}
         self.uncertainty = torch.tensor([std or [0.01] * len(x)])
-        self.latents = torch.zeros(1, len(x), 1, 1)
+        self.embedding = torch.zeros(1, len(x), 1)
 
     def select(self, indices: list[int]) -> "Path":
         assert list(indices) == [0]
@@ -88,6 +92,9 @@ def test_calibration_is_read_from_a_checkpoint():
     assert Calibration.from_model(None) is None
     read = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01, 0.02], "n": 100})
     assert read == Calibration(0.9, (0.01, 0.02))
+    more = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01], "clearance_error_z": [1.0, 2.0]})
+    assert more == Calibration(0.9, (0.01,), (1.0, 2.0))
+    np.testing.assert_allclose(more.clearance_bound(np.array([0.1, 0.1, 0.1])), [0.1, 0.2, math.inf])
     assert read.bound(1, 0.3, 0.4) == pytest.approx(0.01)
     assert read.bound(2, 0.3, 0.4) == math.inf
     for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, {"level": 0.9, "goal_error_z": [math.nan]}):
@@ -115,6 +122,26 @@ def test_a_plan_is_accepted_only_when_its_upper_bound_is_within_tolerance():
     assert missed.first_offending_step == 3
     assert "0.090 m" in missed.text
     assert "90 %" in missed.text
+
+
+def test_a_plan_whose_lower_bound_of_the_clearance_is_too_small_is_rejected_at_its_first_step():
+    calibration = replace(CALIBRATION, clearance_error_z=(1.0, 1.0, 2.0, 2.0))
+    way = [0.3, 0.2, 0.1, 0.0]
+    near = verdict(Path(way, clearance=[0.3, 0.06, 0.06, 0.065]), calibration=calibration, clearance=0.045)
+    assert near.reason is Reason.COLLISION_ZONE
+    assert not near.accepted
+    assert near.first_offending_step == 2
+    assert near.value == pytest.approx(0.04)
+    assert near.threshold == 0.045
+    assert "0.040 m" in near.text
+    clear = Path(way, clearance=[0.3, 0.06, 0.066, 0.066])
+    assert verdict(clear, calibration=calibration, clearance=0.045).accepted
+    # Where touching is allowed nobody asks; where it is not, a bound that was never measured promises nothing.
+    assert verdict(Path(way, clearance=[-0.1] * 4), calibration=calibration).accepted
+    assert verdict(clear, clearance=0.0).reason is Reason.COLLISION_ZONE
+    assert verdict(clear, calibration=replace(calibration, widened=3.0), clearance=0.045).first_offending_step == 1
+    nan = Path(way, clearance=[0.3, math.nan, 0.3, 0.3])
+    assert verdict(nan, calibration=calibration, clearance=0.0).first_offending_step == 1
 
 
 def test_passing_by_the_goal_is_not_reaching_it():

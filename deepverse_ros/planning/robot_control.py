@@ -1,0 +1,85 @@
+"""Planning to goal pictures without ROS: give it what the camera shows, and do what it says where it is accepted.
+
+control = RobotControl("models/arm")
+result = control.plan_and_simulate(rgb, goal_rgb, joints=joints, depth=depth)
+if result.verdict.accepted:
+    robot.execute(result.plan)
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.mpc import Mpc, MpcConfig, PlanResult
+
+
+class _Frame(NamedTuple):
+    rgb: np.ndarray
+    depth: np.ndarray | None
+    joints: np.ndarray
+
+
+class RobotControl:
+    """A world model, a planner, and the last frames that were seen. Not thread-safe."""
+
+    def __init__(self, model: WorldModel | str | Path, config: MpcConfig | None = None, seed: int = 0) -> None:
+        """Args: model: or its checkpoint folder. Raises: as WorldModel.load and Mpc."""
+        self.model = model if isinstance(model, WorldModel) else WorldModel.load(model)
+        self.mpc = Mpc(self.model, config, seed)
+        self._frames: list[_Frame] = []
+
+    def reset(self) -> None:
+        """Forget what was seen and planned: for another scene, or after a pause."""
+        self._frames.clear()
+        self.mpc.forget()
+
+    def see(self, rgb: np.ndarray, joints: np.ndarray, depth: np.ndarray | None = None) -> None:
+        """Take a frame into the history; frames must be `model.embodiment.dt` apart.
+
+        Args: rgb uint8 (H, W, 3); joints (A,) measured, in the order of the actions; depth (H, W) metres, NaN unknown.
+        Raises: ShapeError naming the field; the frame is then not taken.
+        """
+        joints = np.asarray(joints, np.float32)
+        if joints.shape != (self.model.embodiment.action_dim,) or not np.isfinite(joints).all():
+            raise ShapeError(f"joints: expected {self.model.embodiment.action_dim} finite values, got {joints!r}")
+        Observation.from_numpy(rgb[None], None if depth is None else depth[None])  # raises for a wrong shape
+        if self._frames and self._frames[-1].rgb.shape != rgb.shape:
+            raise ShapeError(f"rgb: the frames before have shape {self._frames[-1].rgb.shape}, this one {rgb.shape}")
+        self._frames = [*self._frames, _Frame(rgb, depth, joints)][-self.model.config.context :]
+
+    def believe(self) -> Belief:
+        """What the model makes of the frames seen. Raises: ShapeError before the first."""
+        if not self._frames:
+            raise ShapeError("nothing was seen yet; call see() first")
+        rgb, depths, joints = zip(*self._frames, strict=True)
+        # One frame without depth is one whose depth is unknown everywhere.
+        known = [d for d in depths if d is not None]
+        depth = None
+        if known:
+            depth = np.stack([np.full(known[0].shape, np.nan, np.float32) if d is None else d for d in depths])
+        return self.model.observe(Observation.from_numpy(np.stack(rgb), depth), np.stack(joints)[None, 1:])
+
+    def plan_and_simulate(
+        self,
+        current_image: np.ndarray,
+        goal_image: np.ndarray,
+        *,
+        joints: np.ndarray,
+        depth: np.ndarray | None = None,
+        goal_depth: np.ndarray | None = None,
+        deadline: float = np.inf,
+    ) -> PlanResult:
+        """See the current image, plan to the goal image, and imagine what the plan leads to.
+
+        Args: current_image, joints, depth: as for `see`; goal_image uint8 (H, W, 3), goal_depth (H, W) metres or None;
+        deadline: seconds of time.monotonic() at which the best verified plan so far is returned.
+        Returns: plan, verdict and imagined future (`result.future.rgb`, `.depth`); hold where the verdict rejects.
+        Raises: ShapeError naming the field.
+        """
+        self.see(current_image, joints, depth)
+        goal = self.model.encode_goal(goal_image, goal_depth)
+        return self.mpc.plan(self.believe(), goal, self._frames[-1].joints, deadline=deadline)

@@ -1,0 +1,72 @@
+"""Planning without ROS: a picture in, a judged plan and its imagined outcome out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from untrained import untrained_checkpoint
+
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.icem import IcemConfig
+from deepverse_ros.planning.mpc import MpcConfig
+from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.simulation.arm import ArmSimulation
+
+FEW = MpcConfig(sampler=IcemConfig(samples=16), iterations=2, max_replans=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def test_a_plan_comes_with_its_verdict_and_its_imagined_pictures(checkpoint: Path) -> None:
+    control = RobotControl(checkpoint, FEW)
+    with ArmSimulation(seed=3, width=64, height=64) as simulation:
+        goal, _, _ = simulation.goal_frame(simulation.joints)
+        for _ in range(6):  # more frames than the model looks back
+            rgb, depth = simulation.render()
+            result = control.plan_and_simulate(rgb, goal, joints=simulation.joints, depth=depth)
+            assert result.plan is not None
+            simulation.step(result.plan[0])
+    assert result.plan.shape == (8, 8)
+    assert result.future is not None
+    assert result.future.rgb.shape == (1, 8, 3, 64, 64)
+    assert result.verdict.level == 0.9
+    start = simulation.joints
+    assert (np.abs(result.plan[0] - start) <= 2 * simulation.embodiment.max_step + 1e-3).all()
+
+
+def test_depth_may_come_and_go_and_a_reset_forgets(checkpoint: Path) -> None:
+    control = RobotControl(checkpoint, FEW)
+    home = np.asarray(control.model.embodiment.home, np.float32)
+    rgb = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    control.see(rgb, home)
+    alone = control.believe()
+    control.see(rgb, home, np.full((48, 64), 2.0))
+    assert not np.allclose(control.believe().newest.latents, alone.newest.latents)
+    control.reset()
+    with pytest.raises(ShapeError, match="see"):
+        control.believe()
+    control.see(rgb, home)
+    np.testing.assert_array_equal(control.believe().newest.latents, alone.newest.latents)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("joints", {"joints": np.zeros(7)}),
+        ("joints", {"joints": np.full(8, np.nan)}),
+        ("rgb", {"rgb": np.zeros((64, 64, 3))}),
+        ("rgb", {"rgb": np.zeros((32, 64, 3), np.uint8)}),
+        ("depth", {"depth": np.zeros((3, 3))}),
+    ],
+)
+def test_a_wrong_frame_is_refused_and_the_history_stays(checkpoint: Path, field: str, changes: dict) -> None:
+    control = RobotControl(checkpoint, FEW)
+    good = {"rgb": np.zeros((64, 64, 3), np.uint8), "joints": np.asarray(control.model.embodiment.home)}
+    control.see(**good)
+    before = control.believe().newest.latents
+    with pytest.raises(ShapeError, match=field):
+        control.see(**(good | changes))
+    np.testing.assert_array_equal(control.believe().newest.latents, before)
