@@ -1,0 +1,16 @@
+"""What a planner is measured on: tasks of the simulated arm, drawn from seeds, judged by the simulation's truth."""
+
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.tasks.avoid import Avoid
+from deepverse_ros.simulation.tasks.base import Task
+from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.tasks.reach import Impossible, Reach
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Push, Avoid, Impossible)}
+
+
+def make_task(name: str, simulation: ArmSimulation) -> Task:
+    """The task `name`, to be `reset` before use. Raises: ValueError for a name that is not in `TASKS`."""
+    if name not in TASKS:
+        raise ValueError(f"task: expected one of {', '.join(TASKS)}, got '{name}'")
+    return TASKS[name](simulation)
