@@ -26,7 +26,11 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Model = Annotated[str, typer.Argument(help="Checkpoint folder, such as models/arm.", metavar="MODEL")]
+CheckpointOption = Annotated[str, typer.Option("--model", help="Checkpoint folder.", metavar="MODEL")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.", metavar="FILE")]
+
+_RANKED_SCENES = 10
+"""Scenes whose plans are ranked on both levels: 256 on the fine one take a second or two."""
 
 
 def main() -> None:
@@ -114,6 +118,33 @@ def train(
 
 
 @app.command()
+def ablate(
+    config: Annotated[Path, typer.Argument(help="Such as config/training/ablation.yaml.", metavar="CONFIG")],
+    out: Annotated[Path, typer.Option(help="Folder of the trainings; what is finished there is not repeated.")] = Path(
+        "runs/ablation"
+    ),
+    markdown: Annotated[Path | None, typer.Option(help="Also write a page with the table.", metavar="FILE")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train with and without options of the dynamics stage, and compare what is imagined.
+
+    Example: `deepverse ablate config/training/ablation.yaml --markdown docs/ablations.md`
+    """
+    from deepverse_ros.evaluation.ablation import AblationConfig, ablate, page, to_markdown
+    from deepverse_ros.training.loop import Interrupted
+
+    settings = AblationConfig.load(config)
+    try:
+        rows = ablate(settings, out, device)
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(to_markdown(rows), end="")
+    if markdown:
+        markdown.write_text(page(settings, rows, f"deepverse ablate {config} --markdown {markdown}"))
+
+
+@app.command()
 def calibrate(
     model: Model,
     *,
@@ -152,22 +183,26 @@ def evaluate(
     ood: Annotated[
         Path | None, typer.Option(help="Pictures or DROID recordings that the model cannot know.", metavar="DIR")
     ] = None,
+    revisits: Annotated[
+        int, typer.Option(min=0, help="Simulated returns of the arm, imagined with memory and without.")
+    ] = 0,
     plots: Annotated[Path | None, typer.Option(help="Also draw the figures here, as PNG.", metavar="DIR")] = None,
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Compare imagined frames with what really happened, next to trivial predictors; test uncertainty and novelty.
+    """Compare imagined frames with what really happened, next to trivial predictors; test uncertainty and ranking.
 
     The fresh episodes' seeds are kept apart from every seed of `deepverse collect`, so they are never training data.
 
     Example: `deepverse evaluate models/arm --simulate 20 --seed 7 --json evaluation.json`
     """
+    import itertools
     import tempfile
 
     from deepverse_ros.data.store import EpisodeStore
     from deepverse_ros.evaluation import evaluate as evaluation
     from deepverse_ros.evaluation import ood as novelty
-    from deepverse_ros.evaluation import report
+    from deepverse_ros.evaluation import ranking, report, revisit
     from deepverse_ros.evaluation.lpips import Lpips
     from deepverse_ros.model.world_model import WorldModel
 
@@ -193,7 +228,15 @@ def evaluate(
         figures["ood"] = novelty.evaluate(
             world, store, seed, ood, lambda done, total: progress.update(task, completed=done, total=total)
         )
-        figures["definitions"] = {**figures["definitions"], **novelty.DEFINITIONS}
+        task = progress.add_task("ranking plans", total=None)
+        scenes = itertools.islice(store, _RANKED_SCENES)
+        figures["rank_correlation"] = ranking.rank_correlation(world, scenes, coarse=world.rank, seed=seed)
+        progress.update(task, completed=1, total=1)
+        figures["definitions"] |= {**novelty.DEFINITIONS, **ranking.DEFINITIONS}
+        if revisits:
+            task = progress.add_task("returning", total=revisits)
+            returns = revisit.collect_revisits(world, Path(temporary) / "revisits", revisits, seed)
+            figures["revisit"] = revisit.evaluate_revisits(world, returns, lambda: progress.advance(task))
     source = f"--data {data} --seed {seed}" if data else f"--simulate {simulate} --seed {seed}"
     source += "".join(f" --{name} {value}" for name, value in (("horizon", horizon), ("ood", ood)) if value is not None)
     figures = {
@@ -212,16 +255,23 @@ def evaluate(
         draw(figures, plots)
 
 
-@app.command()
+benchmarks = typer.Typer(invoke_without_command=True)
+app.add_typer(benchmarks, name="benchmark")
+
+
+@benchmarks.callback()
 def benchmark(
-    model: Annotated[str, typer.Option(help="Checkpoint folder.", metavar="MODEL")] = "models/arm",
+    context: typer.Context,
+    model: CheckpointOption = "models/arm",
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Time observing, imagining, planning and collecting on this machine.
+    """Time observing, imagining, planning and collecting on this machine; `planning` measures what plans achieve.
 
     Example: `deepverse benchmark --model models/arm --json benchmark.json`
     """
+    if context.invoked_subcommand is not None:
+        return
     from deepverse_ros.evaluation import report
     from deepverse_ros.evaluation.benchmark import benchmark as measure
     from deepverse_ros.model.world_model import WorldModel
@@ -230,6 +280,51 @@ def benchmark(
     with Console(stderr=True).status("measuring"):
         figures = {"model": model, "model_sha256": _config(model)["weights_sha256"], **measure(world)}
     Console().print(report.benchmark_table(figures))
+    if json:
+        report.write_json(json, figures)
+
+
+@benchmarks.command()
+def planning(
+    model: CheckpointOption = "models/arm",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task, for each variant of the planner.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes; the same seed gives the same ones.")] = 0,
+    task: Annotated[
+        list[str] | None, typer.Option(help="reach, push or avoid; may be given again; default all.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Of the planner; may be given again; default all.")] = None,
+    horizon: Annotated[int, typer.Option(min=2, max=32, help="Steps of a plan.")] = 16,
+    verdicts: Annotated[int, typer.Option(min=0, help="Plans whose verdicts are compared with the truth.")] = 500,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Let the planner solve tasks in simulation, with and without its parts, and compare verdicts with the truth.
+
+    Example: `deepverse benchmark planning --episodes 50 --seed 3 --json planning.json`
+    """
+    from deepverse_ros.evaluation import planning_benchmark, report
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    known = planning_benchmark.variants(horizon)
+    for option, given, names in (("--task", task, planning_benchmark.TASK_NAMES), ("--variant", variant, known)):
+        for name in given or ():
+            if name not in names:
+                raise ShapeError(f"{option}: there is no '{name}'; there are {', '.join(names)}")
+    with _progress() as progress:
+        bars: dict[str, Any] = {}
+
+        def update(part: str, done: int, total: int) -> None:
+            if part not in bars:
+                bars[part] = progress.add_task(part, total=total)
+            progress.update(bars[part], completed=done)
+
+        figures = planning_benchmark.benchmark(
+            world, episodes, seed, horizon, task or planning_benchmark.TASK_NAMES, variant, verdicts, update
+        )
+    figures = {"model": model, "model_sha256": _config(model)["weights_sha256"], **figures}
+    for table in report.planning_tables(figures):
+        Console().print(table)
     if json:
         report.write_json(json, figures)
 

@@ -18,6 +18,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.objectives import GoalImage
 
 BATCHES = (1, 16, 64, 256)
 BUDGET = 5.0
@@ -61,14 +62,19 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
     h = config.horizon
     measurements = [
         {"name": "warm-up", "p50": warm_up_ms, "unit": "ms"},
-        _timed(f"observe {config.context} frames", lambda: _touch(observe().newest), repeats),
+        _timed(f"observe {config.context} frames", lambda: _touch(observe().newest.latents), repeats),
         _timed(f"imagine 1x{h} RGB-D frames", imagine_decoded, repeats),
         _timed(f"observe and imagine 1x{h} RGB-D frames", camera_to_future, repeats),
-        _timed("encode a goal image", lambda: _touch(model.encode_goal(rgb[0], depth[0]).latent), repeats),
+        _timed("encode a goal image", lambda: _touch(model.encode_goal(rgb[0], depth[0]).embedding), repeats),
     ]
     for count in BATCHES:
         name = f"imagine {count}x{h} latent frames"
         measurements.append(_timed(name, partial(imagine_latents, plans[:count]), repeats))
+    for count in BATCHES[1:]:
+        name = f"rank {count}x{h} on the coarse level"
+        objective = GoalImage(goal)
+        rank = partial(model.rank, belief, plans[:count], objective)
+        measurements.append(_timed(name, lambda rank=rank: _touch(rank()), repeats))  # type: ignore[misc]
     search = MpcConfig(max_replans=0)
     mpc = Mpc(model, search)
     name = f"plan {search.sampler.samples}x{h}, {search.iterations} iterations"

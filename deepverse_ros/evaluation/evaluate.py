@@ -22,7 +22,7 @@ from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
 from deepverse_ros.evaluation import metrics, uncertainty
 from deepverse_ros.evaluation.lpips import INSTALL, Lpips
 from deepverse_ros.model.observation import Observation
-from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel
+from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel, codec_frames
 
 EVALUATION_SEEDS = 10_000_000
 """Episodes simulated for evaluation are collected with seeds from here on; training stays below 1,000,000."""
@@ -41,7 +41,8 @@ DEFINITIONS = {
     "depth_abs_rel": "mean of |predicted - true| / true over known pixels; moving: pixels whose colour changed by more "
     "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
-    "action that leads to it, and the true one; persistence: the tool stays where it was in the last seen frame",
+    "action that leads to it, and the true one; from_pictures: read from the imagined picture alone, by a network that "
+    "was trained on real frames; persistence: the tool stays where it was in the last seen frame",
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
     "steps that have one",
     **uncertainty.DEFINITIONS,
@@ -209,6 +210,8 @@ def evaluate(
     result["uncertainty"] |= uncertainty.ranking(errors, spread)
     result["reliability"] = uncertainty.reliability(errors, spread, of_episode, seed)
     result["tool_position_error_m"]["median"] = np.median(errors, axis=0).tolist()
+    shown = np.concatenate(scores["tool_position_error_m", "from_pictures"])
+    result["tool_position_error_m"]["from_pictures_median"] = np.median(shown, axis=0).tolist()
     result["coverage"] = coverage(errors, model.calibration)
     result["margin_db"] = {
         name: np.subtract(result["psnr"]["model"], result["psnr"][name]).tolist()
@@ -271,6 +274,9 @@ def _scores(
         yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
         yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
+    seen = codec_frames(true.rgb.float(), true.depth.float(), model.embodiment)
+    shown, _ = model.picture_readout(seen.flatten(0, 1))
+    yield ("tool_position_error_m", "from_pictures"), _tool_error(shown.unflatten(0, seen.shape[:2]), windows)
     yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays

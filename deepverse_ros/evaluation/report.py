@@ -56,6 +56,8 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
         ("tool error median [cm]", ".1f", _percent(tool["median"])),
         ("tool persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
     ]
+    if "from_pictures" in tool:
+        rows.append(("tool error mean, pictures alone [cm]", ".1f", _percent(tool["from_pictures"])))
     if "uncertainty" in figures:
         rows.append(("tool, predicted spread [cm]", ".1f", _percent(figures["uncertainty"]["spread_m"])))
         rows.append(("spread ranks errors", ".2f", figures["uncertainty"]["spearman"]["per_step"]))
@@ -118,6 +120,10 @@ def summary_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ranks = figures["rank_correlation"]
         text = ", ".join(f"{name} {_format(ranks[name], '.2f')}" for name in ("median", "mean", "min"))
         rows.append((f"rank correlation coarse, fine ({ranks['n_scenes']} x {ranks['n_plans']} plans)", text))
+    if figures.get("revisit"):
+        gain, better = figures["revisit"]["uncovered"]["gain_db"], figures["revisit"]["uncovered"]["better"]
+        text = f"{gain:+.1f} dB where a return uncovers something, better in {100 * better:.0f} % of returns"
+        rows.append((f"memory ({figures['revisit']['episodes']} returns)", text))
     return rows
 
 
@@ -139,6 +145,33 @@ def benchmark_table(figures: Mapping[str, Any]) -> Table:
     for row in figures["measurements"]:
         table.add_row(escape(row["name"]), _format(row["p50"], ".1f"), _format(row.get("p95"), ".1f"), row["unit"])
     return table
+
+
+def planning_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """One table per task with a row per variant, and one of the verdicts."""
+    tables = []
+    for task, rows in figures["tasks"].items():
+        title = f"{task}: {figures['episodes']} episodes, seed {figures['seed']}"
+        table = Table(title=title, title_justify="left")
+        for column in ("planner", "success [%]", "contact [%]", "steps", "plans", "refused", "plan p50 [ms]"):
+            table.add_column(column, justify="left" if column == "planner" else "right")
+        for name, row in rows.items():
+            table.add_row(
+                name, _format(100 * row["success"], ".0f"), _format(100 * row["contact"], ".0f"),
+                *(_format(row[key], ".1f") for key in ("steps", "plans", "rejected")),
+                _format(row["plan_ms"]["p50"], ".0f"),
+            )  # fmt: skip
+        tables.append(table)
+    table = Table("verdicts", "")
+    verdicts, impossible = figures.get("verdicts"), figures["impossible"]
+    if verdicts:
+        table.add_row("plans, of which miss", f"{verdicts['plans']}, {verdicts['miss']}")
+        table.add_row("AUROC of the bound", _format(verdicts["auroc"], ".3f"))
+        for name in ("accepted_that_miss", "rejected_that_hit", "hits_rejected"):
+            share = verdicts[name]
+            table.add_row(f"{name.replace('_', ' ')} [%]", _format(None if share is None else 100 * share, ".1f"))
+    table.add_row("impossible goals with an accepted plan", f"{impossible['accepted']} of {impossible['goals']}")
+    return [*tables, table]
 
 
 def _format(value: float | None, number: str) -> str:

@@ -23,7 +23,7 @@ from deepverse_ros.model.consistency import (
     spacetime_consistency_loss,
     state_dynamics_loss,
 )
-from deepverse_ros.model.dynamics import Dynamics
+from deepverse_ros.model.dynamics import Dynamics, Steps
 from deepverse_ros.simulation.kinematics import ArmKinematics
 
 SIZE, FRAMES = 32, 5
@@ -436,14 +436,19 @@ def test_only_a_model_that_looks_ahead_leaks(arm):
     for parameter in dynamics.parameters():  # as built it predicts no change at all
         torch.nn.init.normal_(parameter, std=0.1)
     latents = torch.randn(2, 6, config.tokens, config.token_dim)
-    _, actions = walks(arm, 4, 0, steps=7)
+    states, actions = walks(arm, 4, 0, steps=7)
     one, other = actions[:2], actions[2:]
-    assert (dynamics(latents, one) - dynamics(latents, other)).abs().amax((0, 2, 3)).min() > 1e-4
-    leak = future_action_leak(lambda a: dynamics(latents, a), one, other)
+    rays = torch.randn(2, 6, config.tokens, 6)
+
+    def predict(plans: torch.Tensor) -> torch.Tensor:
+        return dynamics(Steps(latents, plans, states[:2, :6], rays)).latents
+
+    assert (predict(one) - predict(other)).abs().amax((0, 2, 3)).min() > 1e-4
+    leak = future_action_leak(predict, one, other)
     assert leak.shape == (5,)
     assert (leak == 0).all()
     # The last step's effect is told to the first.
-    peeking = future_action_leak(lambda a: dynamics(latents, a) + a[:, -1].mean(), one, other)
+    peeking = future_action_leak(lambda a: predict(a) + a[:, -1].mean(), one, other)
     assert (peeking > 1e-3).all()
     # Each step is told the next one's action.
     ahead = future_action_leak(lambda a: a.roll(-1, 1), one, other)

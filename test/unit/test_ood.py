@@ -17,7 +17,8 @@ from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.evaluation import ood
 from deepverse_ros.evaluation.strangers import KINDS, Strangers
 from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.novelty import pooled_features
+from deepverse_ros.model.dynamics import to_tokens
+from deepverse_ros.model.novelty import content, texture
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 
@@ -45,9 +46,10 @@ def model(episodes):
     pictures = Observation.from_numpy(
         np.concatenate([e.rgb for e in seen])[:, None], np.concatenate([e.depth for e in seen])[:, None] / 1000
     )
-    cells, _, _ = model.codec.encode(model.frames(pictures)[:, 0])
-    features = pooled_features(cells)
-    model.novelty.fit(features[::2], features[1::2])
+    frames = model.frames(pictures)[:, 0]
+    cells, _, _ = model.codec.encode(frames)
+    features = content(to_tokens(cells, model.config.dynamics.token_patch)), texture(frames)
+    model.novelty.fit((features[0][::2], features[1][::2]), (features[0][1::2], features[1][1::2]))
     return model
 
 
