@@ -65,7 +65,7 @@ def predicted_frames(
     if depth is not None:
         message.depth = [image_from_depth(frame, "32FC1", h) for frame, h in zip(depth, headers, strict=True)]
     if future.camera_to_world is not None:
-        poses = future.camera_to_world.expand(len(rgb), 4, 4).cpu().numpy()
+        poses = future.camera_to_world[index].cpu().numpy()
         message.camera_poses = [pose_from_matrix(pose) for pose in poses]
     message.tool_positions = [point(p) for p in future.readout["tool_position"][index].tolist()]
     message.uncertainty = array.array("f", future.uncertainty[index].float().cpu().numpy().tobytes())

@@ -57,13 +57,15 @@ class Sight:
 
     observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
     joints (A,): where the robot is now, None when unknown. header: of the newest image, in the camera's frame.
-    received: time.monotonic() when that image arrived. rgb (h, w, 3) uint8: the newest picture. intrinsics: of it.
+    stamp: of that image, seconds; received: time.monotonic() when it arrived. rgb (h, w, 3) uint8: the newest
+    picture. intrinsics: of it.
     """
 
     observation: Observation
     actions: np.ndarray
     joints: np.ndarray | None
     header: Header
+    stamp: float
     received: float
     rgb: np.ndarray
     intrinsics: Intrinsics | None
@@ -260,6 +262,7 @@ class ObservationInput:
             actions=(np.stack(moves) if moves else empty)[None],
             joints=past[-1] if past[-1] is not None else self._latest_joints(),
             header=header,
+            stamp=window.stamps[-1],
             received=newest.received,
             rgb=rgb[-1],
             intrinsics=intrinsics,

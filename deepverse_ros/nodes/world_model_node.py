@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
@@ -41,6 +42,7 @@ PARAMETERS = (
     Parameter("plan_topic", "command", "Plan that is being executed (ActionPlan); empty: none."),
     Parameter("trajectory_topic", "joint_trajectory", "The same as a JointTrajectory; empty: none."),
     Parameter("verdict_topic", "verdict", "Verdicts that colour the border of the predicted images; empty: none."),
+    Parameter("memory_frames", 128, "Frames from before the window that may be recalled; 0 turns memory off.", 0, 4096),
     Parameter(
         "publish_cloud_step", 8, "Predicted frame whose points are published (1 is the next).", 1, 32, dynamic=True
     ),
@@ -88,6 +90,7 @@ class WorldModelNode(RobotNode):
         self.command = CommandInput(self, layout, self.input.joints_now)
         self._latency, self._published, self._ages = Quantiles(), RateMeter(), Quantiles()
         self._condition: _Condition | None = None
+        self._memory: Memory | None = None
         self._verdict: PlanVerdict | None = None
         self._advertise()
         self._serve()
@@ -124,6 +127,9 @@ class WorldModelNode(RobotNode):
             self._entities.append((self.destroy_subscription, subscription))
 
     def activate(self) -> None:
+        capacity = self.parameters["memory_frames"]
+        # What was seen before the node rested may have changed since.
+        self._memory = self.model.new_memory(capacity) if capacity else None
         self.command.start()
         self.worker.start()
         self.input.start()
@@ -159,7 +165,7 @@ class WorldModelNode(RobotNode):
         if plan is None:
             self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
             return
-        future = self.model.imagine(belief, plan[None])
+        future = self.model.imagine(belief, plan[None], self._memory)
         self._publish(sight, belief, future, plan_id, started)
 
     def _see(self) -> Sight:
@@ -175,6 +181,8 @@ class WorldModelNode(RobotNode):
 
     def _observe(self, sight: Sight) -> Belief:
         belief = self.model.observe(sight.observation, sight.actions)
+        if self._memory is not None:
+            self.model.remember(self._memory, belief, sight.stamp)
         self._condition = _Condition(belief.ood_score, belief.out_of_distribution)
         return belief
 
@@ -261,7 +269,7 @@ class WorldModelNode(RobotNode):
         self._require_fresh()
         sight = self._see()
         belief = self._observe(sight)
-        future = self.model.imagine(belief, plan[None])
+        future = self.model.imagine(belief, plan[None], self._memory)
         response.future = self._message(sight, belief, future, request.plan.id, started)
         response.success = True
 
@@ -288,6 +296,7 @@ class WorldModelNode(RobotNode):
             verdict = check_plan(plan, sight.joints, self.model.embodiment, limits)
         if verdict is None:
             belief = self._observe(sight)
+            # Without memory, as the bounds were calibrated.
             future = self.model.imagine(belief, plan[None])
             verdict = judge(future, 0, belief, self.model.encode_goal(*goal_picture), self._calibration, limits)
             response.outcome = self._message(sight, belief, future, request.plan.id, started)

@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from untrained import untrained_checkpoint
 from visualization_msgs.msg import Marker, MarkerArray
@@ -80,6 +81,7 @@ class Client(Node):
         self.camera = self.create_publisher(Image, "camera/image_raw", qos.sensor_output())
         self.joints = self.create_publisher(JointState, "joint_states", qos.sensor_output())
         self.planner = ActionClient(self, PlanToGoal, "planner/plan_to_goal")
+        self.reset = self.create_client(Trigger, "sim/reset")
         self.feedback: list[PlanToGoal.Feedback] = []
 
     def clear(self) -> None:
@@ -223,6 +225,9 @@ def test_what_was_imagined_is_shown(world: World) -> None:
 
 def test_the_arm_follows_an_accepted_plan(world: World) -> None:
     client = world.client
+    # The plans of an untrained model may have led it into the table.
+    until(client.reset.call_async(Trigger.Request()).done)
+    client.settle()
     client.result(client.send(picture(), max_plans=1))
     plan = next(p for p in client.heard["planner/plan"] if p.id != "hold")
     target = np.array(plan.values).reshape(-1, 8)[-1]

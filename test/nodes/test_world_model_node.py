@@ -342,7 +342,7 @@ def test_without_depth_or_joints_it_says_what_it_lacks(robot, sensors, start):
 
 def test_diagnostics_tell_of_silence_strangeness_and_deaf_ends(robot, sensors, start, small_checkpoint, tmp_path, arm):
     model = WorldModel.load(small_checkpoint, device="cpu")
-    model.novelty.limit.fill_(0.0)  # knows nothing, so that everything is new to it
+    model.novelty.content.limit.fill_(0.0)  # knows nothing, so that everything is new to it
     model.save(tmp_path / "strange")
     heard = robot.hear(DiagnosticArray, "/diagnostics")
     beats = robot.hear(Header, "world_model/heartbeat")
