@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from deepverse_ros.nodes import loading, observation_input
+from deepverse_ros.nodes import loading, observation_input, verdict_limits
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.mppi import MppiConfig
-from deepverse_ros.planning.verdict import Limits
 
 PARAMETERS = (
     *loading.PARAMETERS,
@@ -31,24 +30,7 @@ PARAMETERS = (
     Parameter("effort_weight", 0.0, "Cost of movement (m).", 0.0, 10.0, dynamic=True),
     Parameter("clearance_weight", 0.0, "Cost of a clearance below the margin, per metre.", 0.0, 100.0, dynamic=True),
     Parameter("clearance_margin", 0.05, "Imagined clearance that costs nothing (m).", 0.0, 1.0, dynamic=True),
-    Parameter(
-        "min_clearance",
-        -1.0,
-        "A plan is rejected when the lower bound of its clearance is not above this at every step (m); -1: touching "
-        "things is allowed.",
-        -1.0,
-        1.0,
-        dynamic=True,
-    ),
-    Parameter(
-        "goal_tolerance",
-        0.08,
-        "A plan is accepted when the upper bound of its distance to the goal at its end is within this (m).",
-        0.001,
-        2.0,
-        dynamic=True,
-    ),
-    Parameter("max_uncertainty", 0.10, "Largest predicted deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    *verdict_limits.PARAMETERS,
     Parameter(
         "reached_tolerance",
         0.03,
@@ -104,5 +86,5 @@ def mpc_config(parameters: Parameters, horizon: int) -> MpcConfig:
         effort=p.effort_weight,
         clearance=p.clearance_weight,
         margin=p.clearance_margin,
-        limits=Limits(p.goal_tolerance, p.max_uncertainty, p.min_clearance if p.min_clearance > -1 else None),
+        limits=verdict_limits.limits(parameters),
     )

@@ -21,7 +21,7 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, loading, observation_input, qos
+from deepverse_ros.nodes import futures, loading, observation_input, qos, verdict_limits
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
@@ -32,7 +32,7 @@ from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
-from deepverse_ros.planning.verdict import Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 PARAMETERS = (
@@ -47,10 +47,7 @@ PARAMETERS = (
         "publish_cloud_step", 8, "Predicted frame whose points are published (1 is the next).", 1, 32, dynamic=True
     ),
     Parameter("service_timeout", 5.0, "Seconds until a service request gives up (s).", 0.1, 120.0, dynamic=True),
-    Parameter(
-        "goal_tolerance", 0.08, "evaluate_plan: largest bound of the goal distance (m).", 0.001, 2.0, dynamic=True
-    ),
-    Parameter("max_uncertainty", 0.10, "evaluate_plan: largest deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    *verdict_limits.PARAMETERS,
     *observation_input.PARAMETERS,
 )
 HEARTBEAT_PERIOD = 0.1
@@ -276,7 +273,7 @@ class WorldModelNode(RobotNode):
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
         started = time.monotonic()
         goal_picture = goal_from_images(request.goal_image, request.goal_depth)
-        limits = Limits(self.parameters["goal_tolerance"], self.parameters["max_uncertainty"])
+        limits = verdict_limits.limits(self.parameters)
         try:
             plan = plan_from_msg(request.plan, self.model.embodiment)
         except MessageError as error:

@@ -66,11 +66,7 @@ class Icem:
     def reset(self, start: np.ndarray, seed: int, warm: np.ndarray | None = None) -> None:
         self._way = WayPoints(self.embodiment, self.config, start)
         self._rng = np.random.default_rng(seed)
-        self._std = self._way.spread(warm is not None)
-        self._mean = np.zeros_like(self._std)
-        self._mean[-1] = self._way.start
-        if warm is not None:
-            self._mean = self._way.of(warm)
+        self._mean, self._std = self._way.begin(warm)
         self._elite = self._mean[None] if warm is not None else self._mean[None][:0]
         self._guided = self._elite[:0]
         self._population = self.config.samples

@@ -45,11 +45,7 @@ class Mppi:
     def reset(self, start: np.ndarray, seed: int, warm: np.ndarray | None = None) -> None:
         self._way = WayPoints(self.embodiment, self.config, start)
         self._rng = np.random.default_rng(seed)
-        self._std = self._way.spread(warm is not None)
-        self._nominal = np.zeros_like(self._std)
-        self._nominal[-1] = self._way.start
-        if warm is not None:
-            self._nominal = self._way.of(warm)
+        self._nominal, self._std = self._way.begin(warm)
         self._best = self._nominal
 
     def ask(self) -> np.ndarray:

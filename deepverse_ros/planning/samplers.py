@@ -110,11 +110,19 @@ class WayPoints:
         points[:-1] -= (self.start + self._line * (plan[-1] - self.start))[1:-1]
         return self.clip(points.astype(np.float32))
 
-    def spread(self, warm: bool) -> np.ndarray:
-        """(knots, A) standard deviation of the first round's way points."""
+    def begin(self, warm: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Way points (knots, A) that a search begins from, and their standard deviation in its first round.
+
+        They stand at `start`, or follow what is left of the plan `warm` (H, A).
+        """
         fraction = np.full((self.knots, 1), self.config.bend, np.float32)
-        fraction[-1] = self.config.warm_spread if warm else self.config.spread
-        return fraction * self.reach
+        fraction[-1] = self.config.spread if warm is None else self.config.warm_spread
+        std = fraction * self.reach
+        if warm is not None:
+            return self.of(warm), std
+        points = np.zeros_like(std)
+        points[-1] = self.start
+        return points, std
 
     def noise(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, knots, A) of unit variance: coloured along the deviations, independent for the target."""

@@ -87,14 +87,12 @@ class Calibration:
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon.
     clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch, such that all
-    steps of a plan together are covered; None where that was never measured. widened: factor of all bounds, from what
-    was executed since (see recalibration.py).
+    steps of a plan together are covered; None where that was never measured.
     """
 
     level: float
     goal_error_z: tuple[float, ...]
     clearance_error_z: tuple[float, ...] | None = None
-    widened: float = 1.0
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -130,7 +128,7 @@ class Calibration:
         """
         if step >= len(self.goal_error_z):
             return math.inf
-        return self.widened * self.goal_error_z[step] * math.hypot(tool_std, goal_std)
+        return self.goal_error_z[step] * math.hypot(tool_std, goal_std)
 
     def clearance_bound(self, clearance_std: np.ndarray) -> np.ndarray:
         """Metres (H,) to take off an imagined clearance; inf where it was never calibrated.
@@ -140,7 +138,7 @@ class Calibration:
         multiples = np.full(len(clearance_std), math.inf)
         known = (self.clearance_error_z or ())[: len(clearance_std)]
         multiples[: len(known)] = known
-        return self.widened * multiples * clearance_std
+        return multiples * clearance_std
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class DynamicsStageConfig(StageConfig):
     state_weight, motion_weight: of what the robot measures of itself and of its camera's motion, beside the latents.
     proprioception_dropout, pose_dropout, action_dropout: share of windows without the robot's own measurements, without
     camera poses, without one modality of the actions; blind_every: every so many episodes without depth (0: none).
-    spacetime_weight, causal_weight: of the losses in model/consistency.py, on `consistency_windows` decoded windows of
-    each batch; what they buy is measured by `deepverse ablate config/training/ablation.yaml`.
+    spacetime_weight, causal_weight: of the losses in model/consistency.py and causality.py, on `consistency_windows`
+    decoded windows of each batch; what they buy is measured by `deepverse ablate config/training/ablation.yaml`.
     """
 
     context_noise: float = Field(default=0.4, ge=0)

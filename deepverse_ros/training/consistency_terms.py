@@ -5,13 +5,8 @@ import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.model.consistency import (
-    StateDynamics,
-    causal_consistency_loss,
-    moving_pixels,
-    spacetime_consistency_loss,
-    state_dynamics_loss,
-)
+from deepverse_ros.model.causality import StateDynamics, causal_consistency_loss, state_dynamics_loss
+from deepverse_ros.model.consistency import moving_pixels, spacetime_consistency_loss
 from deepverse_ros.model.dynamics import Prediction, Steps, to_cells
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.config import DynamicsStageConfig

@@ -9,13 +9,14 @@ from deepverse_ros.model.dynamics import to_tokens
 from deepverse_ros.model.novelty import content, texture
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.dataset import Episodes
+from deepverse_ros.training.precision import Precision, autocast
 
 # Neighbouring frames look alike; every fourth is enough.
 _STRIDE = 4
 
 
 @torch.inference_mode()
-def novelty_features(model: WorldModel, episodes: Episodes) -> tuple[Tensor, Tensor]:
+def novelty_features(model: WorldModel, episodes: Episodes, precision: Precision = "bf16") -> tuple[Tensor, Tensor]:
     """Content (N, P) and texture (N, 12) of every fourth frame.
 
     Content with depth and without, because a goal picture has none; texture also as a camera of a higher resolution
@@ -27,7 +28,7 @@ def novelty_features(model: WorldModel, episodes: Episodes) -> tuple[Tensor, Ten
         frames = episodes.frames(np.full_like(times, e), times, model.device)
         blind = frames.clone()
         blind[:, 3:] = 0
-        with torch.autocast(model.device.type, torch.bfloat16):
+        with autocast(model.device, precision):
             cells, _, _ = model.codec.encode(torch.cat([frames, blind]))
         contents.append(content(to_tokens(cells, model.config.dynamics.token_patch)).cpu())
         smooth = F.avg_pool2d(F.pad(frames, (0, 1, 0, 1), mode="replicate"), 2, 1)

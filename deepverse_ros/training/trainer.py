@@ -118,7 +118,8 @@ def _finish(
 ) -> None:  # fmt: skip
     """What follows the training: novelty, checkpoint, calibration, pictures."""
     device = str(model.device)
-    model.novelty.cpu().fit(novelty_features(model, scenes[0]), novelty_features(model, scenes[1]))
+    seen, unseen = (novelty_features(model, episodes, config.precision) for episodes in scenes)
+    model.novelty.cpu().fit(seen, unseen)
     model.save(checkpoint)
     executed = None
     if config.calibration_plans:

@@ -1,12 +1,11 @@
 """A recording through topics and simulated time. The real ones are read from $DEEPVERSE_REAL_DATA."""
 
-import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from droid_recording import write_recording
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
@@ -24,26 +23,9 @@ REAL = data_directory() / "droid" / "annotation" / "val" / "899.json"
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six frames, each of another grey, with joint 1 at a tenth of the state's number."""
-    root = tmp_path_factory.mktemp("droid")
-    video = root / "videos" / "val" / "1" / "0.mp4"
-    video.parent.mkdir(parents=True)
-    with av.open(str(video), "w") as container:
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for index in range(6):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * index, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    annotation = root / "annotation" / "val" / "1.json"
-    annotation.parent.mkdir(parents=True)
-    values = {
-        "texts": ["wave"],
-        "videos": [{"video_path": "videos/val/1/0.mp4"}],
-        "observation.state.joint_position": [[0.1 * s] + [0.0] * 6 for s in range(17)],
-        "observation.state.gripper_position": [0.25] * 17,
-    }
-    annotation.write_text(json.dumps(values))
-    return annotation
+    frames = np.stack([np.full((48, 64, 3), 40 * index, np.uint8) for index in range(6)])
+    joints = [[0.1 * s] + [0.0] * 6 for s in range(17)]
+    return write_recording(tmp_path_factory.mktemp("droid"), "1", frames, joints, [0.25] * 17)
 
 
 def test_frames_and_joints_come_at_their_recorded_times(robot, recording):

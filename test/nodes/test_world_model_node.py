@@ -219,6 +219,9 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     missed = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
     assert (missed.accepted, missed.reason, missed.first_offending_step) == (False, PlanVerdict.MISSES_GOAL, 7)
     assert missed.value > missed.threshold
+    node.set_parameters([RosParameter("min_clearance", value=0.0)])  # a bound that nobody has measured
+    near = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
+    assert (near.accepted, near.reason, near.first_offending_step) == (False, PlanVerdict.COLLISION_ZONE, 0)
     request.plan = plan_message(arm, joint_1=float("nan"))
     invalid = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
     assert (invalid.reason, invalid.accepted) == (PlanVerdict.INVALID_PLAN, False)

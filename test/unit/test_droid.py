@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from droid_recording import write_recording
 
 from deepverse_ros.data import droid
 from deepverse_ros.errors import EpisodeError, ResourceError
@@ -17,24 +17,8 @@ needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real recordi
 @pytest.fixture
 def annotation(tmp_path: Path) -> Path:
     """Four frames of 32x16 pixels with ten joint states."""
-    video = tmp_path / "videos" / "val" / "7" / "0.mp4"
-    video.parent.mkdir(parents=True)
-    with av.open(str(video), "w") as container:
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
-        for _ in range(4):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")))
-        container.mux(stream.encode())
-    path = tmp_path / "annotation" / "val" / "7.json"
-    path.parent.mkdir(parents=True)
-    values = {
-        "texts": ["wave"],
-        "videos": [{"video_path": "videos/val/7/0.mp4"}],
-        "observation.state.joint_position": [[0.0] * 7] * 10,
-        "observation.state.gripper_position": [0.0] * 4 + [1.0] * 6,
-    }
-    path.write_text(json.dumps(values))
-    return path
+    frames = np.zeros((4, 16, 32, 3), np.uint8)
+    return write_recording(tmp_path, "7", frames, [[0.0] * 7] * 10, [0.0] * 4 + [1.0] * 6)
 
 
 def change(annotation: Path, **values: object) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from droid_recording import write_recording
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -144,13 +145,19 @@ def test_a_fitted_detector_tells_strangers_apart_and_not_the_ordinary(model, epi
     json.dumps(figures, allow_nan=False)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real recordings at {REAL}; set DEEPVERSE_REAL_DATA")
-def test_real_recordings_are_shown_with_their_joints(model):
-    sight = next(ood.sightings(model, REAL))
+@pytest.mark.parametrize("source", ["made", *(["real"] if REAL.is_dir() else [])])
+def test_recordings_are_shown_with_their_joints(model, tmp_path, source):
+    if source == "made":
+        frames = np.stack([np.full((48, 64, 3), 40 * index, np.uint8) for index in range(6)])
+        write_recording(tmp_path, "1", frames, [[0.1 * s] * 7 for s in range(17)], [0.25] * 17)
+    sight = next(ood.sightings(model, REAL if source == "real" else tmp_path))
     assert sight.seen.rgb.shape == (1, 4, 3, SIZE, SIZE)
     assert sight.seen.depth is None
     assert sight.past.shape == (1, 3, 8)
     assert not np.allclose(sight.past[0, 0], ARM.home)
+    if source == "made":  # three states a frame; in the file 0 is open
+        np.testing.assert_allclose(sight.past[0, :, 0], [0.3, 0.6, 0.9], atol=1e-6)
+        np.testing.assert_allclose(sight.past[0, :, 7], 0.75)
 
 
 def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_path):

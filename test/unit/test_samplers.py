@@ -85,7 +85,7 @@ def test_way_points_are_no_more_than_steps_that_move(make):
 def test_way_points_can_be_read_off_a_plan(seed, knots):
     middle = (ARM.lower + ARM.upper) / 2
     way = WayPoints(ARM, WayPointConfig(horizon=12, knots=knots, settle=2), middle)
-    points = way.noise(np.random.default_rng(seed), 4) * way.spread(warm=False) * 0.2
+    points = way.noise(np.random.default_rng(seed), 4) * way.begin(None)[1] * 0.2
     points[:, -1] += middle + 0.3 * way.reach
     for plan, expected in zip(way.plans(points), points, strict=True):
         np.testing.assert_allclose(way.of(plan), expected, atol=1e-4)

@@ -139,7 +139,8 @@ def test_a_plan_whose_lower_bound_of_the_clearance_is_too_small_is_rejected_at_i
     # Where touching is allowed nobody asks; where it is not, a bound that was never measured promises nothing.
     assert verdict(Path(way, clearance=[-0.1] * 4), calibration=calibration).accepted
     assert verdict(clear, clearance=0.0).reason is Reason.COLLISION_ZONE
-    assert verdict(clear, calibration=replace(calibration, widened=3.0), clearance=0.045).first_offending_step == 1
+    wider = replace(calibration, clearance_error_z=(3.0, 3.0, 6.0, 6.0))
+    assert verdict(clear, calibration=wider, clearance=0.045).first_offending_step == 1
     nan = Path(way, clearance=[0.3, math.nan, 0.3, 0.3])
     assert verdict(nan, calibration=calibration, clearance=0.0).first_offending_step == 1
 

@@ -1,0 +1,34 @@
+"""What a plan must keep to be accepted, as parameters of every node that judges plans."""
+
+from deepverse_ros.nodes.parameters import Parameter, Parameters
+from deepverse_ros.planning.verdict import Limits
+
+_TOUCHING_IS_ALLOWED = -1.0
+
+PARAMETERS = (
+    Parameter(
+        "goal_tolerance",
+        0.08,
+        "A plan is accepted when the upper bound of its distance to the goal at its end is within this (m).",
+        0.001,
+        2.0,
+        dynamic=True,
+    ),
+    Parameter("max_uncertainty", 0.10, "Largest predicted deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    Parameter(
+        "min_clearance",
+        _TOUCHING_IS_ALLOWED,
+        "A plan is rejected when the lower bound of its clearance is not above this at every step (m); -1: touching "
+        "things is allowed.",
+        _TOUCHING_IS_ALLOWED,
+        1.0,
+        dynamic=True,
+    ),
+)
+
+
+def limits(parameters: Parameters) -> Limits:
+    """The values at this moment."""
+    p = parameters.values()
+    clearance = None if p.min_clearance == _TOUCHING_IS_ALLOWED else p.min_clearance
+    return Limits(p.goal_tolerance, p.max_uncertainty, clearance)
