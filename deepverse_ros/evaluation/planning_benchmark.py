@@ -76,7 +76,7 @@ def benchmark(
     model: WorldModel,
     episodes: int,
     seed: int,
-    horizon: int = 16,
+    horizon: int = 8,
     tasks: Sequence[str] = TASK_NAMES,
     names: Sequence[str] | None = None,
     verdict_plans: int = 500,
@@ -133,7 +133,9 @@ def _begin(control: RobotControl, task: Task, seed: int) -> Goal:
 
 def _see(control: RobotControl, simulation: ArmSimulation) -> None:
     rgb, depth = simulation.render()
-    control.see(rgb, simulation.joints, depth)
+    control.see(
+        rgb, simulation.joints, depth, intrinsics=simulation.intrinsics, camera_to_world=simulation.camera_to_world
+    )
 
 
 def _move(control: RobotControl, task: Task, action: np.ndarray) -> None:

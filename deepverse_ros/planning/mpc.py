@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -46,7 +46,8 @@ class Imagination(Protocol):
 class MpcConfig:
     """How the planner searches and what it accepts.
 
-    sampler: the search, Icem or Mppi by the type of its settings. iterations: rounds of candidates per search.
+    sampler: the search, Icem or Mppi by the type of its settings. longer: how many times as long the plans are in the
+    searches after one whose best plan does not get to the goal. iterations: rounds of candidates per search.
     search_level: where candidates are imagined: coarse, or fine, which takes many times as long. max_replans: further
     searches with another seed while no plan is accepted. verified: how many of the best plans of a search are imagined
     on the fine level and judged. early, latent, certainty, smoothness, effort, clearance: weights of the objectives
@@ -54,6 +55,7 @@ class MpcConfig:
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
+    longer: int = 2
     iterations: int = 6
     search_level: Literal["coarse", "fine"] = "coarse"
     max_replans: int = 2
@@ -68,7 +70,7 @@ class MpcConfig:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, least in (("iterations", 1), ("max_replans", 0), ("verified", 1)):
+        for name, least in (("longer", 1), ("iterations", 1), ("max_replans", 0), ("verified", 1)):
             if getattr(self, name) < least:
                 raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
@@ -116,6 +118,12 @@ class Mpc:
         self.calibration = Calibration.from_model(model.calibration)
         self.seed = seed
         self._sampler = sampler or _make_sampler(self.embodiment, self.config.sampler)
+        self._longer = self._sampler
+        calibrated = 0 if self.calibration is None else len(self.calibration.goal_error_z)
+        long = replace(self.config.sampler, horizon=self.config.longer * self.config.sampler.horizon)
+        # What was never calibrated would be imagined only to be rejected.
+        if sampler is None and long.horizon <= calibrated:
+            self._longer = _make_sampler(self.embodiment, long)
         self._verify_s = 0.0
         self.forget()
 
@@ -158,8 +166,12 @@ class Mpc:
         failed: list[Verdict] = []
         candidates, iterations, searches, round_s = None, 0, 0, 0.0
         for search in range(self.config.max_replans + 1):
-            warm = self._last if search == 0 else (best[1] if best is not None and search % 2 else None)
-            found = self._search(belief, goal, joints, warm=warm, deadline=deadline, round_s=round_s, stop=stop)
+            sampler, warm = self._sampler, self._last
+            if failed:
+                warm = best[1] if best is not None and search % 2 else None
+                if failed[-1].reason is Reason.MISSES_GOAL and self._longer is not sampler:
+                    sampler, warm, round_s = self._longer, None, round_s * self.config.longer
+            found = self._search(sampler, belief, goal, joints, warm, deadline, round_s, stop)
             if found is None:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
@@ -201,10 +213,10 @@ class Mpc:
 
     def _search(
         self,
+        sampler: Sampler,
         belief: Belief,
         goal: Goal,
         joints: np.ndarray,
-        *,
         warm: np.ndarray | None,
         deadline: float,
         round_s: float,
@@ -212,7 +224,7 @@ class Mpc:
     ) -> tuple[Verdict, np.ndarray, Future, Candidates, int, float] | None:
         """One search. round_s: seconds that a round took so far. None where not one round was possible."""
         objective = self.objective(goal)
-        self._sampler.reset(joints, self.seed + self._plans, warm)
+        sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
         search = self.model.imagine_coarse if self.config.search_level == "coarse" else self.model.imagine
         pool: list[tuple[float, np.ndarray]] = []
@@ -222,11 +234,11 @@ class Mpc:
             # After the last round there must be time to verify; before the first one nobody knows how much.
             if began + round_s + (self._verify_s or round_s) >= deadline or stop():
                 break
-            plans = self._sampler.ask()
+            plans = sampler.ask()
             future = search(belief, plans)
             costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
-            self._sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
+            sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
             order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")[: self.config.verified]
             pool += [(float(costs[i]), plans[i]) for i in order]
             candidates = Candidates(plans, costs, tools)

@@ -21,6 +21,8 @@ class _Frame(NamedTuple):
     rgb: np.ndarray
     depth: np.ndarray | None
     joints: np.ndarray
+    intrinsics: np.ndarray | None
+    camera_to_world: np.ndarray | None
 
 
 class RobotControl:
@@ -37,31 +39,47 @@ class RobotControl:
         self._frames.clear()
         self.mpc.forget()
 
-    def see(self, rgb: np.ndarray, joints: np.ndarray, depth: np.ndarray | None = None) -> None:
+    def see(
+        self,
+        rgb: np.ndarray,
+        joints: np.ndarray,
+        depth: np.ndarray | None = None,
+        *,
+        intrinsics: np.ndarray | None = None,
+        camera_to_world: np.ndarray | None = None,
+    ) -> None:
         """Take a frame into the history; frames must be `model.embodiment.dt` apart.
 
-        Args: rgb uint8 (H, W, 3); joints (A,) measured, in the order of the actions; depth (H, W) metres, NaN unknown.
+        Args: rgb uint8 (H, W, 3); joints (A,) measured, in the order of the actions; depth (H, W) metres, NaN unknown;
+        intrinsics (3, 3) in pixels and camera_to_world (4, 4) of the camera, where they are known: imagined pictures
+        are sharper with them, and only with them can they be lifted to points.
         Raises: ShapeError naming the field; the frame is then not taken.
         """
         joints = np.asarray(joints, np.float32)
         if joints.shape != (self.model.embodiment.action_dim,) or not np.isfinite(joints).all():
             raise ShapeError(f"joints: expected {self.model.embodiment.action_dim} finite values, got {joints!r}")
         Observation.from_numpy(rgb[None], None if depth is None else depth[None])  # raises for a wrong shape
+        for name, matrix, shape in (("intrinsics", intrinsics, (3, 3)), ("camera_to_world", camera_to_world, (4, 4))):
+            if matrix is not None and (np.shape(matrix) != shape or not np.isfinite(matrix).all()):
+                raise ShapeError(f"{name}: expected {shape} finite numbers, got {matrix!r}")
         if self._frames and self._frames[-1].rgb.shape != rgb.shape:
             raise ShapeError(f"rgb: the frames before have shape {self._frames[-1].rgb.shape}, this one {rgb.shape}")
-        self._frames = [*self._frames, _Frame(rgb, depth, joints)][-self.model.config.context :]
+        frame = _Frame(rgb, depth, joints, intrinsics, camera_to_world)
+        self._frames = [*self._frames, frame][-self.model.config.context :]
 
     def believe(self) -> Belief:
         """What the model makes of the frames seen. Raises: ShapeError before the first."""
         if not self._frames:
             raise ShapeError("nothing was seen yet; call see() first")
-        rgb, depths, joints = zip(*self._frames, strict=True)
+        rgb, depths, joints, intrinsics, poses = zip(*self._frames, strict=True)
         # One frame without depth is one whose depth is unknown everywhere.
         known = [d for d in depths if d is not None]
         depth = None
         if known:
             depth = np.stack([np.full(known[0].shape, np.nan, np.float32) if d is None else d for d in depths])
-        return self.model.observe(Observation.from_numpy(np.stack(rgb), depth), np.stack(joints)[None, 1:])
+        pose = None if any(p is None for p in poses) else np.stack(poses)
+        seen = Observation.from_numpy(np.stack(rgb), depth, intrinsics[-1], pose)
+        return self.model.observe(seen, np.stack(joints)[None, 1:])
 
     def plan_and_simulate(
         self,
@@ -71,15 +89,18 @@ class RobotControl:
         joints: np.ndarray,
         depth: np.ndarray | None = None,
         goal_depth: np.ndarray | None = None,
+        intrinsics: np.ndarray | None = None,
+        camera_to_world: np.ndarray | None = None,
         deadline: float = np.inf,
     ) -> PlanResult:
         """See the current image, plan to the goal image, and imagine what the plan leads to.
 
-        Args: current_image, joints, depth: as for `see`; goal_image uint8 (H, W, 3), goal_depth (H, W) metres or None;
-        deadline: seconds of time.monotonic() at which the best verified plan so far is returned.
+        Args: current_image, joints, depth, intrinsics, camera_to_world: as for `see`; goal_image uint8 (H, W, 3),
+        goal_depth (H, W) metres or None; deadline: seconds of time.monotonic() at which the best verified plan so far
+        is returned.
         Returns: plan, verdict and imagined future (`result.future.rgb`, `.depth`); hold where the verdict rejects.
         Raises: ShapeError naming the field.
         """
-        self.see(current_image, joints, depth)
+        self.see(current_image, joints, depth, intrinsics=intrinsics, camera_to_world=camera_to_world)
         goal = self.model.encode_goal(goal_image, goal_depth)
         return self.mpc.plan(self.believe(), goal, self._frames[-1].joints, deadline=deadline)

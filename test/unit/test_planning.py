@@ -124,6 +124,21 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_another():
     assert not np.array_equal(plans[0], plans[2])
 
 
+@pytest.mark.parametrize(("calibrated", "steps"), [(9, 9), (3, 3)])
+def test_a_goal_beyond_one_plan_is_reached_by_a_longer_one_where_that_is_calibrated(calibrated, steps):
+    far = HOME.copy()
+    far[0] += 8 * ARM.max_step[0]  # plans of 3 steps move for 2 of them, plans of 9 for 8
+    calibration = {"level": 0.9, "goal_error_z": [0.7] * calibrated}
+    planner = mpc(TrueImagination(calibration=calibration), sampler=IcemConfig(horizon=3), longer=3, iterations=6)
+    result = planner.plan(Seen(), goal_at(far), HOME)
+    assert result.plan.shape == (steps, 8)
+    assert result.verdict.accepted == (calibrated == 9)
+    assert result.rejected[0].reason is Reason.MISSES_GOAL
+    planner.forget()
+    # The plan to the next goal is a short one again.
+    assert planner.plan(Seen(), goal_at(HOME), HOME).plan.shape == (3, 8)
+
+
 def test_a_planner_that_cannot_work_is_refused():
     with pytest.raises(ShapeError, match="iterations"):
         MpcConfig(iterations=0)

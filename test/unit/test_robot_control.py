@@ -52,6 +52,21 @@ def test_depth_may_come_and_go_and_a_reset_forgets(checkpoint: Path) -> None:
     np.testing.assert_array_equal(control.believe().newest.latents, alone.newest.latents)
 
 
+def test_where_the_camera_stands_is_known_once_every_frame_tells(checkpoint: Path) -> None:
+    control = RobotControl(checkpoint, FEW)
+    home = np.asarray(control.model.embodiment.home, np.float32)
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    camera = {"intrinsics": np.diag([60.0, 60.0, 1.0]), "camera_to_world": np.eye(4)}
+    control.see(rgb, home)
+    control.see(rgb, home, **camera)
+    assert control.believe().camera_to_world is None
+    for _ in range(control.model.config.context):
+        control.see(rgb, home, **camera)
+    belief = control.believe()
+    np.testing.assert_array_equal(belief.camera_to_world, np.eye(4)[None])
+    np.testing.assert_array_equal(belief.intrinsics, camera["intrinsics"])
+
+
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -60,6 +75,8 @@ def test_depth_may_come_and_go_and_a_reset_forgets(checkpoint: Path) -> None:
         ("rgb", {"rgb": np.zeros((64, 64, 3))}),
         ("rgb", {"rgb": np.zeros((32, 64, 3), np.uint8)}),
         ("depth", {"depth": np.zeros((3, 3))}),
+        ("intrinsics", {"intrinsics": np.eye(4)}),
+        ("camera_to_world", {"camera_to_world": np.full((4, 4), np.nan)}),
     ],
 )
 def test_a_wrong_frame_is_refused_and_the_history_stays(checkpoint: Path, field: str, changes: dict) -> None:
