@@ -293,7 +293,7 @@ def planning(
         list[str] | None, typer.Option(help="reach, push or avoid; may be given again; default all.")
     ] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Of the planner; may be given again; default all.")] = None,
-    horizon: Annotated[int, typer.Option(min=2, max=32, help="Steps of a plan.")] = 16,
+    horizon: Annotated[int, typer.Option(min=2, max=32, help="Steps of a plan.")] = 8,
     verdicts: Annotated[int, typer.Option(min=0, help="Plans whose verdicts are compared with the truth.")] = 500,
     json: Json = None,
     device: Device = "auto",

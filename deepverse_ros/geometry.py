@@ -91,17 +91,22 @@ def unproject(depth: Tensor, intrinsics: Intrinsics, camera_to_world: Tensor) ->
     return transform(camera_to_world.expand(*depth.shape[:-2], 4, 4), points)
 
 
-def project(points: Tensor, intrinsics: Intrinsics, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
+def project(points: Tensor, intrinsics: Intrinsics | Tensor, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
     """Where world points appear in the picture.
 
-    Args: points (*, ..., 3) metres in the world frame; camera_to_world (*, 4, 4).
+    Args: points (*, ..., 3) metres in the world frame; intrinsics, or matrices K (3, 3) or (*, 3, 3) in pixels;
+    camera_to_world (*, 4, 4).
     Returns: pixels (*, ..., 2) as (u, v), NaN for a point that is not in front of the camera; depth (*, ...) metres.
     """
     local = transform(inverse(camera_to_world), points)
     depth = local[..., 2]
     scale = torch.where(depth > 0, 1 / depth, torch.nan)
-    u = local[..., 0] * scale * intrinsics.fx + intrinsics.cx
-    v = local[..., 1] * scale * intrinsics.fy + intrinsics.cy
+    if isinstance(intrinsics, Intrinsics):
+        intrinsics = torch.from_numpy(intrinsics.matrix)
+    k = intrinsics.to(local)
+    k = k.reshape(*k.shape[:-2], *[1] * (depth.ndim - camera_to_world.ndim + 2), 3, 3)
+    u = local[..., 0] * scale * k[..., 0, 0] + k[..., 0, 2]
+    v = local[..., 1] * scale * k[..., 1, 1] + k[..., 1, 2]
     return torch.stack([u, v], dim=-1), depth
 
 

@@ -15,7 +15,7 @@ def untrained_checkpoint(path: Path) -> Path:
     model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
     with torch.no_grad():
         model.outcome_readout.body[-1].weight[:3] *= 15.0
-        last = model.picture_readout.head[-1]
+        last = model.picture_readout.place[-1]
         last.weight[:3] *= 200.0
         grey, _ = model.picture_readout(torch.full((1, 5, model.config.height, model.config.width), 0.5))
         last.bias[:3] -= grey[0]  # so that what is read stays near the robot

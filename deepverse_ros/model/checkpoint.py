@@ -19,7 +19,7 @@ from deepverse_ros.model.config import WorldModelConfig
 if TYPE_CHECKING:
     from deepverse_ros.model.world_model import WorldModel
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 

@@ -83,11 +83,6 @@ class WorldModelConfig(_Frozen):
         return self.height // CELL, self.width // CELL
 
     @property
-    def picture_cells(self) -> tuple[int, int]:
-        """Cells (rows, columns) of the picture readout, which looks at stride 16."""
-        return self.height // 16, self.width // 16
-
-    @property
     def grid(self) -> tuple[int, int]:
         """Tokens (rows, columns)."""
         rows, columns = self.cells

@@ -22,30 +22,51 @@ _HARMONICS = (1, 2)
 
 
 class PictureReadout(nn.Module):
-    """The tool in a frame, at the resolution of the model."""
+    """The tool in a frame, at the resolution of the model.
 
-    def __init__(self, cells: tuple[int, int]) -> None:
-        """Args: cells: latent cells (rows, columns) of a frame."""
+    Features at stride 4 that know their surroundings, attended to by a few heads; what a position is read from is where
+    each head looks (spatial softmax: Levine et al., "End-to-End Training of Deep Visuomotor Policies", 2016, arXiv
+    1504.00702) and what it sees there.
+    """
+
+    def __init__(self, channels: tuple[int, int] = (24, 48), heads: int = 16, seen: int = 12) -> None:
+        """Args: channels: at stride 4, and at strides 8 and 16; heads that look; numbers seen by each."""
         super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Conv2d(IN_CHANNELS, 24, 6, stride=4, padding=1),
-            Block(24),
-            nn.SiLU(),
-            nn.Conv2d(24, 56, 4, stride=2, padding=1),
-            Block(56),
-            Block(56),
-            nn.SiLU(),
-            nn.Conv2d(56, 16, 4, stride=2, padding=1),
-            nn.SiLU(),
-        )
-        # Flat, not pooled: where something is seen is all that counts.
-        self.head = nn.Sequential(
-            nn.Linear(16 * cells[0] * cells[1], 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(), nn.Linear(96, 4)
-        )
+        c0, c1 = channels
+        self.heads, self.seen = heads, seen
+        self.stem = nn.Conv2d(IN_CHANNELS, c0, 6, stride=4, padding=1)
+        self.block4 = Block(c0)
+        self.down8 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
+        self.block8 = Block(c1)
+        self.down16 = nn.Conv2d(c1, c1, 4, stride=2, padding=1)
+        self.block16 = nn.Sequential(Block(c1), Block(c1))
+        self.up8 = nn.Conv2d(c1, 4 * c1, 1)
+        self.up4 = nn.Conv2d(c1, 4 * c0, 1)
+        attention = nn.Conv2d(c0, heads + seen, 1)
+        with torch.no_grad():  # heads that look everywhere at first hardly learn where to look
+            attention.weight[:heads] *= 4.0
+        self.look = nn.Sequential(Block(c0), nn.SiLU(), attention)
+        self.place = nn.Sequential(nn.Linear(heads * (2 + seen), 128), nn.SiLU(), nn.Linear(128, 4))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Args: frames (B, 5, H, W). Returns: position (B, 3) metres in the base frame, std (B,) metres."""
-        return position_and_std(self.head(self.trunk(frames).flatten(1)))
+        position, std, _ = self.look_at(frames)
+        return position, std
+
+    def look_at(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and where the first head looks: log-probabilities (B, H/4, W/4)."""
+        x4 = self.block4(self.stem(frames))
+        x8 = self.block8(self.down8(F.silu(x4)))
+        x16 = self.block16(self.down16(F.silu(x8)))
+        x8 = x8 + F.pixel_shuffle(self.up8(F.silu(x16)), 2)
+        x4 = x4 + F.pixel_shuffle(self.up4(F.silu(x8)), 2)
+        where, what = self.look(x4).float().split([self.heads, self.seen], 1)
+        log_weights = where.flatten(2).log_softmax(-1)
+        rows, columns = (torch.linspace(-1, 1, n, device=x4.device) for n in x4.shape[2:])
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).flatten(1).expand(len(x4), -1, -1)
+        read = log_weights.exp() @ torch.cat([grid, what.flatten(2)], 1).mT
+        position, std = position_and_std(self.place(read.flatten(1)))
+        return position, std, log_weights[:, 0].unflatten(-1, x4.shape[2:])
 
 
 class ActionFeatures(nn.Module):

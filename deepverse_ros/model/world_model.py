@@ -49,7 +49,7 @@ class WorldModel(nn.Module):
         self.codec = Codec(config.codec)
         self.dynamics = Dynamics(config)
         self.coarse = Coarse(config)
-        self.picture_readout = PictureReadout(config.picture_cells)
+        self.picture_readout = PictureReadout()
         self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim)
         self.novelty = Novelty(config.token_dim)
         self.calibration: dict[str, Any] | None = None

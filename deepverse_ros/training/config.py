@@ -112,9 +112,15 @@ class CoarseStageConfig(StageConfig):
 
 
 class PictureStageConfig(StageConfig):
-    """depth_dropout: share of frames without depth, as goal pictures may be."""
+    """depth_dropout: share of frames without depth, as goal pictures may be; unsharp: strength of blur and noise.
+
+    shown_weight: of the term that shows the first head where the tool is in the picture, where the camera's pose and
+    the tool's position are known.
+    """
 
     depth_dropout: float = Field(default=0.5, ge=0, le=1)
+    unsharp: float = Field(default=0.5, ge=0, le=1)
+    shown_weight: float = Field(default=0.3, ge=0)
 
 
 class OutcomeStageConfig(StageConfig):

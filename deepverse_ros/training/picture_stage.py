@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from deepverse_ros import geometry
 from deepverse_ros.model.readout import PictureReadout, robust_nll
 from deepverse_ros.training.config import PictureStageConfig
 from deepverse_ros.training.dataset import Episodes
@@ -12,6 +14,8 @@ from deepverse_ros.training.precision import Precision, autocast
 
 # Neighbouring frames look alike.
 _VALIDATED = 2
+# Standard deviations of the mark that the first head is shown, in cells, and of the strongest noise, in colours.
+_MARK, _NOISE = 0.5, 0.04
 
 
 class PictureStage:
@@ -37,13 +41,48 @@ class PictureStage:
         frames = self.train.frames(index, times, self.device)
         frames[(draw.uniform(batch) < self.config.depth_dropout).to(self.device), 3:] = 0
         truth = self.train.tool[index, times].to(self.device)
-        position, std = self._read(frames)
+        position, std, looks = self._read(self._unsharp(frames, draw))
         error = position - truth
-        return {"total": robust_nll(error, std).mean(), "tool_m": error.norm(dim=-1).mean()}
+        losses = {"nll": robust_nll(error, std).mean(), "shown": self._shown(looks, truth, index, times)}
+        total = losses["nll"] + self.config.shown_weight * losses["shown"]
+        return {"total": total, **losses, "tool_m": error.norm(dim=-1).mean()}
 
-    def _read(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with autocast(self.device, self.precision):
-            return self.module(frames.contiguous(memory_format=torch.channels_last))
+            return self.module.look_at(frames.contiguous(memory_format=torch.channels_last))
+
+    def _unsharp(self, frames: Tensor, draw: Draw) -> Tensor:
+        """Blurred and noisy to a random degree, mostly a low one: not every picture is as sharp as a camera's."""
+        batch = self.config.batch
+        blur, noise = (self.config.unsharp * draw.uniform(batch, 1, 1, 1).to(self.device) ** 2 for _ in range(2))
+        grain = noise * _NOISE * draw.normal(batch, 4, *frames.shape[2:]).to(self.device)
+        soft = frames
+        for _ in range(2):
+            soft = F.avg_pool2d(soft, 3, 1, 1, count_include_pad=False)
+        frames = frames.lerp(soft, blur)
+        # Where the depth is unknown it stays so.
+        frames[:, :3] += grain[:, :3]
+        frames[:, 3] += grain[:, 3] * (frames[:, 4] > 0)
+        return frames
+
+    def _shown(self, looks: Tensor, truth: Tensor, index: np.ndarray, times: np.ndarray) -> Tensor:
+        """Cross-entropy of where the first head looks, log-probabilities (B, h, w), against where the tool is there.
+
+        Tools outside the picture, or whose place in it is unknown, do not count.
+        """
+        rows, columns = looks.shape[1:]
+        poses = self.train.camera_to_world[index, times].to(self.device)
+        pixel, _ = geometry.project(truth[:, None], self.train.intrinsics[index], poses)
+        place = (pixel[:, 0] + 0.5) * rows / self.train.rgb.shape[2] - 0.5  # (B, 2) in cells
+        across, down = (
+            torch.exp(-0.5 * ((torch.arange(size, device=self.device) - place[:, axis, None]) / _MARK).square())
+            for axis, size in enumerate((columns, rows))
+        )
+        mark = (down[:, :, None] * across[:, None, :]).nan_to_num()
+        total = mark.sum((1, 2))
+        inside = total > 0.5
+        share = mark / total.clamp_min(0.5)[:, None, None]
+        return -((share * looks).sum((1, 2)) * inside).sum() / inside.sum().clamp_min(1)
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -57,7 +96,7 @@ class PictureStage:
                 frames = self.held_out.frames(index.ravel(), when.ravel(), self.device)
                 if kind == "without_depth":
                     frames[:, 3:] = 0
-                position, _ = self._read(frames)
+                position, _, _ = self._read(frames)
                 truth = self.held_out.tool[index.ravel(), when.ravel()]
                 errors.append((position.cpu() - truth).norm(dim=-1) * 100)
             error = torch.cat(errors)
