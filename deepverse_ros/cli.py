@@ -166,7 +166,8 @@ def calibrate(
     values = calibration.calibrate(model, level, None, errors, device)
     multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
     Console().print(
-        f"{model}: bounds at {level:.0%}, in multiples of the predicted spread, steps 1, 2, ...: {multiples}"
+        f"{model}: bounds at {level:.0%}, in multiples of the predicted spread: of the goal distance, steps 1, 2, ...: "
+        f"{multiples}; of the way there, all steps together: {values['path_error_z'][0]:.2f}"
     )
 
 

@@ -25,6 +25,7 @@ from deepverse_ros.evaluation.report import write_json
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.conversions import image_from_array, image_from_depth
 from deepverse_ros.nodes.demo_recorder import DemoRecorder
+from deepverse_ros.planning.verdict import Reason
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import impossible_goal, sample_goal
 
@@ -34,19 +35,7 @@ REACHED = 0.05
 """Metres of the true tool to the true goal that count as reached."""
 NEEDED = 3
 START_TIMEOUT, GOAL_TIMEOUT, END_TIMEOUT = 240.0, 60.0, 45.0
-REASONS = {
-    getattr(PlanVerdict, name): name
-    for name in (
-        "ACCEPTED",
-        "MISSES_GOAL",
-        "COLLISION_ZONE",
-        "TOO_UNCERTAIN",
-        "OUT_OF_DISTRIBUTION",
-        "STALE_INPUT",
-        "DEADLINE_MISSED",
-        "INVALID_PLAN",
-    )
-}
+REASONS = {getattr(PlanVerdict, reason.name): reason.name for reason in Reason}
 
 
 class DemoError(DeepverseError, RuntimeError):

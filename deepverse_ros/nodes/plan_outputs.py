@@ -32,13 +32,12 @@ class PlanOutputs:
     accepted, rejected: verdicts so far; last_verdict: as a sentence; plan_ms: milliseconds per planning.
     """
 
-    def __init__(self, node: RobotNode, layout: JointLayout, calibration: Calibration | None) -> None:
+    def __init__(self, node: RobotNode, layout: JointLayout) -> None:
         self.accepted = self.rejected = 0
         self.last_verdict = "none"
         self.plan_ms = Quantiles()
         self._node = node
         self._layout = layout
-        self._calibration = calibration
         self._plan = node.advertise(ActionPlan, "~/plan", qos.command())
         self._command = node.advertise(JointTrajectory, "command", qos.command())
         self._verdict = node.advertise(PlanVerdict, "~/verdict", qos.debug_output())
@@ -81,20 +80,21 @@ class PlanOutputs:
             self._node.get_logger().info(f"plan {verdict.plan_id} rejected, {sentence}")
         self.last_verdict = sentence
 
-    def thoughts(self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal) -> None:
-        """The outcome of the best plan, and the candidates of the last round."""
+    def thoughts(
+        self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal, calibration: Calibration | None
+    ) -> None:
+        """The outcome of the best plan, and the candidates of the last round; calibration: what judged them."""
         self.plan_ms.add(result.latency_ms)
         if result.future is None or result.candidates is None:
             return
         self.outcome(result.future, sight, belief, result.verdict)
         if self._candidates.get_subscription_count():
-            chosen = result.future.readout["tool_position"][0].float().cpu().numpy()
             markers = candidate_markers(
                 result.candidates,
-                chosen,
+                result.tool_path,
                 result.verdict,
                 goal=np.asarray(goal.tool_position),
-                largest_distance=self._largest_distance(result.future, goal),
+                largest_distance=self._largest_distance(result.tool_std, goal, calibration),
                 header=futures.with_frame(sight.header, self._base().frame_id),
             )
             self._candidates.publish(markers)
@@ -115,12 +115,11 @@ class PlanOutputs:
         )
         self._outcome.publish(message)
 
-    def _largest_distance(self, chosen: Future, goal: Goal) -> float:
-        """Metres from the goal, imagined for the end of a plan as certain as `chosen`, that get a plan rejected."""
-        if self._calibration is None:
+    def _largest_distance(self, tool_std: np.ndarray, goal: Goal, calibration: Calibration | None) -> float:
+        """Metres from the goal, imagined for the end of a plan with spreads (H,), that get a plan rejected."""
+        if calibration is None:
             return -1.0
-        std = chosen.uncertainty[0]
-        bound = self._calibration.bound(len(std) - 1, float(std[-1]), goal.tool_std)
+        bound = calibration.bound(len(tool_std) - 1, float(tool_std[-1]), goal.tool_std)
         return float(self._node.parameters["goal_tolerance"]) - bound
 
     def _base(self) -> Header:

@@ -25,9 +25,11 @@ from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import PARAMETERS
 from deepverse_ros.nodes.proposals import Proposals
-from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, Robot
+from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result
+from deepverse_ros.nodes.robot import Robot
 from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
+from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Calibration
 
 
@@ -56,13 +58,19 @@ class PlannerNode(RobotNode):
         self.calibration = Calibration.from_model(model.calibration)
         if self.calibration is None:
             self.get_logger().warning(f"{p.checkpoint} has no calibration: every plan will be rejected")
+        elif self.calibration.path_error_z is None:
+            self.get_logger().warning(
+                f"{p.checkpoint} has no calibrated bound of the path (path_error_z): nothing stops a robot that leaves "
+                "the path that was imagined for it; `deepverse calibrate` measures the bound"
+            )
+        self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
         layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
         self.input = ObservationInput(self, layout, model.config.context)
-        self._outputs = PlanOutputs(self, layout, self.calibration)
-        self.robot = Robot(model, self.input, self._outputs, self.parameters, self.now, self._serve_proposal)
+        self._outputs = PlanOutputs(self, layout)
+        self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposal)
         self._goals: LatestSlot[GoalTask] = LatestSlot()
-        self._proposals = Proposals(self, model, self.input, self._outputs)
+        self._proposals = Proposals(self, model, self.input, self._outputs, self.recalibration)
         self.worker = Worker(self._goals, self._pursue, self._on_error, name="planner")
         self._goal: Goal | None = None
         self._running: GoalTask | None = None
@@ -242,11 +250,16 @@ class PlannerNode(RobotNode):
         outputs, running = self.robot.outputs, self._running
         p50, p95 = outputs.plan_ms.at(0.5, 0.95)
         age, stale = self.input.age(), self.parameters["stale_timeout"]
+        monitored = self.calibration is not None and self.calibration.path_error_z is not None
+        monitored = monitored and self.parameters["monitor_path"]
         values: dict[str, object] = {
             "state": ("idle" if running is None else f"pursuing {running.name}") if self._active else "inactive",
             "checkpoint": self.parameters["checkpoint"],
             "device": str(self.model.device),
             "calibration_level": 0.0 if self.calibration is None else self.calibration.level,
+            "path_monitored": monitored,
+            "recalibration_factor": self.recalibration.factor,
+            "recalibration_plans": self.recalibration.executed,
             "image_rate_hz": self.input.images.rate(),
             "newest_image_age_s": age,
             "plans_accepted": outputs.accepted,

@@ -45,6 +45,29 @@ PARAMETERS = (
     Parameter("settle_timeout", 2.0, "Seconds more, at most, until the joints stand still.", 0.0, 60.0, dynamic=True),
     Parameter("planning_timeout", 15.0, "Seconds after which planning returns its best (s).", 0.1, 600.0, dynamic=True),
     Parameter("observation_timeout", 5.0, "Seconds without a usable image that end a goal.", 0.1, 600.0, dynamic=True),
+    Parameter("monitor_path", True, "Stop a plan when an image shows the tool off its imagined path.", dynamic=True),
+    Parameter(
+        "timing_tolerance",
+        0.3,
+        "Seconds that the robot, as images show it, may be ahead of a plan or behind it on its imagined path (s).",
+        0.0,
+        2.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "recalibration_rate",
+        0.1,
+        "How fast the bound of the goal distance widens after plans that miss it (logarithm, per plan); 0: never.",
+        0.0,
+        1.0,
+    ),
+    Parameter(
+        "recalibration_limit",
+        3.0,
+        "The bound of the goal distance gets at most so many times as wide as it was calibrated.",
+        1.0,
+        10.0,
+    ),
     Parameter("execute_proposals", False, "Also execute accepted plans from ~/proposed_plan.", dynamic=True),
     *observation_input.PARAMETERS,
 )
@@ -59,6 +82,8 @@ class Settings:
     execute_steps: int
     settle_time: float
     settle_timeout: float
+    monitor_path: bool
+    timing_tolerance: float
     planning_timeout: float
     observation_timeout: float
     stale_timeout: float

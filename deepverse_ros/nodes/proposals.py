@@ -16,14 +16,23 @@ from deepverse_ros.nodes.planner_parameters import mpc_config
 from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.planning.mpc import Mpc
+from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 
 
 class Proposals:
     """The newest proposed plan, and its judgement. `put` may be called from any thread, `serve` on the worker's."""
 
-    def __init__(self, node: RobotNode, model: WorldModel, seen: ObservationInput, outputs: PlanOutputs) -> None:
+    def __init__(
+        self,
+        node: RobotNode,
+        model: WorldModel,
+        seen: ObservationInput,
+        outputs: PlanOutputs,
+        recalibration: Recalibration,
+    ) -> None:
         self._node, self._model, self._input, self._outputs = node, model, seen, outputs
+        self._recalibration = recalibration
         self._slot: LatestSlot[tuple[ActionPlan, float]] = LatestSlot()
 
     def put(self, message: ActionPlan) -> None:
@@ -61,6 +70,7 @@ class Proposals:
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
         belief = self._model.observe(sight.observation, sight.actions)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
+        mpc.calibration = self._recalibration.calibration
         verdict, future = mpc.judge_plan(belief, goal, plan, sight.joints)
         if future is not None:
             self._outputs.outcome(future, sight, belief, verdict.with_(plan_id=message.id))

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief, Goal
-from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.conversions import MessageError
-from deepverse_ros.nodes.observation_input import ObservationInput, Sight
-from deepverse_ros.nodes.parameters import Parameters
-from deepverse_ros.nodes.plan_outputs import PlanOutputs
+from deepverse_ros.nodes.execution import POLL, Executed, Execution
+from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
+from deepverse_ros.nodes.robot import Robot
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
@@ -26,8 +23,6 @@ from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25
 """Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
-POLL = 0.02
-"""Seconds between two looks at the clock while the robot moves or an image is awaited."""
 
 
 @dataclass
@@ -84,40 +79,6 @@ def stopped_result(code: int) -> Result:
     return Result(code=code, message=texts[code], final_distance=math.nan)
 
 
-@dataclass(frozen=True)
-class Robot:
-    """What a pursuit works with; everything is used on the worker's thread.
-
-    now: the node's clock in seconds. meanwhile: called again and again while the robot moves or an image is awaited.
-    """
-
-    model: WorldModel
-    input: ObservationInput
-    outputs: PlanOutputs
-    parameters: Parameters
-    now: Callable[[], float]
-    meanwhile: Callable[[], None]
-
-    def settings(self) -> Settings:
-        return Settings.of(self.parameters)
-
-    def joints(self) -> np.ndarray | None:
-        """Where the robot is (A,); None where that is not known."""
-        try:
-            return self.input.joints_now()
-        except MessageError:
-            return None
-
-    def hold(self) -> None:
-        """Command the robot to stay where it is."""
-        self.outputs.hold(self.joints())
-
-    def newest_image(self) -> float:
-        """When the newest image arrived (time.monotonic()); 0 before the first."""
-        newest = self.input.slot.peek()
-        return 0.0 if newest is None else newest.received
-
-
 class Pursuit:
     """Receding-horizon control to one goal image. `run` blocks until the goal has a result."""
 
@@ -132,18 +93,22 @@ class Pursuit:
     def run(self) -> Result:
         robot, task, goal = self._robot, self._task, self._goal
         request = task.request
-        config = mpc_config(robot.parameters, robot.model.config.horizon)
-        mpc = Mpc(robot.model, config, seed=robot.parameters["seed"])
-        after = 0.0
+        parameters = robot.node.parameters
+        mpc = Mpc(robot.model, mpc_config(parameters, robot.model.config.horizon), seed=parameters["seed"])
+        executed: Executed | None = None
         while not task.stopped():
-            sight = self._look(after)
+            sight = self._look(0.0 if executed is None else executed.after)
             if sight is None:
                 if task.stopped():
                     break
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
             belief = robot.model.observe(sight.observation, sight.actions)
-            self._distance = float(np.linalg.norm(belief.tool_position[0].float().cpu().numpy() - goal.tool_position))
+            tool = belief.tool_position[0].float().cpu().numpy()
+            self._distance = float(np.linalg.norm(tool - goal.tool_position))
+            if executed is not None and not belief.out_of_distribution:
+                self._learn(executed, tool)
+            executed = None
             settings = robot.settings()
             known = not (belief.out_of_distribution or goal.out_of_distribution)
             tolerance = request.goal_tolerance if request.goal_tolerance > 0 else settings.reached_tolerance
@@ -162,7 +127,7 @@ class Pursuit:
                 return self._end(Result.NO_ACCEPTED_PLAN, f"{result.verdict.reason.value}: {result.verdict.text}")
             if self._withdrawn(sight, result.verdict):
                 continue
-            after = self._execute(result.plan, result.verdict.plan_id, settings)
+            executed = Execution(robot, result, belief, settings, task.pause).run()
         robot.hold()
         result = stopped_result(task.stop_code)
         return self._end(result.code, result.message)
@@ -202,18 +167,13 @@ class Pursuit:
                 seen = f"the newest image is {age:.2f} s old" if math.isfinite(age) else "no image has arrived lately"
                 self._problem = f"{seen}; stale_timeout is {settings.stale_timeout} s"
                 if not reported:
-                    self._stale(age, settings)
+                    robot.hold_blind(task.name, self._problem, age)
                     reported = True
             if time.monotonic() - begin > settings.observation_timeout:
                 return None
             robot.meanwhile()
             task.pause(POLL)
         return None
-
-    def _stale(self, age: float, settings: Settings) -> None:
-        self._robot.hold()
-        verdict = rejected(Reason.STALE_INPUT, self._problem, value=age, threshold=settings.stale_timeout)
-        self._robot.outputs.verdict(verdict.with_(plan_id=self._task.name), Header())
 
     def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, left: int, settings: Settings) -> PlanResult:
         assert sight.joints is not None
@@ -233,6 +193,7 @@ class Pursuit:
                 )
             )
 
+        mpc.calibration = self._robot.recalibration.calibration
         mpc.config = replace(mpc.config, max_replans=min(mpc.config.max_replans, left - 1))
         result = mpc.plan(
             belief,
@@ -243,8 +204,21 @@ class Pursuit:
             on_verdict=on_verdict,
             stop=self._task.stopped,
         )
-        self._robot.outputs.thoughts(result, sight, belief, self._goal)
+        self._robot.outputs.thoughts(result, sight, belief, self._goal, mpc.calibration)
         return result
+
+    def _learn(self, executed: Executed, tool: np.ndarray) -> None:
+        """Recalibrate by a plan that led the tool to (3,), metres."""
+        result, last, recalibration = executed.result, executed.steps - 1, self._robot.recalibration
+        if last < 0:
+            return
+        error = float(np.linalg.norm(tool - result.tool_path[last]))
+        if recalibration.observe(error, last, float(result.tool_std[last]), self._goal.tool_std):
+            self._robot.node.get_logger().info(
+                f"plan {result.verdict.plan_id} ended {error:.3f} m from where it was imagined; bounds of the goal "
+                f"distance are now {recalibration.factor:.2f} times the calibrated ones "
+                f"({recalibration.missed} of {recalibration.executed} plans missed theirs)"
+            )
 
     def _withdrawn(self, sight: Sight, verdict: Verdict) -> bool:
         """Whether an accepted plan is void because the robot left its start meanwhile; says so in a second verdict."""
@@ -256,44 +230,3 @@ class Pursuit:
         text = "the robot moved while the plan was made; the plan is withdrawn"
         self._robot.outputs.verdict(rejected(Reason.INVALID_PLAN, text, plan_id=verdict.plan_id), sight.header)
         return True
-
-    def _execute(self, plan: np.ndarray, plan_id: str, settings: Settings) -> float:
-        """Send an accepted plan and watch until it is done. Returns: time.monotonic() after which images show it."""
-        robot = self._robot
-        steps = min(settings.execute_steps, len(plan))
-        robot.outputs.send(plan, plan_id, steps)
-        begin = last = robot.now()
-        planned = steps * robot.model.embodiment.dt + settings.settle_time
-        rest = _Rest(robot.model.embodiment)
-        while (elapsed := robot.now() - begin) < planned + settings.settle_timeout:
-            if elapsed >= planned and rest.reached(elapsed, robot.joints()):
-                break
-            if self._task.pause(POLL):
-                break
-            if robot.now() < last:  # the clock jumped back: what was begun belongs to another time
-                robot.hold()
-                break
-            last = robot.now()
-            age = robot.input.age()
-            if age > settings.stale_timeout:
-                self._problem = f"the newest image is {age:.2f} s old; stale_timeout is {settings.stale_timeout} s"
-                self._stale(age, settings)
-                break
-            robot.meanwhile()
-        return time.monotonic()
-
-
-class _Rest:
-    """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
-
-    def __init__(self, embodiment: Embodiment) -> None:
-        self._dt, self._still = embodiment.dt, 0.02 * embodiment.max_step
-        self._since = -math.inf
-        self._joints: np.ndarray | None = None
-
-    def reached(self, elapsed: float, joints: np.ndarray | None) -> bool:
-        """Args: elapsed seconds and joints (A,) now. Joints that are not known are taken to stand."""
-        if joints is None or elapsed - self._since < self._dt:
-            return joints is None
-        before, self._since, self._joints = self._joints, elapsed, joints
-        return before is not None and bool((np.abs(joints - before) <= self._still).all())

@@ -262,7 +262,8 @@ class SimNode(RobotNode):
 
     def _header(self, frame: str) -> Header:
         if self._p.publish_clock:
-            stamp = Time(sec=int(self._time), nanosec=round(self._time % 1 * 1e9) % 1_000_000_000)
+            seconds, nanoseconds = divmod(round(self._time * 1e9), 1_000_000_000)
+            stamp = Time(sec=seconds, nanosec=nanoseconds)
         else:
             stamp = self.get_clock().now().to_msg()
         return Header(stamp=stamp, frame_id=frame)

@@ -101,6 +101,18 @@ class PlanResult:
     latency_ms: float
     rejected: tuple[Verdict, ...] = ()
 
+    @property
+    def tool_path(self) -> np.ndarray:
+        """(H, 3) metres: where the tool is imagined after each step. Only where there is a future."""
+        assert self.future is not None
+        return self.future.readout["tool_position"][0].detach().float().cpu().numpy()
+
+    @property
+    def tool_std(self) -> np.ndarray:
+        """(H,) metres: predicted standard deviation of `tool_path`."""
+        assert self.future is not None
+        return self.future.uncertainty[0].detach().float().cpu().numpy()
+
 
 class Mpc:
     """Plans to a goal image from what the robot believes now.

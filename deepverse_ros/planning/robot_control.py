@@ -3,7 +3,8 @@
 control = RobotControl("models/arm")
 result = control.plan_and_simulate(rgb, goal_rgb, joints=joints, depth=depth)
 if result.verdict.accepted:
-    robot.execute(result.plan)
+    robot.execute(result.plan)  # and see() every frame of it
+    control.executed(result)
 """
 
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig, PlanResult
+from deepverse_ros.planning.recalibration import Recalibration
 
 
 class _Frame(NamedTuple):
@@ -26,12 +28,17 @@ class _Frame(NamedTuple):
 
 
 class RobotControl:
-    """A world model, a planner, and the last frames that were seen. Not thread-safe."""
+    """A world model, a planner, and the last frames that were seen. Not thread-safe.
+
+    recalibration: how much wider bounds are than calibrated, after what was said to be `executed`.
+    """
 
     def __init__(self, model: WorldModel | str | Path, config: MpcConfig | None = None, seed: int = 0) -> None:
         """Args: model: or its checkpoint folder. Raises: as WorldModel.load and Mpc."""
         self.model = model if isinstance(model, WorldModel) else WorldModel.load(model)
         self.mpc = Mpc(self.model, config, seed)
+        self.recalibration = Recalibration(self.mpc.calibration)
+        self._goal: Goal | None = None
         self._frames: list[_Frame] = []
 
     def reset(self) -> None:
@@ -102,5 +109,23 @@ class RobotControl:
         Raises: ShapeError naming the field.
         """
         self.see(current_image, joints, depth, intrinsics=intrinsics, camera_to_world=camera_to_world)
-        goal = self.model.encode_goal(goal_image, goal_depth)
-        return self.mpc.plan(self.believe(), goal, self._frames[-1].joints, deadline=deadline)
+        self._goal = self.model.encode_goal(goal_image, goal_depth)
+        return self.mpc.plan(self.believe(), self._goal, self._frames[-1].joints, deadline=deadline)
+
+    def executed(self, result: PlanResult, steps: int | None = None) -> None:
+        """Say that the plan which was made last is done; a frame of its end must have been seen (`see`).
+
+        The bounds of the next plans get wider where it ended further off than its verdict promised.
+
+        Args: steps: so many of its actions were executed; all of them by default.
+        Raises: ShapeError where there is no plan, or it has fewer steps.
+        """
+        if self._goal is None or result.plan is None:
+            raise ShapeError("executed: there is no plan of plan_and_simulate")
+        last = (len(result.plan) if steps is None else steps) - 1
+        if not 0 <= last < len(result.plan):
+            raise ShapeError(f"steps: expected 1 to {len(result.plan)}, got {steps}")
+        tool = self.believe().tool_position[0].float().cpu().numpy()
+        error = float(np.linalg.norm(tool - result.tool_path[last]))
+        self.recalibration.observe(error, last, float(result.tool_std[last]), self._goal.tool_std)
+        self.mpc.calibration = self.recalibration.calibration

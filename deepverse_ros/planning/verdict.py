@@ -25,14 +25,15 @@ class Reason(str, Enum):
     STALE_INPUT = "STALE_INPUT"
     DEADLINE_MISSED = "DEADLINE_MISSED"
     INVALID_PLAN = "INVALID_PLAN"
+    LEFT_IMAGINED_PATH = "LEFT_IMAGINED_PATH"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer to one plan.
 
-    value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL, COLLISION_ZONE and
-    TOO_UNCERTAIN, a score for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED).
+    value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL, COLLISION_ZONE, TOO_UNCERTAIN
+    and LEFT_IMAGINED_PATH, a score for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED).
     first_offending_step: -1 where no single step offends. score: cost of the plan, lower is better.
     uncertainty: largest predicted standard deviation of the tool position, metres. level: coverage of the bounds.
     predicted_distance: imagined distance to the goal at the last step, metres, without the bound.
@@ -87,12 +88,14 @@ class Calibration:
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon.
     clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch, such that all
-    steps of a plan together are covered; None where that was never measured.
+    steps of a plan together are covered; None where that was never measured. path_error_z: likewise, of how far from
+    the imagined path of the tool the model reads the tool while the plan is executed.
     """
 
     level: float
     goal_error_z: tuple[float, ...]
     clearance_error_z: tuple[float, ...] | None = None
+    path_error_z: tuple[float, ...] | None = None
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -104,17 +107,20 @@ class Calibration:
             return None
         try:
             level, goal = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
-            nearer = values.get("clearance_error_z")
-            clearance = None if nearer is None else tuple(float(z) for z in nearer)
+            clearance, path = (_optional(values.get(name)) for name in ("clearance_error_z", "path_error_z"))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
             ) from error
-        if not 0.0 < level < 1.0 or not goal or not all(z >= 0.0 for z in goal + (clearance or ())):
+        if not 0.0 < level < 1.0 or not goal or not all(z >= 0.0 for z in goal + (clearance or ()) + (path or ())):
             raise CheckpointError(
-                f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}"
+                f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}, {path}"
             )
-        return cls(level, goal, clearance)
+        return cls(level, goal, clearance, path)
+
+    def scaled(self, factor: float) -> "Calibration":
+        """With bounds of the goal distance that are `factor` times as wide; those of clearance and path stay."""
+        return replace(self, goal_error_z=tuple(factor * z for z in self.goal_error_z))
 
     @property
     def percent(self) -> str:
@@ -135,10 +141,26 @@ class Calibration:
 
         Args: clearance_std (H,) predicted standard deviations, metres.
         """
-        multiples = np.full(len(clearance_std), math.inf)
-        known = (self.clearance_error_z or ())[: len(clearance_std)]
-        multiples[: len(known)] = known
-        return multiples * clearance_std
+        return _multiples(self.clearance_error_z, len(clearance_std)) * clearance_std
+
+    def path_bound(self, tool_std: np.ndarray) -> np.ndarray:
+        """Metres (H,) that the tool may be off its imagined path during each step; inf where it was never calibrated.
+
+        Args: tool_std (H,) predicted standard deviations of the imagined tool, metres.
+        """
+        return _multiples(self.path_error_z, len(tool_std)) * tool_std
+
+
+def _optional(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(z) for z in values)
+
+
+def _multiples(known: tuple[float, ...] | None, steps: int) -> np.ndarray:
+    """(steps,) of what was calibrated; inf beyond it."""
+    out = np.full(steps, math.inf)
+    calibrated = (known or ())[:steps]
+    out[: len(calibrated)] = calibrated
+    return out
 
 
 @dataclass(frozen=True)

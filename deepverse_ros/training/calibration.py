@@ -1,6 +1,7 @@
 """How far the truth is from what was imagined: the bounds that a verdict adds, by split conformal prediction."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 from deepverse_ros import resources
 from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.model.checkpoint import write_calibration
-from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.readout import FREE
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.monitor import PathMonitor
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.verdict import conformal_quantile
@@ -22,21 +24,24 @@ from deepverse_ros.training.dataset import Episodes, window_actions
 
 # A collection's seed that nothing else uses: its scenes are those of the executed plans.
 _COLLECTION = 999_999
+# Pictures of a step that is executed: a robot's camera does not wait for its end, and half way the imagined path is
+# furthest from the straight line that is taken for it.
+_PICTURES = 2
 
 
 @dataclass(frozen=True)
 class Errors:
     """Of E independent plans over H steps.
 
-    tool_m (E, H): metres from the imagined to the true tool. goal_z (E, H): how far the true way from the tool to the
-    goal is from the way that the verdict sees (imagined tool to read goal), in multiples of the spread that the model
-    predicts for the two. clearance_z (E, H): how much nearer than imagined the robot came to what it might touch, in
-    multiples of the predicted spread; NaN where nobody measured it.
+    All in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how far the
+    true way from the tool to the goal is from the way that the verdict sees (imagined tool to read goal). clearance_z
+    (E, H): how much nearer than imagined the robot came to what it might touch. path_z (E, H): how far from its
+    imagined path the model read the tool during each step, as a robot can know it while it follows the plan.
     """
 
-    tool_m: np.ndarray
     goal_z: np.ndarray
     clearance_z: np.ndarray
+    path_z: np.ndarray
 
 
 def calibrate(
@@ -49,21 +54,24 @@ def calibrate(
     """Write the bounds at `level` into the checkpoint's config.json, and return them.
 
     tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
-    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off a clearance. These come from
-    plans that the planner chose and the robot executed, because a planner picks plans that look good, also by mistake.
-    Without such plans, held-out episodes stand in for them. Without held-out episodes tool_error_q stays as it is.
+    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off a clearance, path_error_z how
+    far the tool may be off its imagined path during execution. These come from plans that the planner chose and the
+    robot executed, because a planner picks plans that look good, also by mistake. Without such plans, held-out episodes
+    stand in for them, but not for path_error_z: null. Without held-out episodes tool_error_q stays as it is.
     """
     folder = resources.find(checkpoint)
     model = WorldModel.load(folder, device)
     values: dict[str, Any] = dict(model.calibration or {}) | {"level": level}
-    seen = None if held_out is None else held_out_errors(model, held_out)
-    if seen is not None:
-        values |= {"tool_error_q": _bounds(seen.tool_m, level), "windows": len(seen.tool_m)}
-    judged = executed or seen
+    judged = executed
+    if held_out is not None:
+        tool_m, seen = held_out_errors(model, held_out)
+        values |= {"tool_error_q": _bounds(tool_m, level), "windows": len(tool_m)}
+        judged = executed or seen
     if judged is not None:
         values |= {
             "goal_error_z": _bounds(judged.goal_z, level),
             "clearance_error_z": _joint_bounds(judged.clearance_z, level),
+            "path_error_z": _joint_bounds(judged.path_z, level),
             "executed_plans": len(executed.goal_z) if executed else 0,
         }
     # Not model.save: the weights in memory are in the inference format.
@@ -89,10 +97,13 @@ def _nearer(future: Future, clearance: np.ndarray) -> np.ndarray:
     return (imagined - np.minimum(clearance, FREE)) / std
 
 
-def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Errors:
+def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tuple[np.ndarray, Errors]:
     """One random window of every episode; the goal of each step is a picture of the true outcome, without depth.
 
     Episodes, not windows, are exchangeable.
+
+    Returns: (E, H) metres from the imagined to the true tool; the errors, without path_z: nothing was seen between the
+    frames.
     """
     c = model.config
     rng = np.random.default_rng(seed)
@@ -111,7 +122,8 @@ def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> Err
         spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
         goal_errors.append(gap / spread)
         nearer.append(_nearer(future, episodes.clearance[e, outcome].numpy()))
-    return Errors(np.stack(tool_errors), np.stack(goal_errors), np.stack(nearer))
+    tool_m = np.stack(tool_errors)
+    return tool_m, Errors(np.stack(goal_errors), np.stack(nearer), np.full(tool_m.shape, np.nan))
 
 
 def executed_errors(
@@ -123,7 +135,7 @@ def executed_errors(
     """
     c = model.config
     mpc = Mpc(model, MpcConfig(max_replans=0))
-    tool_errors, goal_errors, nearer = [], [], []
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
         for number in range(plans):
             seed = scene_seed(_COLLECTION, number)
@@ -135,26 +147,63 @@ def executed_errors(
             rgb, depth, truth = simulation.goal_frame(pictured)
             goal = model.encode_goal(rgb, depth if number % 2 else None)
             mpc.forget()
-            frames = [(*simulation.render(), simulation.joints)]
-            for _ in range(c.context - 1):
-                simulation.step(frames[0][2])
-                frames.append((*simulation.render(), simulation.joints))
-            seen, depths, joints = (np.stack(x) for x in zip(*frames, strict=True))
-            observation = Observation.from_numpy(seen, depths, simulation.intrinsics, simulation.camera_to_world)
-            belief = model.observe(observation, joints[None, 1:].astype(np.float32))
-            result = mpc.plan(belief, goal, joints[-1].astype(np.float32))
-            if result.plan is None or result.future is None:
-                raise RuntimeError("planning without a deadline always ends with a plan")
-            tools, clearance = [], []
-            for action in result.plan:
-                simulation.step(action)
-                tools.append(simulation.tool_position)
-                clearance.append(simulation.clearance)
-            true, imagined = np.stack(tools), result.future.readout["tool_position"][0].float().cpu().numpy()
-            spread = np.hypot(result.future.uncertainty[0].float().cpu().numpy(), goal.tool_std)
-            tool_errors.append(np.linalg.norm(imagined - true, axis=-1))
-            gap = (true - truth) - (imagined - goal.tool_position)
-            goal_errors.append(np.linalg.norm(gap, axis=-1) / spread)
-            nearer.append(_nearer(result.future, np.array(clearance)))
+            found.append(_execute(mpc, goal, truth, _Robot(model, simulation)))
             progress(number + 1, plans)
-    return Errors(np.stack(tool_errors), np.stack(goal_errors), np.stack(nearer))
+    return Errors(*(np.stack(errors) for errors in zip(*found, strict=True)))
+
+
+class _Robot:
+    """A simulated arm that has stood for as long as the model looks back, with a camera of _PICTURES a step."""
+
+    def __init__(self, model: WorldModel, simulation: ArmSimulation) -> None:
+        self._model, self.simulation = model, simulation
+        back = model.config.context - 1
+        self._frames: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque(maxlen=back * _PICTURES + 1)
+        self._target = simulation.joints
+        self._see()
+        for _ in range(back):
+            for _moment in self.step(self._target):
+                pass
+
+    @property
+    def joints(self) -> np.ndarray:
+        return self._frames[-1][2].astype(np.float32)
+
+    def step(self, action: np.ndarray) -> Iterator[float]:
+        """Move to `action` (A,) within one step. Yields: the share of the step that is done, after each picture."""
+        begin, self._target = self._target, action
+        for share in np.arange(1, _PICTURES + 1) / _PICTURES:
+            self.simulation.advance(self._model.embodiment.dt / _PICTURES, begin + (action - begin) * share)
+            self._see()
+            yield float(share)
+
+    def _see(self) -> None:
+        self._frames.append((*self.simulation.render(), self.simulation.joints))
+
+    def believe(self) -> Belief:
+        rgb, depth, joints = (np.stack(x) for x in zip(*list(self._frames)[::_PICTURES], strict=True))
+        simulation = self.simulation
+        observation = Observation.from_numpy(rgb, depth, simulation.intrinsics, simulation.camera_to_world)
+        return self._model.observe(observation, joints[None, 1:].astype(np.float32))
+
+
+def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plan and execute. Args: truth (3,) metres: where the goal's tool really is. Returns: see Errors, (H,) each."""
+    belief, dt = robot.believe(), mpc.embodiment.dt
+    result = mpc.plan(belief, goal, robot.joints)
+    if result.plan is None or result.future is None:
+        raise RuntimeError("planning without a deadline always ends with a plan")
+    imagined, spread = result.tool_path, result.tool_std
+    monitor = PathMonitor(belief.tool_position[0].cpu().numpy(), imagined, spread, dt)
+    true, clearance, off = [], [], []
+    for t, action in enumerate(result.plan):
+        seen = [
+            monitor.check(robot.believe().tool_position[0].cpu().numpy(), (t + share) * dt)
+            for share in robot.step(action)
+        ]
+        off.append(max(deviation.metres / deviation.bound for deviation in seen))
+        true.append(robot.simulation.tool_position)
+        clearance.append(robot.simulation.clearance)
+    gap = (np.stack(true) - truth) - (imagined - goal.tool_position)
+    goal_z = np.linalg.norm(gap, axis=-1) / np.hypot(spread, goal.tool_std)
+    return goal_z, _nearer(result.future, np.array(clearance)), np.array(off)

@@ -133,12 +133,15 @@ def picture(value: int = 100, size: int = 64) -> Image:
 class World:
     """A simulated arm, a planner and a client, each active."""
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, size: int = 64, sim_time: bool = False) -> None:
+        """sim_time: the planner follows the simulation's clock, so that a slow machine makes no robot late."""
         rclpy.init()
-        overrides = [RosParameter("checkpoint", value=str(checkpoint)), RosParameter("device", value="cpu")]
-        self.sim = SimNode(parameter_overrides=[RosParameter("width", value=64), RosParameter("height", value=64)])
+        sim = {"width": size, "height": size, "publish_clock": sim_time}
+        planner = {"checkpoint": str(checkpoint), "device": "cpu", "use_sim_time": sim_time}
+        self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in sim.items()])
         self.planner = PlannerNode(
-            parameter_overrides=overrides, cli_args=["--ros-args", "-r", "command:=joint_trajectory"]
+            parameter_overrides=[RosParameter(n, value=v) for n, v in planner.items()],
+            cli_args=["--ros-args", "-r", "command:=joint_trajectory"],
         )
         self.client = Client()
         self.executor = NodeExecutor(num_threads=8)

@@ -27,27 +27,41 @@ def test_every_plan_is_executed_in_a_scene_of_its_own_and_again_the_same(model: 
     seen = []
     errors = executed_errors(model, 3, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert errors.tool_m.shape == errors.goal_z.shape == (3, 8)
+    assert errors.goal_z.shape == errors.clearance_z.shape == errors.path_z.shape == (3, 8)
     assert np.isfinite(errors.goal_z).all()
-    assert (np.diff(errors.tool_m[:, -1]) != 0).all()
-    np.testing.assert_allclose(executed_errors(model, 3).goal_z, errors.goal_z, rtol=1e-4)
+    assert (np.diff(errors.goal_z[:, -1]) != 0).all()
+    assert (errors.path_z > 0).all(), "the tool is never read exactly where it was imagined"
+    again = executed_errors(model, 3)
+    np.testing.assert_allclose(again.goal_z, errors.goal_z, rtol=1e-4)
+    np.testing.assert_allclose(again.path_z, errors.path_z, rtol=1e-3)
 
 
 def test_the_bounds_are_quantiles_of_what_was_executed(checkpoint: Path) -> None:
     rng = np.random.default_rng(0)
     goal_z, clearance_z = np.sort(rng.uniform(0, 4, (99, 8)), axis=0), rng.normal(size=(99, 8))
-    errors = Errors(rng.uniform(0, 0.1, (99, 8)), goal_z, clearance_z)
+    errors = Errors(goal_z, clearance_z, path_z := rng.uniform(0, 9, (99, 8)))
     before = load_file(checkpoint / "model.safetensors")
     values = calibrate(checkpoint, 0.9, None, errors, "cpu")
     # The ceil((99 + 1) * 0.9)-th smallest
     np.testing.assert_allclose(values["goal_error_z"], errors.goal_z[89])
     # At all steps together
     np.testing.assert_allclose(values["clearance_error_z"], 8 * [np.sort(clearance_z.max(1))[89]])
+    np.testing.assert_allclose(values["path_error_z"], 8 * [np.sort(path_z.max(1))[89]])
     assert values["executed_plans"] == 99
     stored = json.loads((checkpoint / "config.json").read_text())["calibration"]
     assert stored == values
     loaded = Calibration.from_model(WorldModel.load(checkpoint, "cpu").calibration)
     assert loaded is not None
     assert loaded.bound(7, 0.03, 0.04) == pytest.approx(0.05 * errors.goal_z[89, 7])
+    np.testing.assert_allclose(loaded.path_bound(np.full(8, 0.01)), 0.01 * np.array(values["path_error_z"]))
     after = load_file(checkpoint / "model.safetensors")
     assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_what_nobody_measured_gets_no_bound(checkpoint: Path) -> None:
+    errors = Errors(np.ones((20, 8)), np.full((20, 8), np.nan), np.full((20, 8), np.nan))
+    values = calibrate(checkpoint, 0.9, None, errors, "cpu")
+    assert values["clearance_error_z"] is values["path_error_z"] is None
+    loaded = Calibration.from_model(WorldModel.load(checkpoint, "cpu").calibration)
+    assert loaded is not None
+    assert np.isinf(loaded.path_bound(np.full(8, 0.01))).all()

@@ -37,6 +37,29 @@ def test_a_plan_comes_with_its_verdict_and_its_imagined_pictures(checkpoint: Pat
     assert (np.abs(result.plan[0] - start) <= 2 * simulation.embodiment.max_step + 1e-3).all()
 
 
+def test_what_is_executed_widens_the_bounds_of_the_next_plans_where_it_missed_its_own(checkpoint: Path) -> None:
+    control = RobotControl(checkpoint, FEW)  # promises next to nothing, so that every plan misses
+    with ArmSimulation(seed=3, width=64, height=64) as simulation:
+        goal, _, _ = simulation.goal_frame(simulation.joints)
+        rgb, depth = simulation.render()
+        result = control.plan_and_simulate(rgb, goal, joints=simulation.joints, depth=depth)
+        assert result.plan is not None
+        before = control.mpc.calibration
+        assert before is not None
+        for action in result.plan[:4]:
+            simulation.step(action)
+            rgb, depth = simulation.render()
+            control.see(rgb, simulation.joints, depth)
+    control.executed(result, steps=4)
+    assert (control.recalibration.executed, control.recalibration.missed) == (1, 1)
+    assert control.recalibration.factor > 1
+    assert control.mpc.calibration == before.scaled(control.recalibration.factor)
+    with pytest.raises(ShapeError, match="steps"):
+        control.executed(result, steps=9)
+    with pytest.raises(ShapeError, match="no plan"):
+        RobotControl(control.model, FEW).executed(result)
+
+
 def test_depth_may_come_and_go_and_a_reset_forgets(checkpoint: Path) -> None:
     control = RobotControl(checkpoint, FEW)
     home = np.asarray(control.model.embodiment.home, np.float32)

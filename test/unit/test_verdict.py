@@ -95,9 +95,15 @@ def test_calibration_is_read_from_a_checkpoint():
     more = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01], "clearance_error_z": [1.0, 2.0]})
     assert more == Calibration(0.9, (0.01,), (1.0, 2.0))
     np.testing.assert_allclose(more.clearance_bound(np.array([0.1, 0.1, 0.1])), [0.1, 0.2, math.inf])
+    path = Calibration.from_model({"level": 0.9, "goal_error_z": [1.0, 2.0], "path_error_z": [3.0, 4.0]})
+    np.testing.assert_allclose(path.path_bound(np.array([0.1, 0.2, 0.1])), [0.3, 0.8, math.inf])
+    assert np.isinf(more.path_bound(np.array([0.1]))).all(), "never measured"
+    assert path.scaled(1.5) == Calibration(0.9, (1.5, 3.0), None, (3.0, 4.0)), "the goal's bound alone"
     assert read.bound(1, 0.3, 0.4) == pytest.approx(0.01)
     assert read.bound(2, 0.3, 0.4) == math.inf
-    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, {"level": 0.9, "goal_error_z": [math.nan]}):
+    negative = {"level": 0.9, "goal_error_z": [1.0], "path_error_z": [-1.0]}
+    not_known = {"level": 0.9, "goal_error_z": [math.nan]}
+    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, not_known, negative):
         with pytest.raises(CheckpointError, match="calibration"):
             Calibration.from_model(wrong)
 

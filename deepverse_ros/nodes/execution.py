@@ -1,0 +1,176 @@
+"""An accepted plan on its way: sent once, and compared with what was imagined for it until the robot rests."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.observation import Belief
+from deepverse_ros.nodes.conversions import MessageError
+from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.planner_parameters import Settings
+from deepverse_ros.nodes.robot import Robot
+from deepverse_ros.planning.monitor import Deviation, PathMonitor
+from deepverse_ros.planning.mpc import PlanResult
+from deepverse_ros.planning.verdict import Reason, rejected
+
+POLL = 0.02
+"""Seconds between two looks at the clock while the robot moves or an image is awaited."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """How a plan ended.
+
+    result: the plan and what was imagined for it. after: time.monotonic() after which images show where it led.
+    steps: so many were executed; 0 where something ended it that says nothing about what was imagined.
+    """
+
+    result: PlanResult
+    after: float
+    steps: int
+
+
+class Execution:
+    """Follows one plan. Where an image shows the tool off the imagined path, the robot holds and a verdict says so.
+
+    belief: what the plan rests on. pause: waits so many seconds, True when an end is asked for.
+    """
+
+    def __init__(
+        self, robot: Robot, result: PlanResult, belief: Belief, settings: Settings, pause: Callable[[float], bool]
+    ) -> None:
+        assert result.plan is not None
+        self._robot, self._settings, self._pause = robot, settings, pause
+        self._result, self._plan, self._id = result, result.plan, result.verdict.plan_id
+        self._steps = min(settings.execute_steps, len(result.plan))
+        self._dt = robot.model.embodiment.dt
+        self._monitor = self._path_monitor(belief)
+
+    def _path_monitor(self, belief: Belief) -> PathMonitor | None:
+        result, calibration = self._result, self._robot.recalibration.calibration
+        if not self._settings.monitor_path or calibration is None or calibration.path_error_z is None:
+            return None
+        steps, bounds = self._steps, calibration.path_bound(result.tool_std)
+        return PathMonitor(
+            _tool(belief), result.tool_path[:steps], bounds[:steps], self._dt, self._settings.timing_tolerance
+        )
+
+    def run(self) -> Executed:
+        """Send the plan, and return when the robot rests (or settle_timeout has passed), or must not go on."""
+        robot, settings = self._robot, self._settings
+        begin = last = robot.now()
+        robot.outputs.send(self._plan, self._id, self._steps)
+        watch = None if self._monitor is None else _Watch(robot, self._monitor, begin)
+        steps, end = self._steps, self._steps * self._dt + settings.settle_time
+        rest = _Rest(robot.model.embodiment)
+        while (elapsed := robot.now() - begin) < end + settings.settle_timeout:
+            if elapsed >= end and rest.reached(elapsed, robot.joints()):
+                break
+            if self._pause(POLL):
+                return self._ended(0)
+            if robot.now() < last:  # the clock jumped back: what was begun belongs to another time
+                robot.hold()
+                return self._ended(0)
+            last = robot.now()
+            if self._blind(watch):
+                return self._ended(0)
+            left = None if watch is None else watch.look()
+            if left is not None:
+                self._stop(*left)
+                watch, steps, end = None, left[0].step + 1, robot.now() - begin + settings.settle_time
+            robot.meanwhile()
+        return self._ended(steps)
+
+    def _ended(self, steps: int) -> Executed:
+        return Executed(self._result, time.monotonic(), steps)
+
+    def _blind(self, watch: "_Watch | None") -> bool:
+        """Hold where nothing shows any more what the robot does."""
+        stale = self._settings.stale_timeout
+        unseen, unwatched = self._robot.input.age(), 0.0 if watch is None else watch.blind()
+        if unseen > stale:
+            problem = f"the newest image is {unseen:.2f} s old; stale_timeout is {stale} s"
+        elif unwatched > stale:
+            problem = (
+                f"no image could be compared with the imagined path for {unwatched:.2f} s, stale_timeout is {stale} s: "
+                f"images need stamps of this node's clock, joint states, and one {self._dt} s before them "
+                "(monitor_path: false does without)"
+            )
+        else:
+            return False
+        self._robot.hold_blind(self._id, problem, max(unseen, unwatched))
+        return True
+
+    def _stop(self, deviation: Deviation, sight: Sight) -> None:
+        self._robot.hold()
+        calibration = self._robot.recalibration.calibration
+        assert calibration is not None
+        text = (
+            f"the tool is {deviation.metres:.3f} m from its imagined path in step {deviation.step}, "
+            f"{deviation.bound:.3f} m is the {calibration.percent}; the plan is stopped"
+        )
+        verdict = rejected(
+            Reason.LEFT_IMAGINED_PATH, text, value=deviation.metres, threshold=deviation.bound,
+            first_offending_step=deviation.step, plan_id=self._id, level=calibration.level,
+        )  # fmt: skip
+        self._robot.outputs.verdict(verdict, sight.header)
+
+
+class _Watch:
+    """Compares each new image with the imagined path, from the beginning of the plan to its end."""
+
+    def __init__(self, robot: Robot, monitor: PathMonitor, begin: float) -> None:
+        self._robot, self._monitor, self._begin = robot, monitor, begin
+        self._received = 0.0
+        self._compared = time.monotonic()
+
+    def look(self) -> tuple[Deviation, Sight] | None:
+        """What the newest image shows, if it is new and shows that the path was left."""
+        received = self._robot.newest_image()
+        if received <= self._received:
+            return None
+        self._received = received
+        try:
+            sight = self._robot.input.sight()
+        except MessageError:  # counts as not seen
+            return None
+        # A frame alone is read less sharply than what the bounds were calibrated with.
+        if sight is None or not sight.actions.shape[1]:
+            return None
+        elapsed = sight.stamp - self._begin
+        if not 0 < elapsed <= self._monitor.duration:
+            return None
+        belief = self._robot.model.observe(sight.observation, sight.actions)
+        self._compared = time.monotonic()
+        deviation = self._monitor.check(_tool(belief), elapsed)
+        return (deviation, sight) if deviation.left else None
+
+    def blind(self) -> float:
+        """Seconds since an image was last compared; 0 after the plan's end."""
+        over = self._robot.now() - self._begin > self._monitor.duration
+        return 0.0 if over else time.monotonic() - self._compared
+
+
+class _Rest:
+    """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
+
+    def __init__(self, embodiment: Embodiment) -> None:
+        self._dt, self._still = embodiment.dt, 0.02 * embodiment.max_step
+        self._since = -math.inf
+        self._joints: np.ndarray | None = None
+
+    def reached(self, elapsed: float, joints: np.ndarray | None) -> bool:
+        """Args: elapsed seconds and joints (A,) now. Joints that are not known are taken to stand."""
+        if joints is None or elapsed - self._since < self._dt:
+            return joints is None
+        before, self._since, self._joints = self._joints, elapsed, joints
+        return before is not None and bool((np.abs(joints - before) <= self._still).all())
+
+
+def _tool(belief: Belief) -> np.ndarray:
+    """(3,) metres: where the model reads the tool now."""
+    return belief.tool_position[0].float().cpu().numpy()
