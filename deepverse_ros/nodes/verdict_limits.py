@@ -1,7 +1,7 @@
 """What a plan must keep to be accepted, as parameters of every node that judges plans."""
 
 from deepverse_ros.nodes.parameters import Parameter, Parameters
-from deepverse_ros.planning.verdict import Limits
+from deepverse_ros.planning.verdict import NEAR, Limits
 
 _TOUCHING_IS_ALLOWED = -1.0
 
@@ -21,7 +21,7 @@ PARAMETERS = (
         "A plan is rejected when the lower bound of its clearance is not above this at every step (m); -1: touching "
         "things is allowed.",
         _TOUCHING_IS_ALLOWED,
-        1.0,
+        round(NEAR - 0.001, 3),
         dynamic=True,
     ),
 )

@@ -13,6 +13,10 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
 
+NEAR = 0.1
+"""Metres within which bounds of the clearance are calibrated: what stays further away cannot be touched, however wrong
+it was imagined."""
+
 
 class Reason(str, Enum):
     """Why a plan was accepted or rejected; the values are those of the PlanVerdict message's constants."""
@@ -87,9 +91,9 @@ class Calibration:
     clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon.
-    clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch, such that all
-    steps of a plan together are covered; None where that was never measured. path_error_z: likewise, of how far from
-    the imagined path of the tool the model reads the tool while the plan is executed.
+    clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch where it came
+    within NEAR, such that all steps of a plan together are covered; None where that was never measured. path_error_z:
+    likewise, of how far from the imagined path of the tool the model reads the tool while the plan is executed.
     """
 
     level: float
@@ -169,14 +173,18 @@ class Limits:
 
     tolerance: largest upper bound of the goal distance at the last step, metres. max_uncertainty: largest predicted
     standard deviation of the tool position at any step, metres. clearance: the lower bound of the clearance must be
-    above it at every step, metres; None where touching things is allowed. rate_slack: share by which an external plan
-    may exceed the embodiment's step limits (rounding).
+    above it at every step, metres below NEAR; None where touching things is allowed. rate_slack: share by which an
+    external plan may exceed the embodiment's step limits (rounding).
     """
 
     tolerance: float = 0.08
     max_uncertainty: float = 0.10
     clearance: float | None = None
     rate_slack: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.clearance is not None and not self.clearance < NEAR:
+            raise ShapeError(f"clearance: bounds are calibrated for less than {NEAR} m, got {self.clearance}")
 
 
 class Belief(Protocol):

@@ -29,8 +29,10 @@ class ImpossibleGoal:
     base_offset: tuple[float, float]
 
 
-def sample_goal(simulation: ArmSimulation, seed: int, start: np.ndarray | None = None) -> np.ndarray:
-    """Joints (8,) with the tool over the table, which the arm can reach within one plan of 8 steps.
+def sample_goal(
+    simulation: ArmSimulation, seed: int, start: np.ndarray | None = None, steps: int = PLAN_STEPS
+) -> np.ndarray:
+    """Joints (8,) with the tool over the table, which the arm can reach within one plan of so many steps.
 
     The goal touches nothing, nor does the straight way in joint space to it from `start` (8,), by default the home
     pose. The rate limits leave a fifth of the way in reserve. Raises: RuntimeError when the scene leaves no such goal.
@@ -39,7 +41,7 @@ def sample_goal(simulation: ArmSimulation, seed: int, start: np.ndarray | None =
     home = np.asarray(embodiment.home)
     start = home if start is None else np.asarray(start, float)
     motions = MotionGenerator(simulation, ArmKinematics(embodiment), np.random.default_rng(seed))
-    most = 0.8 * PLAN_STEPS * embodiment.max_step
+    most = 0.8 * steps * embodiment.max_step
     for _ in range(300):
         goal = np.append(motions.configuration(), home[7])
         if np.any(np.abs(goal - home) > most) or np.any(np.abs(goal - start) > most):

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from deepverse_ros import resources
 from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Belief, Goal, Observation
-from deepverse_ros.model.readout import FREE
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.monitor import PathMonitor
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import Future
-from deepverse_ros.planning.verdict import conformal_quantile
+from deepverse_ros.planning.verdict import NEAR, conformal_quantile
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import sample_goal
 from deepverse_ros.training.dataset import Episodes, window_actions
@@ -35,8 +35,9 @@ class Errors:
 
     All in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how far the
     true way from the tool to the goal is from the way that the verdict sees (imagined tool to read goal). clearance_z
-    (E, H): how much nearer than imagined the robot came to what it might touch. path_z (E, H): how far from its
-    imagined path the model read the tool during each step, as a robot can know it while it follows the plan.
+    (E, H): how much nearer than imagined the robot came to what it might touch, 0 where it stayed away from everything.
+    path_z (E, H): how far from its imagined path the model read the tool during each step, as a robot can know it
+    while it follows the plan.
     """
 
     goal_z: np.ndarray
@@ -80,21 +81,21 @@ def calibrate(
 
 
 def _bounds(errors: np.ndarray, level: float) -> list[float]:
-    return [float(conformal_quantile(errors[:, t], level)) for t in range(errors.shape[1])]
+    return [float(conformal_quantile(step[np.isfinite(step)], level)) for step in errors.T]
 
 
 def _joint_bounds(errors: np.ndarray, level: float) -> list[float] | None:
-    """One bound that holds at all steps together."""
-    known = errors[np.isfinite(errors).all(1)]
+    """One bound that holds at all steps of a plan together."""
+    known = errors[np.isfinite(errors).any(1)]
     if not len(known):
         return None
-    return [max(0.0, float(conformal_quantile(known.max(1), level)))] * errors.shape[1]
+    return [max(0.0, float(conformal_quantile(np.nanmax(known, 1), level)))] * errors.shape[1]
 
 
 def _nearer(future: Future, clearance: np.ndarray) -> np.ndarray:
     """See Errors.clearance_z. Args: future of one plan; clearance (H,) metres, true."""
     imagined, std = (future.readout[name][0].float().cpu().numpy() for name in ("clearance", "clearance_std"))
-    return (imagined - np.minimum(clearance, FREE)) / std
+    return np.where(clearance < NEAR, (imagined - clearance) / std, np.where(np.isnan(clearance), np.nan, 0.0))
 
 
 def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tuple[np.ndarray, Errors]:
@@ -131,25 +132,32 @@ def executed_errors(
 ) -> Errors:
     """Plan in `plans` simulated scenes, one plan each, and execute it, accepted or not.
 
-    Every second goal picture has depth. Raises: RenderingError where nothing can render.
+    Every second plan is a long one, as the planner makes them to goals beyond a short one: these tell about the steps
+    that a short one does not have. Half of the goal pictures have depth.
+    Raises: RenderingError where nothing can render.
     """
-    c = model.config
-    mpc = Mpc(model, MpcConfig(max_replans=0))
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    c, config = model.config, MpcConfig(max_replans=0)
+    lengths = c.horizon, config.longer * c.horizon
+    planners = [Mpc(model, replace(config, sampler=IcemConfig(horizon=steps))) for steps in lengths]
+    found: list[np.ndarray] = []
     with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
         for number in range(plans):
             seed = scene_seed(_COLLECTION, number)
             simulation.reset(seed)
             try:
-                pictured = sample_goal(simulation, seed, start=simulation.joints)
+                pictured = sample_goal(simulation, seed, simulation.joints, lengths[number % 2])
             except RuntimeError:  # a scene without room for a goal
                 continue
             rgb, depth, truth = simulation.goal_frame(pictured)
-            goal = model.encode_goal(rgb, depth if number % 2 else None)
-            mpc.forget()
-            found.append(_execute(mpc, goal, truth, _Robot(model, simulation)))
+            goal = model.encode_goal(rgb, depth if number // 2 % 2 else None)
+            planners[number % 2].forget()
+            errors = np.full((3, lengths[1]), np.nan)
+            errors[:, : lengths[number % 2]] = _execute(planners[number % 2], goal, truth, _Robot(model, simulation))
+            if number % 2:  # a place on the way was not chosen to be near the goal, as the end of a short plan was
+                errors[0, : lengths[0]] = np.nan
+            found.append(errors)
             progress(number + 1, plans)
-    return Errors(*(np.stack(errors) for errors in zip(*found, strict=True)))
+    return Errors(*np.stack(found, 1))
 
 
 class _Robot:

@@ -27,10 +27,14 @@ def test_every_plan_is_executed_in_a_scene_of_its_own_and_again_the_same(model: 
     seen = []
     errors = executed_errors(model, 3, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert errors.goal_z.shape == errors.clearance_z.shape == errors.path_z.shape == (3, 8)
-    assert np.isfinite(errors.goal_z).all()
-    assert (np.diff(errors.goal_z[:, -1]) != 0).all()
-    assert (errors.path_z > 0).all(), "the tool is never read exactly where it was imagined"
+    # Short plans tell about steps 1 to 8, the long one about 9 to 16.
+    short = np.arange(16) < 8
+    known = np.stack([short, ~short, short])
+    np.testing.assert_array_equal(np.isfinite(errors.goal_z), known)
+    np.testing.assert_array_equal(np.isfinite(errors.path_z), known | [[False], [True], [False]])
+    np.testing.assert_array_equal(np.isfinite(errors.clearance_z), np.isfinite(errors.path_z))
+    assert errors.goal_z[0, 7] != errors.goal_z[2, 7]
+    assert (errors.path_z[np.isfinite(errors.path_z)] > 0).all(), "the tool is never read exactly where it was imagined"
     again = executed_errors(model, 3)
     np.testing.assert_allclose(again.goal_z, errors.goal_z, rtol=1e-4)
     np.testing.assert_allclose(again.path_z, errors.path_z, rtol=1e-3)
@@ -56,6 +60,17 @@ def test_the_bounds_are_quantiles_of_what_was_executed(checkpoint: Path) -> None
     np.testing.assert_allclose(loaded.path_bound(np.full(8, 0.01)), 0.01 * np.array(values["path_error_z"]))
     after = load_file(checkpoint / "model.safetensors")
     assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_short_and_long_plans_together_give_one_bound_per_step_and_one_for_all_steps(checkpoint: Path) -> None:
+    rng = np.random.default_rng(1)
+    goal_z, path_z = rng.uniform(0, 4, (40, 16)), rng.uniform(0, 9, (40, 16))
+    goal_z[::2, 8:] = path_z[::2, 8:] = goal_z[1::2, :8] = np.nan
+    values = calibrate(checkpoint, 0.9, None, Errors(goal_z, np.full((40, 16), np.nan), path_z), "cpu")
+    # The ceil((20 + 1) * 0.9)-th smallest of the plans that have this step
+    np.testing.assert_allclose(values["goal_error_z"][:8], np.sort(goal_z[::2, :8], 0)[18])
+    np.testing.assert_allclose(values["goal_error_z"][8:], np.sort(goal_z[1::2, 8:], 0)[18])
+    np.testing.assert_allclose(values["path_error_z"], 16 * [np.sort(np.nanmax(path_z, 1))[36]])
 
 
 def test_what_nobody_measured_gets_no_bound(checkpoint: Path) -> None:
