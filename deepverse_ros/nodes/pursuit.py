@@ -28,6 +28,8 @@ DRIFT = 0.25
 """Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
 POLL = 0.02
 """Seconds between two looks at the clock while the robot moves or an image is awaited."""
+AWAY = 3
+"""Looks in a row that must show the tool away from a goal that was reached: one alone may be the camera's noise."""
 
 
 @dataclass
@@ -77,11 +79,16 @@ class GoalTask:
 
 def stopped_result(code: int) -> Result:
     texts = {
-        Result.CANCELED: "canceled by the client; the robot holds",
+        Result.CANCELED: "canceled or withdrawn; the robot holds",
         Result.PREEMPTED: "preempted by a newer goal",
         Result.NODE_STOPPED: "the planner was deactivated; the robot holds",
     }
     return Result(code=code, message=texts[code], final_distance=math.nan)
+
+
+def failed_result(error: Exception) -> Result:
+    message = f"planning failed: {type(error).__name__}: {error}; the robot holds"
+    return Result(code=Result.FAILED, message=message, final_distance=math.nan)
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,10 @@ class Robot:
 
 
 class Pursuit:
-    """Receding-horizon control to one goal image. `run` blocks until the goal has a result."""
+    """Receding-horizon control to one goal image. `run` blocks until the goal has a result.
+
+    After that, `watch` blocks until the goal is left again, and `aim` sets another one for the next `run`.
+    """
 
     def __init__(self, robot: Robot, task: GoalTask, goal: Goal) -> None:
         self._robot = robot
@@ -129,11 +139,16 @@ class Pursuit:
         self._distance = math.nan
         self._problem = ""
 
+    def aim(self, goal: Goal) -> None:
+        """Pursue this goal from the next `run` on; its plans are counted on."""
+        self._goal = goal
+
     def run(self) -> Result:
-        robot, task, goal = self._robot, self._task, self._goal
+        robot, task = self._robot, self._task
         request = task.request
         config = mpc_config(robot.parameters, robot.model.config.horizon)
-        mpc = Mpc(robot.model, config, seed=robot.parameters["seed"])
+        # What was searched before, with these seeds, need not be searched again.
+        mpc = Mpc(robot.model, config, seed=robot.parameters["seed"] + self._tried)
         after = 0.0
         while not task.stopped():
             sight = self._look(after)
@@ -143,11 +158,8 @@ class Pursuit:
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
             belief = robot.model.observe(sight.observation, sight.actions)
-            self._distance = float(np.linalg.norm(belief.tool_position[0].float().cpu().numpy() - goal.tool_position))
             settings = robot.settings()
-            known = not (belief.out_of_distribution or goal.out_of_distribution)
-            tolerance = request.goal_tolerance if request.goal_tolerance > 0 else settings.reached_tolerance
-            if known and self._distance <= tolerance:
+            if self._is_there(belief, settings):
                 robot.hold()
                 return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
             left = (request.max_plans or settings.max_plans) - self._tried
@@ -163,9 +175,43 @@ class Pursuit:
             if self._withdrawn(sight, result.verdict):
                 continue
             after = self._execute(result.plan, result.verdict.plan_id, settings)
-        robot.hold()
-        result = stopped_result(task.stop_code)
+        return self.stop()
+
+    def watch(self) -> None:
+        """Look on, without a command, until the tool has left the goal that was reached, or an end is asked for."""
+        robot, task, away, after = self._robot, self._task, 0, 0.0
+        while away < AWAY and not task.stopped():
+            robot.meanwhile()
+            sight = self._look(after)
+            if sight is None:
+                continue
+            after = sight.received
+            belief = robot.model.observe(sight.observation, sight.actions)
+            away = 0 if self._is_there(belief, robot.settings()) else away + 1
+            task.pause(robot.model.embodiment.dt)
+
+    def settle(self) -> None:
+        """Wait until a robot that was stopped stands still: a plan made before that would be withdrawn."""
+        robot, rest, begin = self._robot, _Rest(self._robot.model.embodiment), time.monotonic()
+        while (elapsed := time.monotonic() - begin) < robot.parameters["settle_timeout"]:
+            if rest.reached(elapsed, robot.joints()) or self._task.pause(POLL):
+                break
+
+    def stop(self) -> Result:
+        """Hold, and say why it ends; for a task that was asked to end."""
+        self._robot.hold()
+        result = stopped_result(self._task.stop_code)
         return self._end(result.code, result.message)
+
+    def _is_there(self, belief: Belief, settings: Settings) -> bool:
+        there, goal, wanted = (
+            belief.tool_position[0].float().cpu().numpy(),
+            self._goal,
+            self._task.request.goal_tolerance,
+        )
+        self._distance = float(np.linalg.norm(there - goal.tool_position))
+        known = not (belief.out_of_distribution or goal.out_of_distribution)
+        return known and self._distance <= (wanted if wanted > 0 else settings.reached_tolerance)
 
     @property
     def _tried(self) -> int:
