@@ -1,24 +1,17 @@
 """An accepted plan on its way: sent once, and compared with what was imagined for it until the robot rests."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings
-from deepverse_ros.nodes.robot import Robot
+from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
 from deepverse_ros.planning.monitor import Deviation, PathMonitor
 from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.verdict import Reason, rejected
-
-POLL = 0.02
-"""Seconds between two looks at the clock while the robot moves or an image is awaited."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Execution:
             return None
         steps, bounds = self._steps, calibration.path_bound(result.tool_std)
         return PathMonitor(
-            _tool(belief), result.tool_path[:steps], bounds[:steps], self._dt, self._settings.timing_tolerance
+            tool_of(belief), result.tool_path[:steps], bounds[:steps], self._dt, self._settings.timing_tolerance
         )
 
     def run(self) -> Executed:
@@ -66,7 +59,7 @@ class Execution:
         robot.outputs.send(self._plan, self._id, self._steps)
         watch = None if self._monitor is None else _Watch(robot, self._monitor, begin)
         steps, end = self._steps, self._steps * self._dt + settings.settle_time
-        rest = _Rest(robot.model.embodiment)
+        rest = Rest(robot.model.embodiment)
         while (elapsed := robot.now() - begin) < end + settings.settle_timeout:
             if elapsed >= end and rest.reached(elapsed, robot.joints()):
                 break
@@ -146,31 +139,10 @@ class _Watch:
             return None
         belief = self._robot.model.observe(sight.observation, sight.actions)
         self._compared = time.monotonic()
-        deviation = self._monitor.check(_tool(belief), elapsed)
+        deviation = self._monitor.check(tool_of(belief), elapsed)
         return (deviation, sight) if deviation.left else None
 
     def blind(self) -> float:
         """Seconds since an image was last compared; 0 after the plan's end."""
         over = self._robot.now() - self._begin > self._monitor.duration
         return 0.0 if over else time.monotonic() - self._compared
-
-
-class _Rest:
-    """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
-
-    def __init__(self, embodiment: Embodiment) -> None:
-        self._dt, self._still = embodiment.dt, 0.02 * embodiment.max_step
-        self._since = -math.inf
-        self._joints: np.ndarray | None = None
-
-    def reached(self, elapsed: float, joints: np.ndarray | None) -> bool:
-        """Args: elapsed seconds and joints (A,) now. Joints that are not known are taken to stand."""
-        if joints is None or elapsed - self._since < self._dt:
-            return joints is None
-        before, self._since, self._joints = self._joints, elapsed, joints
-        return before is not None and bool((np.abs(joints - before) <= self._still).all())
-
-
-def _tool(belief: Belief) -> np.ndarray:
-    """(3,) metres: where the model reads the tool now."""
-    return belief.tool_position[0].float().cpu().numpy()

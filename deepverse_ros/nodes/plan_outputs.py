@@ -24,6 +24,8 @@ from deepverse_ros.planning.verdict import Calibration, Verdict
 
 HOLD = "hold"
 """Id of the plan that says: stay where you are."""
+SAME_PLACE = 0.25
+"""Share of the largest step that joints may be off a hold's target and still count as held there."""
 
 
 class PlanOutputs:
@@ -36,6 +38,7 @@ class PlanOutputs:
         self.accepted = self.rejected = 0
         self.last_verdict = "none"
         self.plan_ms = Quantiles()
+        self._held: np.ndarray | None = None
         self._node = node
         self._layout = layout
         self._plan = node.advertise(ActionPlan, "~/plan", qos.command())
@@ -51,17 +54,26 @@ class PlanOutputs:
     # To the robot -------------------------------------------------------------------------------------------------
     def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
         """Hand an accepted plan (H, A) to the robot; only its first `steps` actions are commanded."""
+        self._held = None
         self._publish_plan(plan[:steps], plan_id)
         # A zero stamp tells trajectory controllers to start at once.
         self._command.publish(trajectory_from_plan(plan[:steps], self._layout, self._base()))
 
     def hold(self, joints: np.ndarray | None) -> None:
-        """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known."""
+        """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known.
+
+        A robot that is held already keeps its target: one that sags a little under each hold would creep away.
+        """
         if joints is None:
+            self._held = None
             self._command.publish(JointTrajectory(header=self._base(), joint_names=self._layout.names()))
             return
         embodiment = self._layout.embodiment
-        self.send(np.clip(joints, embodiment.lower, embodiment.upper)[None], HOLD, 1)
+        target, held = np.clip(joints, embodiment.lower, embodiment.upper), self._held
+        if held is not None and bool((np.abs(target - held) <= SAME_PLACE * embodiment.max_step).all()):
+            target = held
+        self.send(target[None], HOLD, 1)
+        self._held = target
 
     def _publish_plan(self, plan: np.ndarray, plan_id: str) -> None:
         header = self._base()

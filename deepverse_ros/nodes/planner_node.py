@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -11,6 +11,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from sensor_msgs.msg import Image
+from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import DeepverseError
@@ -23,18 +24,22 @@ from deepverse_ros.nodes.conversions import JointLayout, MessageError, check_pic
 from deepverse_ros.nodes.loading import load_model
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
-from deepverse_ros.nodes.planner_parameters import PARAMETERS
+from deepverse_ros.nodes.planner_parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.proposals import Proposals
-from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result
+from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, failed_result
 from deepverse_ros.nodes.robot import Robot
 from deepverse_ros.nodes.slot import LatestSlot
+from deepverse_ros.nodes.tracking import Tracking, TrackingTask
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Calibration
 
 
 class PlannerNode(RobotNode):
-    """Plans to goal images by imagination, executes what is accepted, and judges the plans of others."""
+    """Plans to goal images by imagination, executes what is accepted, and judges the plans of others.
+
+    A goal of the action is pursued to its end; the topic's newest picture is tracked until an empty one withdraws it.
+    """
 
     # Made by `configure`, gone after `cleanup`.
     model: WorldModel
@@ -48,7 +53,8 @@ class PlannerNode(RobotNode):
         self._outputs: PlanOutputs | None = None
         self._actions: ActionServer | None = None
         self._tasks: dict[bytes, GoalTask] = {}
-        self._lock = threading.Lock()
+        self._tracking: TrackingTask | None = None
+        self._lock = threading.RLock()
         self._active = False
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
@@ -63,20 +69,31 @@ class PlannerNode(RobotNode):
                 f"{p.checkpoint} has no calibrated bound of the path (path_error_z): nothing stops a robot that leaves "
                 "the path that was imagined for it; `deepverse calibrate` measures the bound"
             )
+        self._check_horizon(model)
         self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
         layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
         self.input = ObservationInput(self, layout, model.config.context)
         self._outputs = PlanOutputs(self, layout)
-        self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposal)
+        self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
         self._goals: LatestSlot[GoalTask] = LatestSlot()
         self._proposals = Proposals(self, model, self.input, self._outputs, self.recalibration)
         self.worker = Worker(self._goals, self._pursue, self._on_error, name="planner")
         self._goal: Goal | None = None
         self._running: GoalTask | None = None
+        self._asked: Future[None] | None = None
         self._count = 0
         self._listen()
         self.diagnostics.add_check(self._check)
+
+    def _check_horizon(self, model: WorldModel) -> None:
+        """Raises: ShapeError where no search has such a horizon."""
+        steps = mpc_config(self.parameters, model.config.horizon).sampler.horizon
+        if self.calibration is not None and steps > len(self.calibration.goal_error_z):
+            self.get_logger().warning(
+                f"horizon is {steps} steps; the calibration of {self.parameters['checkpoint']} covers "
+                f"{len(self.calibration.goal_error_z)}: every plan will be rejected"
+            )
 
     def _listen(self) -> None:
         # An executing goal keeps one thread of the executor until its result is there.
@@ -92,7 +109,8 @@ class PlannerNode(RobotNode):
         group = MutuallyExclusiveCallbackGroup()
         self._entities = [
             self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), group),
-            self.subscribe(ActionPlan, "~/proposed_plan", self._on_proposal, qos.command(), group),
+            self.subscribe(ActionPlan, "~/proposed_plan", self._on_plan, qos.command(), group),
+            self.subscribe(JointTrajectory, "~/proposed_trajectory", self._on_trajectory, qos.command(), group),
         ]
 
     def activate(self) -> None:
@@ -117,7 +135,7 @@ class PlannerNode(RobotNode):
             time.sleep(0.01)
         self.robot.hold()
         self.input.stop()
-        self._goal = None
+        self._goal = self._tracking = None
 
     def cleanup(self) -> None:
         self.diagnostics.clear_checks()
@@ -146,7 +164,7 @@ class PlannerNode(RobotNode):
 
     def _execute_goal(self, handle: ServerGoalHandle) -> Result:
         request, key = handle.request, bytes(handle.goal_id.uuid)
-        task = self._new_task(request, handle.publish_feedback)
+        task = GoalTask(self._new_name(), request, handle.publish_feedback)
         self._tasks[key] = task
         try:
             if handle.is_cancel_requested:
@@ -166,22 +184,30 @@ class PlannerNode(RobotNode):
     def _on_goal_image(self, message: Image) -> None:
         if not self._active:
             return
+        tracking = self._tracking
+        if message.width == message.height == 0:
+            if tracking is not None:
+                tracking.stop(Result.CANCELED)
+            return
         try:
             check_picture(message)
         except MessageError as error:
-            self.warn("goal_image", f"~/goal_image: {error}; the goal was ignored")
+            self.warn("goal_image", f"~/goal_image: {error}; the picture was ignored")
             return
-        self._begin(self._new_task(PlanToGoal.Goal(goal_image=message)))
+        with self._lock:
+            if self._tasks:
+                self.warn("goal_image", "~/goal_image: an action's goal is pursued; the picture was ignored")
+            elif tracking is None or tracking.ended():
+                self._tracking = tracking = TrackingTask(self._new_name())
+                tracking.pictures.put(message)
+                self._begin(tracking)
+            else:
+                tracking.pictures.put(message)
 
-    def _new_task(
-        self,
-        request: PlanToGoal.Goal,
-        feedback: Callable[[PlanToGoal.Feedback], None] = lambda feedback: None,
-    ) -> GoalTask:
+    def _new_name(self) -> str:
         with self._lock:
             self._count += 1
-            name = f"goal-{self._count}"
-        return GoalTask(name, request, feedback)
+            return f"goal-{self._count}"
 
     def _begin(self, task: GoalTask) -> None:
         """Make `task` the one that is pursued; what was pursued or waited before is preempted."""
@@ -202,14 +228,18 @@ class PlannerNode(RobotNode):
     def _pursue(self, task: GoalTask) -> None:
         with self._lock:
             self._running = task
+            # What came between the slot and here did not see this task.
+            if not self._active:
+                task.stop(Result.NODE_STOPPED)
+            elif self._goals.fresh:
+                task.stop(Result.PREEMPTED)
         self._goal = None
         result = None
         try:
             result = self._run(task)
         except Exception as error:  # the goal must have a result, and the robot must hold, whatever happened
             self.robot.hold()
-            message = f"planning failed: {type(error).__name__}: {error}"
-            result = Result(code=Result.NO_ACCEPTED_PLAN, message=message, final_distance=float("nan"))
+            result = failed_result(error)
             raise
         finally:
             with self._lock:
@@ -217,31 +247,48 @@ class PlannerNode(RobotNode):
             task.finish(result)
 
     def _run(self, task: GoalTask) -> Result:
-        try:
-            request = task.request
-            self._goal = self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
-        except DeepverseError as error:
-            self.warn("goal_image", f"goal image: {error}")
-            return Result(code=Result.INVALID_GOAL, message=f"goal image: {error}", final_distance=float("nan"))
-        result = Pursuit(self.robot, task, self._goal).run()
+        if isinstance(task, TrackingTask):
+            result = Tracking(self, self.robot, task, self._aim).run()
+            self._goal = None
+        else:
+            try:
+                request = task.request
+                self._goal = self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
+            except DeepverseError as error:
+                self.warn("goal_image", f"goal image: {error}")
+                return Result(code=Result.INVALID_GOAL, message=f"goal image: {error}", final_distance=float("nan"))
+            result = Pursuit(self.robot, task, self._goal).run()
         counts = f"{result.plans_accepted} plans accepted, {result.plans_rejected} rejected"
         self.get_logger().info(f"{task.name}: {result.message} ({counts})")
         return result
+
+    def _aim(self, goal: Goal) -> None:
+        self._goal = goal
 
     def _on_error(self, error: Exception) -> None:
         self.warn(f"worker {type(error).__name__}", f"planning failed: {type(error).__name__}: {error}")
 
     # Plans of others ----------------------------------------------------------------------------------------------
-    def _on_proposal(self, message: ActionPlan) -> None:
-        if not self._active:
-            return
-        self._proposals.put(message)
-        try:
-            self.worker.submit(self._serve_proposal)
-        except WorkerStopped as error:
-            self.warn("proposal", f"~/proposed_plan: {error}")
+    def _on_plan(self, message: ActionPlan) -> None:
+        if self._active:
+            self._proposals.put_plan(message)
+            self._ask_worker()
 
-    def _serve_proposal(self) -> None:
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        if self._active:
+            self._proposals.put_trajectory(message)
+            self._ask_worker()
+
+    def _ask_worker(self) -> None:
+        asked = self._asked
+        if asked is not None and not (asked.running() or asked.done()):
+            return  # that job is still to come, or what is pursued serves them meanwhile
+        try:
+            self._asked = self.worker.submit(self._serve_proposals)
+        except WorkerStopped as error:
+            self.warn("proposal", f"a proposed plan was not judged: {error}")
+
+    def _serve_proposals(self) -> None:
         # What is pursued moves the robot; nobody else does at the same time.
         self._proposals.serve(self._goal, self._running is None and self.parameters["execute_proposals"])
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.nodes import loading, observation_input, verdict_limits
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
@@ -11,6 +12,7 @@ from deepverse_ros.planning.mppi import MppiConfig
 PARAMETERS = (
     *loading.PARAMETERS,
     Parameter("seed", 0, "Seed of the search; the same seed gives the same plans.", 0, 2**31 - 1, dynamic=True),
+    Parameter("horizon", 0, "Steps of a plan, from 2 on; 0: as many as the model was trained for.", 0, MAX_HORIZON),
     Parameter("samples", 256, "Candidate plans in the first round; later rounds have fewer.", 4, 4096, dynamic=True),
     Parameter("sampler", "icem", "The search.", choices=("icem", "mppi"), dynamic=True),
     Parameter("iterations", 6, "Rounds of candidates per search.", 1, 50, dynamic=True),
@@ -68,7 +70,36 @@ PARAMETERS = (
         1.0,
         10.0,
     ),
-    Parameter("execute_proposals", False, "Also execute accepted plans from ~/proposed_plan.", dynamic=True),
+    Parameter(
+        "goal_change",
+        0.02,
+        "A picture on ~/goal_image that shows the tool further than this from the goal is a new goal (m).",
+        0.0,
+        1.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "goal_dwell",
+        1.0,
+        "Seconds that a plan is executed, at least, before a new goal on ~/goal_image ends it (s).",
+        0.0,
+        60.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "retry_period",
+        2.0,
+        "Seconds that the robot holds before it tries again to reach ~/goal_image (s).",
+        0.1,
+        600.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "execute_proposals",
+        False,
+        "Also execute accepted plans from ~/proposed_plan and ~/proposed_trajectory.",
+        dynamic=True,
+    ),
     *observation_input.PARAMETERS,
 )
 
@@ -94,9 +125,10 @@ class Settings:
         return cls(**{name: parameters[name] for name in cls.__dataclass_fields__})
 
 
-def mpc_config(parameters: Parameters, horizon: int) -> MpcConfig:
-    """Args: horizon: steps that the model was trained and calibrated for. Raises: ShapeError."""
+def mpc_config(parameters: Parameters, trained: int) -> MpcConfig:
+    """Args: trained: steps that the model was trained for. Raises: ShapeError."""
     p = parameters.values()
+    horizon = p.horizon or trained
     sampler = IcemConfig if p.sampler == "icem" else MppiConfig
     return MpcConfig(
         sampler=sampler(samples=p.samples, horizon=horizon),

@@ -1,6 +1,7 @@
 """Plans between ROS messages and numpy, checked against the robot that they are for."""
 
 import array
+import math
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -8,29 +9,32 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.conversions import JointLayout, MessageError
 
-MAX_HORIZON = 32
-"""Steps that the world model can imagine at once."""
 
-
-def plan_from_msg(message: ActionPlan, embodiment: Embodiment) -> np.ndarray:
+def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray | None = None) -> np.ndarray:
     """The plan's actions (H, A) float32 in physical units.
 
+    Args: start (A,): where the robot is now; a plan of another step time is resampled from there. Without it, such a
+    plan is refused.
     Raises: MessageError naming the field when the plan is for another robot, step time or layout, has a wrong number
-    of values, holds NaN, or is beyond the robot's limits.
+    of values, is too short or too long, holds NaN, or is beyond the robot's limits.
     """
     if message.embodiment != embodiment.name:
         raise MessageError(f"plan embodiment is '{message.embodiment}'; this robot is '{embodiment.name}'")
-    if not abs(message.dt - embodiment.dt) < 1e-6:
+    same_dt = abs(message.dt - embodiment.dt) < 1e-6
+    if not same_dt and start is None:
         raise MessageError(f"plan dt is {message.dt} s; {embodiment.name} needs {embodiment.dt} s")
+    if not 0 < message.dt < math.inf:
+        raise MessageError(f"plan dt is {message.dt} s; it must be positive")
     names, dims = [m.name for m in embodiment.modalities], [m.dim for m in embodiment.modalities]
     if list(message.modality_names) != names:
         raise MessageError(f"plan modality_names is {list(message.modality_names)}; {embodiment.name} needs {names}")
     if list(message.modality_dims) != dims:
         raise MessageError(f"plan modality_dims is {list(message.modality_dims)}; {embodiment.name} needs {dims}")
-    if not 1 <= message.horizon <= MAX_HORIZON:
+    if message.horizon < 1 or (same_dt and message.horizon > MAX_HORIZON):
         raise MessageError(f"plan horizon is {message.horizon}; allowed: 1 to {MAX_HORIZON}")
     expected = message.horizon * embodiment.action_dim
     if len(message.values) != expected:
@@ -40,7 +44,9 @@ def plan_from_msg(message: ActionPlan, embodiment: Embodiment) -> np.ndarray:
         )
     plan = np.array(message.values, np.float32).reshape(message.horizon, embodiment.action_dim)
     check_plan(plan, embodiment)
-    return plan
+    if same_dt or start is None:
+        return plan
+    return resample(message.dt * np.arange(1, len(plan) + 1), plan, start, embodiment.dt)
 
 
 def check_plan(plan: np.ndarray, embodiment: Embodiment) -> None:
@@ -91,7 +97,8 @@ def knots_from_trajectory(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A trajectory's points as action vectors.
 
-    The joint names may stand in any order; the gripper's joint may be missing and then stays as in `start`.
+    The joint names may stand in any order; the gripper's joint may be missing and then stays as in `start`. A first
+    point at time 0 states where the trajectory begins (as MoveIt's do) and is no target.
 
     Args: start (A,): where the robot is now.
     Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
@@ -110,7 +117,8 @@ def knots_from_trajectory(
         if given.count(name) != 1:
             raise MessageError(f"trajectory joint_names must have '{name}' once; it has: {', '.join(given)}")
     times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
-    if not (np.diff(times, prepend=0.0) > 0).all():
+    states_start = len(times) > 1 and times[0] == 0.0
+    if not (np.diff(times, prepend=-1.0 if states_start else 0.0) > 0).all():
         raise MessageError(f"trajectory time_from_start must be positive and increase; it is {times.tolist()} s")
     targets = np.repeat(np.asarray(start, np.float32)[None], len(times), axis=0)
     order = [given.index(name) for name in required]
@@ -126,7 +134,7 @@ def knots_from_trajectory(
             travel = layout.gripper_open - layout.gripper_closed
             target[embodiment.slices["gripper_state"]] = (values[gripper] - layout.gripper_closed) / travel
     check_plan(targets, embodiment)
-    return times, targets
+    return (times[1:], targets[1:]) if states_start else (times, targets)
 
 
 def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: np.ndarray | float) -> np.ndarray:
@@ -139,17 +147,31 @@ def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: n
     return np.stack([np.interp(at, stamps, column) for column in knots.T], axis=-1).astype(np.float32)
 
 
-def plan_from_trajectory(
-    message: JointTrajectory, layout: JointLayout, start: np.ndarray, horizon: int, elapsed: float = 0.0
-) -> np.ndarray:
-    """What a trajectory will command over the next `horizon` model steps, resampled to the embodiment's dt.
+def resample(times: np.ndarray, targets: np.ndarray, start: np.ndarray, dt: float) -> np.ndarray:
+    """Knots as a plan (H, A) float32 of steps of `dt`, up to the last knot. Arguments as for `interpolate`.
 
-    Args: start (A,): where the robot was when it began; elapsed: seconds since then.
-    Returns: (horizon, A) float32. Raises: MessageError as `knots_from_trajectory`.
+    Raises: MessageError when that is longer than the world model can imagine.
+    """
+    # Rounded, so that 0.1 + 0.2 is not a step longer than 0.3.
+    steps = max(1, math.ceil(times[-1] / dt - 1e-6))
+    if steps > MAX_HORIZON:
+        raise MessageError(
+            f"the plan lasts {times[-1]:.4g} s; at most {MAX_HORIZON} steps of {dt:g} s "
+            f"({MAX_HORIZON * dt:.4g} s) can be imagined"
+        )
+    return interpolate(times, targets, start, dt * np.arange(1, steps + 1))
+
+
+def plan_from_trajectory(message: JointTrajectory, layout: JointLayout, start: np.ndarray) -> np.ndarray:
+    """A whole trajectory as a plan (H, A) float32 of the embodiment's steps.
+
+    Args: start (A,): where the robot is when it begins.
+    Raises: MessageError as `knots_from_trajectory` and `resample`, and for a trajectory without points.
     """
     times, targets = knots_from_trajectory(message, layout, start)
-    at = elapsed + layout.embodiment.dt * np.arange(1, horizon + 1)
-    return interpolate(times, targets, start, at)
+    if not len(times):
+        raise MessageError("trajectory points is empty; a plan has at least one")
+    return resample(times, targets, start, layout.embodiment.dt)
 
 
 def duration(seconds: float) -> Duration:

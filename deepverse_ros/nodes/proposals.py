@@ -1,27 +1,34 @@
 """Plans of others: each gets the verdict that a plan of our own would get."""
 
 import time
+from typing import TypeAlias
 
 import numpy as np
 from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import MessageError
-from deepverse_ros.nodes.observation_input import ObservationInput
+from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import mpc_config
-from deepverse_ros.nodes.plans import plan_from_msg
+from deepverse_ros.nodes.plans import plan_from_msg, plan_from_trajectory
 from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.planning.mpc import Mpc
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 
+Proposal: TypeAlias = ActionPlan | JointTrajectory
+
 
 class Proposals:
-    """The newest proposed plan, and its judgement. `put` may be called from any thread, `serve` on the worker's."""
+    """The newest proposed plan of each kind, and its judgement.
+
+    The `put_…` may be called from any thread, `serve` on the worker's.
+    """
 
     def __init__(
         self,
@@ -33,45 +40,81 @@ class Proposals:
     ) -> None:
         self._node, self._model, self._input, self._outputs = node, model, seen, outputs
         self._recalibration = recalibration
-        self._slot: LatestSlot[tuple[ActionPlan, float]] = LatestSlot()
+        self._plans: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
+        self._trajectories: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
+        self._count = 0
 
-    def put(self, message: ActionPlan) -> None:
-        self._slot.put((message, time.monotonic()))
+    def put_plan(self, message: ActionPlan) -> None:
+        self._plans.put((message, message.id, time.monotonic()))
+
+    def put_trajectory(self, message: JointTrajectory) -> None:
+        """Its id is trajectory-SEC.NANOSEC of its stamp; without a stamp, trajectory-N, the Nth since `configure`."""
+        self._count += 1
+        stamp = message.header.stamp
+        name = f"{stamp.sec}.{stamp.nanosec:09d}" if stamp.sec or stamp.nanosec else f"{self._count}"
+        self._trajectories.put((message, f"trajectory-{name}", time.monotonic()))
 
     def serve(self, goal: Goal | None, may_execute: bool) -> None:
-        """Judge the plan that waits, if one does, against `goal`; publish its verdict and imagined outcome."""
-        waiting = self._slot.take()
-        if waiting is None:
-            return
-        message, asked = waiting
-        header = Header()
-        verdict, plan = self._judge(message, goal, header)
-        verdict = verdict.with_(plan_id=message.id, latency_ms=(time.monotonic() - asked) * 1e3)
+        """Judge the plans that wait, if any do, against `goal`; publish verdicts and imagined outcomes."""
+        for slot in (self._plans, self._trajectories):
+            waiting = slot.take()
+            if waiting is not None:
+                self._serve(*waiting, goal, may_execute)
+
+    def _serve(self, message: Proposal, plan_id: str, asked: float, goal: Goal | None, may_execute: bool) -> None:
+        header, plan = Header(), None
+        try:
+            verdict, plan = self._judge(message, plan_id, goal, header)
+        except Exception as error:  # who proposes must get a verdict, and what is pursued meanwhile must go on
+            text = f"the plan could not be imagined: {type(error).__name__}: {error}"
+            self._node.warn("proposal", f"{self._topic(message)}: {text}")
+            verdict = rejected(Reason.TOO_UNCERTAIN, text)
+        verdict = verdict.with_(plan_id=plan_id, latency_ms=(time.monotonic() - asked) * 1e3)
         self._outputs.verdict(verdict, header)
         if may_execute and verdict.accepted and plan is not None:
-            self._outputs.send(plan, message.id, len(plan))
+            self._outputs.send(plan, plan_id, len(plan))
 
-    def _judge(self, message: ActionPlan, goal: Goal | None, header: Header) -> tuple[Verdict, np.ndarray | None]:
-        """header: filled in with that of the image that the verdict rests on."""
+    def _judge(
+        self, message: Proposal, plan_id: str, goal: Goal | None, header: Header
+    ) -> tuple[Verdict, np.ndarray | None]:
+        """header: filled in with that of the image that the verdict rests on. Returns: also what would be executed."""
+        home = np.asarray(self._model.embodiment.home, np.float32)
         try:
-            plan = plan_from_msg(message, self._model.embodiment)
+            self._plan(message, home)  # what is wrong with the message is said wherever the robot is
         except MessageError as error:
-            self._node.warn("proposal", f"~/proposed_plan: {error}")
+            self._node.warn("proposal", f"{self._topic(message)}: {error}")
             return rejected(Reason.INVALID_PLAN, str(error)), None
         if goal is None:
-            return rejected(Reason.MISSES_GOAL, "there is no goal image to judge the plan against"), plan
+            return rejected(Reason.MISSES_GOAL, "there is no goal image to judge the plan against"), None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
-        sight = self._input.sight() if age <= stale else None
+        sight, problem = self._look(age, stale)
         if sight is None or sight.joints is None:
-            problem = f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
-            if sight is not None:
-                problem = "the joints are unknown: no usable joint states have arrived"
-            return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), plan
+            return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
+        plan = self._plan(message, sight.joints)
         belief = self._model.observe(sight.observation, sight.actions)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
         mpc.calibration = self._recalibration.calibration
         verdict, future = mpc.judge_plan(belief, goal, plan, sight.joints)
         if future is not None:
-            self._outputs.outcome(future, sight, belief, verdict.with_(plan_id=message.id))
+            self._outputs.outcome(future, sight, belief, verdict.with_(plan_id=plan_id))
         return verdict, plan
+
+    def _plan(self, message: Proposal, start: np.ndarray) -> np.ndarray:
+        """(H, A) at the model's step time, from `start` (A,). Raises: MessageError."""
+        if isinstance(message, ActionPlan):
+            return plan_from_msg(message, self._model.embodiment, start)
+        return plan_from_trajectory(message, self._input.layout, start)
+
+    def _look(self, age: float, stale: float) -> tuple[Sight | None, str]:
+        """The newest sight, and what is wrong where there is none or its joints are unknown."""
+        if age > stale:
+            return None, f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
+        try:
+            return self._input.sight(), "the joints are unknown: no usable joint states have arrived"
+        except MessageError as error:
+            return None, str(error)
+
+    @staticmethod
+    def _topic(message: Proposal) -> str:
+        return "~/proposed_plan" if isinstance(message, ActionPlan) else "~/proposed_trajectory"

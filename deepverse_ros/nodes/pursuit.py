@@ -12,10 +12,10 @@ import numpy as np
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.nodes.conversions import MessageError
-from deepverse_ros.nodes.execution import POLL, Executed, Execution
+from deepverse_ros.nodes.execution import Executed, Execution
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
-from deepverse_ros.nodes.robot import Robot
+from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
@@ -23,6 +23,8 @@ from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25
 """Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
+AWAY = 3
+"""Looks in a row that must show the tool away from a goal that was reached: one alone may be the camera's noise."""
 
 
 @dataclass
@@ -72,15 +74,23 @@ class GoalTask:
 
 def stopped_result(code: int) -> Result:
     texts = {
-        Result.CANCELED: "canceled by the client; the robot holds",
+        Result.CANCELED: "canceled or withdrawn; the robot holds",
         Result.PREEMPTED: "preempted by a newer goal",
         Result.NODE_STOPPED: "the planner was deactivated; the robot holds",
     }
     return Result(code=code, message=texts[code], final_distance=math.nan)
 
 
+def failed_result(error: Exception) -> Result:
+    message = f"planning failed: {type(error).__name__}: {error}; the robot holds"
+    return Result(code=Result.FAILED, message=message, final_distance=math.nan)
+
+
 class Pursuit:
-    """Receding-horizon control to one goal image. `run` blocks until the goal has a result."""
+    """Receding-horizon control to one goal image. `run` blocks until the goal has a result.
+
+    After that, `watch` blocks until the goal is left again, and `aim` sets another one for the next `run`.
+    """
 
     def __init__(self, robot: Robot, task: GoalTask, goal: Goal) -> None:
         self._robot = robot
@@ -90,11 +100,17 @@ class Pursuit:
         self._distance = math.nan
         self._problem = ""
 
+    def aim(self, goal: Goal) -> None:
+        """Pursue this goal from the next `run` on; its plans are counted on."""
+        self._goal = goal
+
     def run(self) -> Result:
-        robot, task, goal = self._robot, self._task, self._goal
+        robot, task = self._robot, self._task
         request = task.request
         parameters = robot.node.parameters
-        mpc = Mpc(robot.model, mpc_config(parameters, robot.model.config.horizon), seed=parameters["seed"])
+        # What was searched before, with these seeds, need not be searched again.
+        seed = parameters["seed"] + self._tried
+        mpc = Mpc(robot.model, mpc_config(parameters, robot.model.config.horizon), seed=seed)
         executed: Executed | None = None
         while not task.stopped():
             sight = self._look(0.0 if executed is None else executed.after)
@@ -104,15 +120,11 @@ class Pursuit:
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
             belief = robot.model.observe(sight.observation, sight.actions)
-            tool = belief.tool_position[0].float().cpu().numpy()
-            self._distance = float(np.linalg.norm(tool - goal.tool_position))
             if executed is not None and not belief.out_of_distribution:
-                self._learn(executed, tool)
+                self._learn(executed, tool_of(belief))
             executed = None
             settings = robot.settings()
-            known = not (belief.out_of_distribution or goal.out_of_distribution)
-            tolerance = request.goal_tolerance if request.goal_tolerance > 0 else settings.reached_tolerance
-            if known and self._distance <= tolerance:
+            if self._is_there(belief, settings):
                 robot.hold()
                 return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
             left = (request.max_plans or settings.max_plans) - self._tried
@@ -128,9 +140,39 @@ class Pursuit:
             if self._withdrawn(sight, result.verdict):
                 continue
             executed = Execution(robot, result, belief, settings, task.pause).run()
-        robot.hold()
-        result = stopped_result(task.stop_code)
+        return self.stop()
+
+    def watch(self) -> None:
+        """Look on, without a command, until the tool has left the goal that was reached, or an end is asked for."""
+        robot, task, away, after = self._robot, self._task, 0, 0.0
+        while away < AWAY and not task.stopped():
+            robot.meanwhile()
+            sight = self._look(after)
+            if sight is None:
+                continue
+            after = sight.received
+            belief = robot.model.observe(sight.observation, sight.actions)
+            away = 0 if self._is_there(belief, robot.settings()) else away + 1
+            task.pause(robot.model.embodiment.dt)
+
+    def settle(self) -> None:
+        """Wait until a robot that was stopped stands still: a plan made before that would be withdrawn."""
+        robot, rest, begin = self._robot, Rest(self._robot.model.embodiment), time.monotonic()
+        while (elapsed := time.monotonic() - begin) < robot.node.parameters["settle_timeout"]:
+            if rest.reached(elapsed, robot.joints()) or self._task.pause(POLL):
+                break
+
+    def stop(self) -> Result:
+        """Hold, and say why it ends; for a task that was asked to end."""
+        self._robot.hold()
+        result = stopped_result(self._task.stop_code)
         return self._end(result.code, result.message)
+
+    def _is_there(self, belief: Belief, settings: Settings) -> bool:
+        goal, wanted = self._goal, self._task.request.goal_tolerance
+        self._distance = float(np.linalg.norm(tool_of(belief) - goal.tool_position))
+        known = not (belief.out_of_distribution or goal.out_of_distribution)
+        return known and self._distance <= (wanted if wanted > 0 else settings.reached_tolerance)
 
     @property
     def _tried(self) -> int:

@@ -1,11 +1,14 @@
 """The robot as the planner works with it: what it shows, what it is told, and the model that knows it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from std_msgs.msg import Header
 
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import MessageError
@@ -14,6 +17,9 @@ from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Reason, rejected
+
+POLL = 0.02
+"""Seconds between two looks at the clock while the robot moves or an image is awaited."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,24 @@ class Robot:
         stale = self.node.parameters["stale_timeout"]
         verdict = rejected(Reason.STALE_INPUT, problem, value=seconds, threshold=stale, plan_id=plan_id)
         self.outputs.verdict(verdict, Header())
+
+
+class Rest:
+    """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
+
+    def __init__(self, embodiment: Embodiment) -> None:
+        self._dt, self._still = embodiment.dt, 0.02 * embodiment.max_step
+        self._since = -math.inf
+        self._joints: np.ndarray | None = None
+
+    def reached(self, elapsed: float, joints: np.ndarray | None) -> bool:
+        """Args: elapsed seconds and joints (A,) now. Joints that are not known are taken to stand."""
+        if joints is None or elapsed - self._since < self._dt:
+            return joints is None
+        before, self._since, self._joints = self._joints, elapsed, joints
+        return before is not None and bool((np.abs(joints - before) <= self._still).all())
+
+
+def tool_of(belief: Belief) -> np.ndarray:
+    """(3,) metres: where the model reads the tool now."""
+    return belief.tool_position[0].float().cpu().numpy()

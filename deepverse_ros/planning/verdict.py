@@ -273,6 +273,10 @@ def judge(
     bound = float(distance[last]) + calibration.bound(last, float(spread[last]), goal.tool_std)
     if not bound <= limits.tolerance:
         text = f"ends up to {bound:.3f} m from the goal ({calibration.percent}), {limits.tolerance:.3f} m is tolerated"
+        if last >= len(calibration.goal_error_z):
+            text = (
+                f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: no bound holds"
+            )
         return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
                         first_offending_step=last, **seen)  # fmt: skip
     text = f"ends within {bound:.3f} m of the goal ({calibration.percent})"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import rclpy
+from planner_world import World
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -90,3 +91,17 @@ def robot() -> Iterator[Robot]:
     robot = Robot()
     yield robot
     robot.stop()
+
+
+@pytest.fixture(scope="module")
+def started(small_checkpoint: Path) -> Iterator[World]:
+    world = World(small_checkpoint)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def world(started: World) -> World:
+    """A planner beside a simulated arm, at rest."""
+    started.rest()
+    return started

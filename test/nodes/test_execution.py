@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planner_world import Result, World, until
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from test_planner_node import ARM, Result, World, until
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros import resources
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array
@@ -26,6 +27,7 @@ from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import sample_goal
 
+ARM = Embodiment.load("arm")
 SIZE = 128
 FEW = {"samples": 64, "iterations": 4, "stale_timeout": 5.0, "observation_timeout": 20.0}
 
@@ -43,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(checkpoint: Path) -> Iterator[World]:
-    world = World(checkpoint, SIZE, sim_time=True)
+    world = World(checkpoint, SIZE, use_sim_time=True)
     yield world
     world.close()
 

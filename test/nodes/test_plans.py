@@ -63,23 +63,83 @@ def test_a_plan_beyond_limits_is_refused_with_step_and_joint(value, said):
         plans.plan_from_msg(plans.plan_to_msg(plan, ARM, Header()), ARM)
 
 
+@given(
+    seed=st.integers(0, 2**16),
+    horizon=st.integers(1, 60),
+    dt=st.floats(0.005, 0.6).filter(lambda dt: abs(dt - ARM.dt) > 1e-3),
+)
+def test_a_plan_of_another_dt_is_resampled_on_the_line_through_its_targets(seed, horizon, dt):
+    plan = random_plan(seed, horizon)
+    message = plans.plan_to_msg(plan, ARM, Header(), "p1")
+    message.dt = dt
+    if horizon * dt > plans.MAX_HORIZON * ARM.dt + 1e-5:
+        with pytest.raises(
+            MessageError, match=r"the plan lasts .* at most 32 steps of 0.2 s \(6.4 s\) can be imagined"
+        ):
+            plans.plan_from_msg(message, ARM, HOME)
+        return
+    resampled = plans.plan_from_msg(message, ARM, HOME)
+    assert ARM.dt * (len(resampled) - 1) < horizon * dt <= ARM.dt * len(resampled) + 1e-5
+    np.testing.assert_allclose(resampled[-1], plan[-1], atol=1e-3)
+    way = np.vstack([HOME, plan])
+    for step, action in enumerate(resampled):
+        at = min((step + 1) * ARM.dt / dt, horizon)
+        before = min(int(at), horizon - 1)
+        expected = way[before] + (at - before) * (way[before + 1] - way[before])
+        np.testing.assert_allclose(action, expected, atol=1e-3)
+
+
+def test_a_plan_of_the_right_dt_is_not_touched_wherever_the_robot_is():
+    plan = random_plan(3, 8)
+    np.testing.assert_array_equal(plans.plan_from_msg(plans.plan_to_msg(plan, ARM, Header()), ARM, HOME), plan)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dt", 0.0, "dt is 0.0 s; it must be positive"),
+        ("dt", -0.1, "dt is -0.1 s; it must be positive"),
+        ("dt", np.nan, "dt is nan s; it must be positive"),
+        ("dt", np.inf, "dt is inf s; it must be positive"),
+        ("horizon", 0, "horizon is 0"),
+    ],
+)
+def test_a_plan_that_cannot_be_resampled_is_refused_with_field_and_value(field, value, said):
+    message = plans.plan_to_msg(random_plan(0, 8), ARM, Header())
+    message.dt = 0.1
+    setattr(message, field, value)
+    with pytest.raises(MessageError, match=said):
+        plans.plan_from_msg(message, ARM, HOME)
+
+
+def test_a_target_beyond_limits_is_refused_also_where_resampling_would_skip_it():
+    plan = np.tile(HOME, (8, 1))
+    plan[2, 0] = 4.0
+    message = plans.plan_to_msg(plan, ARM, Header())
+    message.dt = 0.05
+    with pytest.raises(MessageError, match=r"step 2: joint_positions\[0\] is 4 rad"):
+        plans.plan_from_msg(message, ARM, HOME)
+
+
 def test_a_plan_as_trajectory_is_the_same_plan_again():
     plan = random_plan(1, 8)
     layout = JointLayout(ARM, "gripper_joint", gripper_closed=0.04, gripper_open=0.0)
     trajectory = plans.trajectory_from_plan(plan, layout, Header())
     assert trajectory.points[-1].time_from_start.sec == 1
     assert trajectory.points[0].positions[7] == pytest.approx(0.04 * (1 - plan[0, 7]))
-    np.testing.assert_allclose(plans.plan_from_trajectory(trajectory, layout, HOME, 8), plan, atol=1e-5)
+    np.testing.assert_allclose(plans.plan_from_trajectory(trajectory, layout, HOME), plan, atol=1e-5)
 
 
-def test_a_trajectory_is_resampled_from_where_it_is_now():
+def test_a_trajectory_is_resampled_from_where_the_robot_is():
     goal = HOME + np.float32(0.2)
     trajectory = plans.trajectory_from_plan(np.stack([goal]), LAYOUT, Header())
     trajectory.points[0].time_from_start = plans.duration(0.8)
     del trajectory.points[0].positions[7], trajectory.joint_names[7]
-    resampled = plans.plan_from_trajectory(trajectory, LAYOUT, HOME, 4, elapsed=0.2)
-    np.testing.assert_allclose(resampled[:, 0] - HOME[0], [0.1, 0.15, 0.2, 0.2], atol=1e-5)
-    np.testing.assert_allclose(resampled[:, 7], HOME[7])
+    start = HOME.copy()
+    start[[0, 7]] += np.float32([0.1, -0.5])
+    resampled = plans.plan_from_trajectory(trajectory, LAYOUT, start)
+    np.testing.assert_allclose(resampled[:, 0] - HOME[0], [0.125, 0.15, 0.175, 0.2], atol=1e-5)
+    np.testing.assert_allclose(resampled[:, 7], HOME[7] - 0.5)
 
 
 def trajectory(names: list[str], *points: tuple[float, list[float]]) -> JointTrajectory:
@@ -90,6 +150,31 @@ def trajectory(names: list[str], *points: tuple[float, list[float]]) -> JointTra
 
 
 NAMES = list(ARM.joint_names)
+
+
+def test_a_first_point_at_time_0_states_the_start_and_is_no_target():
+    away = [float(v) for v in HOME[:7] + 0.1]
+    there = [float(v) for v in HOME[:7] + 0.2]
+    message = trajectory(NAMES, (0.0, away), (0.4, there))
+    times, _ = plans.knots_from_trajectory(message, LAYOUT, HOME)
+    assert times.tolist() == [0.4]
+    resampled = plans.plan_from_trajectory(message, LAYOUT, HOME)
+    np.testing.assert_allclose(resampled[:, 0] - HOME[0], [0.1, 0.2], atol=1e-5)
+    message.points[0].positions[0] = 9.0
+    with pytest.raises(MessageError, match=r"step 0: joint_positions\[0\] is 9 rad"):
+        plans.knots_from_trajectory(message, LAYOUT, HOME)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (trajectory(NAMES), "trajectory points is empty"),
+        (trajectory(NAMES, (6.5, [0.0] * 7)), r"the plan lasts 6.5 s; at most 32 steps of 0.2 s \(6.4 s\)"),
+    ],
+)
+def test_a_trajectory_that_is_too_short_or_too_long_to_be_judged_is_refused(message, said):
+    with pytest.raises(MessageError, match=said):
+        plans.plan_from_trajectory(copy.deepcopy(message), LAYOUT, HOME)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""A planner beside a simulated arm, over real ROS, and a client that hears and speaks to both."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from deepverse_ros.action import PlanToGoal
+from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.conversions import image_from_array
+from deepverse_ros.nodes.executor import NodeExecutor
+from deepverse_ros.nodes.planner_node import PlannerNode
+from deepverse_ros.nodes.sim_node import SimNode
+
+Result = PlanToGoal.Result
+QUICK = {
+    "samples": 4,
+    "iterations": 1,
+    "max_replans": 1,
+    "max_plans": 2,
+    "verified": 1,
+    "execute_steps": 2,
+    "settle_time": 0.0,
+    "settle_timeout": 10.0,
+    "goal_tolerance": 2.0,
+    "max_uncertainty": 2.0,
+    "reached_tolerance": 0.001,
+    "observation_timeout": 1.0,
+    "stale_timeout": 1.0,
+    "goal_change": 0.02,
+    "goal_dwell": 0.2,
+    "retry_period": 0.3,
+}
+
+
+class Client(Node):
+    """Everything that hears and speaks to the planner."""
+
+    def __init__(self) -> None:
+        super().__init__("client")
+        self.heard: dict[str, list[Any]] = {}
+        for kind, topic in (
+            (PlanVerdict, "planner/verdict"),
+            (ActionPlan, "planner/plan"),
+            (JointTrajectory, "joint_trajectory"),
+            (MarkerArray, "planner/candidates"),
+            (PredictedFrames, "planner/imagined_outcome"),
+            (Image, "camera/image_raw"),
+        ):
+            profile = qos.debug_output()
+            profile.depth = 50
+            self.heard[topic] = []
+            self.create_subscription(kind, topic, self.heard[topic].append, profile)
+        self.goal_image = self.create_publisher(Image, "planner/goal_image", qos.command())
+        self.proposal = self.create_publisher(ActionPlan, "planner/proposed_plan", qos.command())
+        self.trajectory = self.create_publisher(JointTrajectory, "planner/proposed_trajectory", qos.command())
+        self.arm = self.create_publisher(JointTrajectory, "joint_trajectory", qos.command())
+        self.camera = self.create_publisher(Image, "camera/image_raw", qos.sensor_output())
+        self.joints = self.create_publisher(JointState, "joint_states", qos.sensor_output())
+        self.planner = ActionClient(self, PlanToGoal, "planner/plan_to_goal")
+        self.reset = self.create_client(Trigger, "sim/reset")
+        self.feedback: list[PlanToGoal.Feedback] = []
+
+    def clear(self) -> None:
+        for messages in [*self.heard.values(), self.feedback]:
+            messages.clear()
+
+    def send(self, image: Image, **fields: Any) -> Any:
+        """The handle of a goal that was sent."""
+        assert self.planner.wait_for_server(timeout_sec=10.0)
+        goal = PlanToGoal.Goal(goal_image=image, **fields)
+        sent = self.planner.send_goal_async(goal, feedback_callback=self._on_feedback)
+        until(sent.done)
+        return sent.result()
+
+    def _on_feedback(self, message: Any) -> None:
+        self.feedback.append(message.feedback)
+
+    def result(self, handle: Any, timeout: float = 30.0) -> Any:
+        waiting = handle.get_result_async()
+        until(waiting.done, timeout)
+        self.settle()
+        return waiting.result()
+
+    def settle(self) -> None:
+        """Until nothing more comes from the planner: a result may overtake the topics."""
+
+        def quiet() -> bool:
+            before = self._count()
+            time.sleep(0.2)
+            return self._count() == before
+
+        until(quiet)
+
+    def _count(self) -> int:
+        return sum(len(messages) for topic, messages in self.heard.items() if topic.startswith("planner/"))
+
+
+def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout} s in vain"
+        time.sleep(0.01)
+
+
+def picture(value: int = 100, size: int = 64) -> Image:
+    return image_from_array(np.full((size, size, 3), value, np.uint8), "rgb8", Header())
+
+
+class World:
+    """A simulated arm, a planner and a client, each active.
+
+    Args: size: of the camera's square picture, pixels; parameters: of the planner; with use_sim_time it follows the
+    simulation's clock, so that a slow machine makes no robot late.
+    """
+
+    def __init__(self, checkpoint: Path | str, size: int = 64, **parameters: Any) -> None:
+        rclpy.init()
+        planner = {"checkpoint": str(checkpoint), "device": "cpu", **parameters}
+        sim = {"width": size, "height": size, "publish_clock": planner.get("use_sim_time", False)}
+        self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in sim.items()])
+        self.planner = PlannerNode(
+            parameter_overrides=[RosParameter(n, value=v) for n, v in planner.items()],
+            cli_args=["--ros-args", "-r", "command:=joint_trajectory"],
+        )
+        self.client = Client()
+        self.executor = NodeExecutor(num_threads=8)
+        for node in (self.sim, self.planner, self.client):
+            self.executor.add_node(node)
+        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.thread.start()
+        for node in (self.sim, self.planner):
+            assert node.trigger_configure().name == "SUCCESS"
+            assert node.trigger_activate().name == "SUCCESS"
+
+    def set(self, **values: Any) -> None:
+        results = self.planner.set_parameters([RosParameter(n, value=v) for n, v in values.items()])
+        assert all(r.successful for r in results), [r.reason for r in results]
+
+    def state(self) -> str:
+        """What /diagnostics says that the planner does."""
+        return next(v.value for v in self.planner.diagnostics.status().values if v.key == "state")
+
+    def rest(self) -> None:
+        """No goal, quick parameters, seeing, at rest and with nothing heard."""
+        self.set(**QUICK)
+        self.client.goal_image.publish(Image())
+        until(lambda: self.state() == "idle")
+        until(lambda: self.client.heard["camera/image_raw"])
+        self.client.settle()
+        self.client.clear()
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.thread.join(5.0)
+        self.planner.end()
+        self.sim.end()
+        self.client.destroy_node()
+        rclpy.try_shutdown()
