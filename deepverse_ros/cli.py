@@ -148,13 +148,13 @@ def ablate(
 def calibrate(
     model: Model,
     *,
-    plans: Annotated[int, typer.Option(min=20, help="Plans to choose and execute in simulation.")] = 200,
+    plans: Annotated[int, typer.Option(min=20, help="Plans to choose and execute in simulation.")] = 300,
     level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Probability at which the bounds shall hold.")] = 0.9,
     device: Device = "auto",
 ) -> None:
     """Set the bounds of verdicts from plans that the planner chooses and the simulation executes.
 
-    Example: `deepverse calibrate models/arm --plans 200`
+    Example: `deepverse calibrate models/arm --plans 300`
     """
     from deepverse_ros.model.world_model import WorldModel
     from deepverse_ros.training import calibration

@@ -88,7 +88,7 @@ class DynamicsStageConfig(StageConfig):
     proprioception_dropout, pose_dropout, action_dropout: share of windows without the robot's own measurements, without
     camera poses, without one modality of the actions; blind_every: every so many episodes without depth (0: none).
     spacetime_weight, causal_weight: of the losses in model/consistency.py and causality.py, on `consistency_windows`
-    decoded windows of each batch; what they buy is measured by `deepverse ablate config/training/ablation.yaml`.
+    decoded windows of each batch; what they buy stands in docs/ablations.md.
     """
 
     context_noise: float = Field(default=0.4, ge=0)
