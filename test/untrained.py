@@ -16,7 +16,7 @@ def untrained_checkpoint(path: Path) -> Path:
     with torch.no_grad():
         model.outcome_readout.body[-1].weight[:3] *= 15.0
         last = model.picture_readout.place[-1]
-        last.weight[:3] *= 200.0
+        last.weight[:3] *= 5.0
         grey, _ = model.picture_readout(torch.full((1, 5, model.config.height, model.config.width), 0.5))
         last.bias[:3] -= grey[0]  # so that what is read stays near the robot
     model.novelty.trust_all()

@@ -34,11 +34,11 @@ FEW = {"samples": 64, "iterations": 4, "stale_timeout": 5.0, "observation_timeou
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped model, with a bound of the path as its calibration measures one."""
+    """The shipped model with a wide bound of the path: at the calibrated one, one good plan in ten is stopped."""
     folder = tmp_path_factory.mktemp("model") / "arm"
     shutil.copytree(resources.find("models/arm"), folder)
     config = json.loads((folder / "config.json").read_text())
-    config["calibration"]["path_error_z"] = 8 * [6.5]
+    config["calibration"]["path_error_z"] = 16 * [13.0]
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

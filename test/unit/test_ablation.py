@@ -76,7 +76,6 @@ def test_the_page_says_what_each_variant_changes_with_every_seed_and_what_is_the
     text = page(shipped, rows, "deepverse ablate X")
     assert "`deepverse ablate X`" in text
     assert "`causal_weight` 0.0" in text
-    assert "`rollout` 2" in text
 
 
 def test_the_shipped_config_is_valid() -> None:
