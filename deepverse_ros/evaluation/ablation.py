@@ -169,11 +169,13 @@ def page(config: AblationConfig, rows: list[Row], command: str) -> str:
     fields = DynamicsStageConfig.model_fields
     return f"""# What the options of the training buy
 
-Made by `{command}`: a small network ({training.height}x{training.width} pixels, {training.dynamics.steps} steps of the
-dynamics), {config.seeds} seeds, measured at the last of {training.horizon} steps on {config.episodes} fresh episodes.
-In brackets the difference to the baseline: its mean, and the smallest and largest over the seeds. Codec and readout of
-pictures are shared by all rows of a seed.
+Made by `{command}`: a small network
+({training.height}x{training.width} pixels, {training.dynamics.steps} steps of the dynamics), {config.seeds} seeds,
+measured at the last of {training.horizon} steps on {config.episodes} fresh episodes. In brackets the difference to the
+baseline: its mean, and the smallest and largest over the seeds. Codec and readout of pictures are shared by all rows of
+a seed.
 
 {to_markdown(rows)}
-By default the package trains with {", ".join(f"`{key}` {fields[key].default}" for key in keys)}.
+By default the package trains with {", ".join(f"`{key}` {fields[key].default}" for key in keys)}: what does not help is
+off.
 """
