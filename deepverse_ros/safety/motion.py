@@ -1,0 +1,192 @@
+"""What the robot was told last, and how the next command is put: as it is, slower, repeated, or a halt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepverse_ros.safety.clock import Now
+from deepverse_ros.safety.commands import Command, Layout
+from deepverse_ros.safety.settings import CommandLimits
+
+
+@dataclass(eq=False)
+class Following:
+    """A command on its way.
+
+    command: in the layout's order, from where the robot is; original: as it came. paused: since when, at the latest, it
+    has not been executed. progress: seconds of its own time that were executed. speed: share of its pace at which it is
+    executed now, 0 while it is not. admitted: number of the verdict that last let it pass; that one has said at which
+    speed, so it answers for the slower way too.
+    """
+
+    command: Command
+    original: Command
+    paused: Now
+    progress: float = 0.0
+    speed: float = 0.0
+    admitted: int = 0
+
+    @property
+    def timed(self) -> bool:
+        return self.command.duration > 0
+
+    def path(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where it leads from here: times (K,) seconds from now, and values (K, A), as `Envelope.excess` takes it."""
+        command, speed = self.command, self.speed or 1.0
+        later = command.times > self.progress
+        times = np.concatenate([[0.0], (command.times[later] - self.progress) / speed])
+        return times, np.concatenate([command.at(self.progress)[None], command.values[later]])
+
+
+class Motion:
+    """Keeps what was sent, and puts the next.
+
+    safe: the last command that was passed on; it is being executed while its speed is above 0.
+    """
+
+    def __init__(self, layout: Layout, limits: CommandLimits) -> None:
+        self.layout, self.limits = layout, limits
+        self.safe: Following | None = None
+        self._sent: np.ndarray | None = None  # the last values that were sent at once, not on a way
+        self._sent_at: float | None = None
+        self._time_left = 0.0  # seconds of motion that a position may still make up for
+        self._pace = 0.0  # the speed at which the safe command was passed on
+        self._advanced: float | None = None
+        self._held: np.ndarray | None = None
+        self._measured: tuple[np.ndarray, float] | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether the robot executes a command, and not a halt."""
+        return self.safe is not None and self.safe.speed > 0
+
+    def forget(self) -> None:
+        """What was sent by others leaves open where the robot's target is."""
+        self.safe = self._sent = self._sent_at = self._held = None
+
+    def measure(self, values: np.ndarray, now: Now) -> bool:
+        """Take in where the robot is: (A,), of rates whatever; False, and nothing changes, unless it is finite."""
+        values = np.asarray(values, float)
+        if values.shape != (self.layout.size,) or not np.isfinite(values).all():
+            return False
+        self._measured = (values, now.steady)
+        return True
+
+    def measured(self, now: Now, timeout: float) -> np.ndarray | None:
+        """(A,), or None where it is older than `timeout` seconds."""
+        if self._measured is None or not now.steady - self._measured[1] <= timeout:
+            return None
+        return self._measured[0]
+
+    def advance(self, now: Now) -> None:
+        """Time has gone on; to be called with every event."""
+        passed = now.steady - self._advanced if self._advanced is not None else 0.0
+        self._advanced = now.steady
+        if self.safe is not None and self.safe.speed > 0:
+            done = self.safe.progress + max(passed, 0.0) * self.safe.speed
+            self.safe.progress = min(done, self.safe.command.duration)
+
+    def target(self) -> np.ndarray | None:
+        """(A,) where the robot was told to be now; None where nothing was sent."""
+        if self.safe is not None and self.safe.timed and self._held is None:
+            return self.safe.command.at(self.safe.progress)
+        return self._sent
+
+    def follow(self, following: Following, now: Now, scale: float, max_rate: Mapping[str, float]) -> Command | None:
+        """Pass a command on at a share `scale` of its speed, and no faster than `max_rate` of each value.
+
+        Returns: what is to be sent; the very command where nothing is changed; None where it has been sent already.
+        """
+        caps = np.array([max_rate.get(n, max_rate.get("*", np.inf)) for n in self.layout.names])
+        out = self._timed(following, scale, caps) if following.timed else self._at_once(
+            following, now, scale, caps
+        )  # fmt: skip
+        if self.safe is not following and self.safe is not None:
+            self.safe.speed = 0.0
+        self.safe, self._held, self._pace = following, None, following.speed
+        if out is not None:
+            self._sent_at = now.steady
+        return out
+
+    def _timed(self, following: Following, scale: float, caps: np.ndarray) -> Command | None:
+        """Trajectories are executed slower, on the same way."""
+        command = following.command
+        fastest = command.fastest()
+        capped = np.divide(caps, fastest, out=np.ones_like(caps), where=fastest > caps)
+        speed = min(scale, float(capped.min()))
+        if following.speed == speed:
+            return None
+        whole = following.progress == 0 and speed == 1
+        following.speed = speed
+        return command if whole else command.remaining(following.progress, speed)
+
+    def _at_once(self, following: Following, now: Now, scale: float, caps: np.ndarray) -> Command | None:
+        """Rates are made smaller; a position is gone to in steps that its largest rate allows."""
+        layout, wanted = self.layout, following.command.values[-1]
+        out = wanted.copy()
+        rates = layout.scaled & ~layout.position
+        share = np.divide(caps, np.abs(wanted), out=np.ones_like(caps), where=(np.abs(wanted) > caps) & rates)
+        out[rates] *= min(scale, float(share.min()))
+        if layout.position.any():
+            target = self.target()
+            here = following.command.start if target is None else target
+            # A command without a start is refused, so the last case never moves anything.
+            out = self._step(out if here is None else here, out, scale, caps, now)
+        if following.speed > 0 and self._sent is not None and np.array_equal(out, self._sent, equal_nan=True):
+            following.speed = scale
+            return None
+        following.speed, self._sent = scale, out
+        return following.command if np.array_equal(out, wanted) else self._command(out, now)
+
+    def _step(self, here: np.ndarray, wanted: np.ndarray, scale: float, caps: np.ndarray, now: Now) -> np.ndarray:
+        """(A,) towards `wanted`; all positions take the same share of their way, so that it stays straight."""
+        period = self.limits.period
+        passed = period if self._sent_at is None else max(now.steady - self._sent_at, 0.0)
+        # Time that was not used up is kept for a while: commands and ticks come in any order, also both at once.
+        self._time_left = min(self._time_left + passed, 2 * period)
+        rate = np.minimum(scale * self.layout.max_rate, caps) * (1 + self.limits.rate_slack)
+        way = np.where(self.layout.position, wanted - here, 0.0)
+        needed = float((np.abs(way) / rate).max())
+        if needed <= self._time_left:
+            self._time_left -= needed
+            return wanted
+        share, self._time_left = self._time_left / needed, 0.0
+        return np.where(self.layout.position, here + way * share, wanted)
+
+    def halt(self, now: Now, measured: np.ndarray | None, here: bool = False) -> Command | None:
+        """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
+
+        The place is the same in every call until a command passes again. Returns: None where no place is known.
+        """
+        if self._held is None:
+            first, second = (measured, self.target()) if here else (self.target(), measured)
+            self._held = second if first is None else first
+        if self.safe is not None:
+            if self.safe.speed > 0:
+                self.safe.paused = now
+            self.safe.speed = 0.0
+        place = self._held
+        keep = np.zeros(self.layout.size) if place is None else place
+        if place is None and (self.layout.position.any() or np.isnan(self.layout.rest).any()):
+            return None
+        rest = np.where(np.isnan(self.layout.rest), keep, self.layout.rest)
+        return self._send(np.where(self.layout.position, keep, rest), now)
+
+    def repeat(self, now: Now, factor: float) -> Command | None:
+        """The last safe command again, at a share `factor` above 0 of the pace at which it was passed on."""
+        safe, layout = self.safe, self.layout
+        if safe is None or safe.speed <= 0:
+            return None
+        if safe.timed:
+            safe.speed = self._pace * factor
+            return safe.command.remaining(safe.progress, safe.speed)
+        last = safe.command.values[-1] if self._sent is None else self._sent
+        return self._command(np.where(layout.scaled & ~layout.position, last * factor, last), now)
+
+    def _send(self, values: np.ndarray, now: Now) -> Command:
+        self._sent, self._sent_at = values, now.steady
+        return self._command(values, now)
+
+    def _command(self, values: np.ndarray, now: Now) -> Command:
+        return Command(values[None], np.zeros(1), self.layout.names, now.ros)

@@ -1,0 +1,89 @@
+"""A verdict on a command: what was found in its future, which other commands it answers for, and until when."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepverse_ros.safety.finding import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """Commands whose future was imagined together: all that stay within `half_width` of `center`.
+
+    start: ROS seconds of time 0. times: (H,) rising seconds from it; center: (H, A) the imagined command at those
+    times, on straight lines between; half_width: (A,) in each value's unit. What comes after the last time was not
+    imagined.
+    """
+
+    start: float
+    times: np.ndarray
+    center: np.ndarray
+    half_width: np.ndarray
+
+    def problem(self, size: int) -> str:
+        """What is wrong with it, for commands of `size` values; empty where nothing is."""
+        steps = len(self.times) if self.times.ndim == 1 else 0
+        if not steps or self.center.shape != (steps, size) or self.half_width.shape != (size,):
+            return (
+                f"envelope: expected times (H,), center (H, {size}) and half_width ({size},), got {self.times.shape}, "
+                f"{self.center.shape} and {self.half_width.shape}"
+            )
+        for name in ("start", "times", "center", "half_width"):
+            if not np.isfinite(getattr(self, name)).all():
+                return f"envelope.{name} is not finite"
+        if self.times[0] < 0 or (np.diff(self.times) <= 0).any():
+            return f"envelope.times must rise from 0 or later, got {self.times}"
+        return f"envelope.half_width is below 0: {self.half_width}" if (self.half_width < 0).any() else ""
+
+    def ahead(self, offset: float) -> float:
+        """Seconds that are left of it `offset` seconds after its start."""
+        return float(self.times[-1]) - offset
+
+    def excess(self, times: np.ndarray, values: np.ndarray, offset: float) -> float:
+        """How far a path leaves the envelope, in half-widths: it is covered up to 1.
+
+        Args: times (K,) rising seconds from now, the first 0, and values (K, A) of the path, on straight lines
+        between; the last ones remain. offset: seconds from the envelope's start to now.
+        Returns: the largest over all values and the time that the envelope has left; inf where it has none.
+        """
+        if self.ahead(offset) <= 0:
+            return np.inf
+        # Both are straight between their way points, so they are farthest apart at one of them.
+        at = np.unique(np.concatenate([times, self.times - offset, [0.0, self.ahead(offset)]]))
+        at = at[(at >= 0) & (at <= self.ahead(offset))]
+        path = np.stack([np.interp(at, times, v) for v in values.T], -1)
+        center = np.stack([np.interp(at + offset, self.times, c) for c in self.center.T], -1)
+        apart = np.abs(path - center)
+        width = np.maximum(self.half_width, 1e-9)
+        return float((apart / width).max())
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The world model's answer to one command.
+
+    stamp: ROS seconds of the judgement. image_stamp: of the image that it rests on. valid_for: seconds after `stamp`
+    for which it may be used; the gate may allow less. plan_id: of the command, for people.
+    """
+
+    stamp: float
+    image_stamp: float
+    valid_for: float
+    envelope: Envelope
+    finding: Finding
+    plan_id: str = ""
+
+    def problem(self, size: int) -> str:
+        """What is wrong with it, for commands of `size` values; empty where nothing is."""
+        f = self.finding
+        numbers = {"stamp": self.stamp, "image_stamp": self.image_stamp, "valid_for": self.valid_for,
+                   "finding.scale": f.scale}  # fmt: skip
+        for name, number in numbers.items():
+            if not np.isfinite(number):
+                return f"{name} is {number}"
+        if self.valid_for <= 0:
+            return f"valid_for is {self.valid_for}, must be above 0"
+        if not 0 <= f.scale <= 1 or not all(r > 0 for r in f.max_rate.values()):
+            return f"finding: scale must be within 0 and 1, max_rate above 0, got {f.scale} and {dict(f.max_rate)}"
+        return self.envelope.problem(size)

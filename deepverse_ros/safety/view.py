@@ -1,0 +1,100 @@
+"""What zones are held against: points of scene and robot over some moments, and where frames are then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from deepverse_ros.errors import ShapeError
+
+Subject = Literal["scene", "robot"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """S moments, such as the steps of an imagined future.
+
+    frame_id: frame of the points. scene: (S, N, 3) metres, what is seen but is not the robot; a point that is not
+    finite is no point. robot: (S, M, 3) metres, centres of balls that together cover the robot (see
+    `capsules.Placed.balls`); None where the robot is not known. robot_radius: metres, one for all or (M,).
+    transforms: from `frame_id` to each frame that a zone stands in, (4, 4), or (S, 4, 4) for a frame that moves.
+
+    Raises: ShapeError naming the field, for another shape, a transform that is not rigid, or a radius below zero.
+    """
+
+    frame_id: str
+    scene: np.ndarray
+    robot: np.ndarray | None = None
+    robot_radius: np.ndarray | float = 0.0
+    transforms: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("scene", "robot"):
+            points = getattr(self, name)
+            if points is not None and (points.ndim != 3 or points.shape[2] != 3 or points.dtype.kind != "f"):
+                raise ShapeError(f"{name}: expected floats (S, N, 3), got {points.dtype} {points.shape}")
+        if self.robot is not None:
+            if len(self.robot) != self.steps:
+                raise ShapeError(f"robot: has {len(self.robot)} moments, the scene has {self.steps}")
+            radius = np.asarray(self.robot_radius)
+            if radius.shape not in ((), self.robot.shape[1:2]) or not (np.isfinite(radius) & (radius >= 0)).all():
+                raise ShapeError(
+                    f"robot_radius: expected one value or {self.robot.shape[1]}, none below 0, got shape {radius.shape}"
+                )
+        for frame, transform in self.transforms.items():
+            check_rigid(f"transforms['{frame}']", transform, self.steps)
+
+    @property
+    def steps(self) -> int:
+        """S."""
+        return len(self.scene)
+
+    def points(self, of: Subject) -> tuple[np.ndarray, np.ndarray | float]:
+        """(S, N, 3) and the radius of each, one for all or (N,). Raises: ShapeError where the robot is not known."""
+        if of == "scene":
+            return self.scene, 0.0
+        if self.robot is None:
+            raise ShapeError("robot: a zone watches the robot itself, so its points must be given")
+        return self.robot, self.robot_radius
+
+    def transform(self, frame_id: str, moving: bool = False) -> np.ndarray:
+        """(4, 4) or (S, 4, 4) from the points' frame to `frame_id`.
+
+        Args: moving: the frame moves, so one transform for all moments will not do, unless there is only one moment.
+        Raises: ShapeError naming the frame that is missing, or that stands still.
+        """
+        if frame_id == self.frame_id:
+            return np.eye(4)
+        if frame_id not in self.transforms:
+            known = ", ".join(sorted({self.frame_id, *self.transforms}))
+            raise ShapeError(f"transforms: no frame '{frame_id}'; given are {known}")
+        transform = self.transforms[frame_id]
+        if moving and transform.ndim == 2 and self.steps > 1:
+            raise ShapeError(
+                f"transforms['{frame_id}']: a zone is attached to this frame; expected ({self.steps}, 4, 4), one for "
+                "each moment, got (4, 4)"
+            )
+        return transform
+
+
+def check_rigid(name: str, transform: np.ndarray, steps: int) -> None:
+    """Raises: ShapeError unless `transform` is (4, 4) or (steps, 4, 4), each a rotation and a shift."""
+    if transform.shape not in ((4, 4), (steps, 4, 4)):
+        raise ShapeError(f"{name}: expected (4, 4) or ({steps}, 4, 4), got {transform.shape}")
+    rotation = transform[..., :3, :3]
+    rigid = (
+        np.isfinite(transform).all()
+        and np.allclose(transform[..., 3, :], (0, 0, 0, 1), atol=1e-6)
+        and np.allclose(rotation @ np.swapaxes(rotation, -1, -2), np.eye(3), atol=1e-3)
+        and (np.linalg.det(rotation) > 0).all()
+    )
+    if not rigid:
+        raise ShapeError(f"{name}: not a rotation and a shift")
+
+
+def moved(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (S, N, 3) by one transform (4, 4), or by one for each moment (S, 4, 4); as the points' type."""
+    transform = transform.astype(points.dtype, copy=False)
+    with np.errstate(invalid="ignore"):  # infinite points become NaN
+        return points @ np.swapaxes(transform[..., :3, :3], -1, -2) + transform[..., None, :3, 3]
