@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deepverse_ros import resources
+from deepverse_ros.body import Body
 from deepverse_ros.errors import EmbodimentError, ResourceError
 
 
@@ -69,7 +70,8 @@ class Embodiment(_Frozen):
 
     dt: seconds between two frames of the model. An action vector holds the modalities in their listed order, in
     physical units; `actions[t]` leads from frame t to frame t+1. proprioception: what the robot measures of itself;
-    by default the quantities of the action, as they really are.
+    by default the quantities of the action, as they really are. body: its links and their shape, moved by what it
+    measures; None where nobody described it.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Embodiment(_Frozen):
     modalities: tuple[Modality, ...] = Field(min_length=1)
     proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1)
     camera: Camera
+    body: Body | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Embodiment":
@@ -91,6 +94,12 @@ class Embodiment(_Frozen):
                 raise ValueError(f"{field}: every name may stand once, got {names}")
         if len(self.home) != self.action_dim:
             raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
+        measured = {m.name: m.dim for m in self.measured}
+        for link in self.body.links if self.body else ():
+            if link.modality is not None and not link.index < measured.get(link.modality, 0):
+                raise ValueError(
+                    f"body: link '{link.name}' moves with {link.modality}[{link.index}]; the robot measures {measured}"
+                )
         return self
 
     # Cached arrays below are no fields; comparing them as pydantic would is ambiguous.
@@ -112,6 +121,11 @@ class Embodiment(_Frozen):
     @property
     def state_dim(self) -> int:
         return sum(m.dim for m in self.measured)
+
+    def measured_values(self, states: np.ndarray) -> dict[str, np.ndarray]:
+        """State vectors (..., K) as modalities, (..., D) each."""
+        ends = np.cumsum([m.dim for m in self.measured])
+        return dict(zip((m.name for m in self.measured), np.split(states, ends[:-1], -1), strict=True))
 
     @cached_property
     def slices(self) -> dict[str, slice]:
