@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deepverse_ros.data.store import Episode, EpisodeStore
@@ -48,7 +49,7 @@ DEFINITIONS = {
     **uncertainty.DEFINITIONS,
     "persistence": "the last seen frame, repeated",
     "shuffled": "the model, given the actions of a window of another episode",
-    "codec": "the true future frame, encoded and decoded with the same context",
+    "codec": "the true future frame, encoded and decoded with the same context and the joints as they were measured",
 }
 
 
@@ -58,7 +59,8 @@ class Windows:
 
     seen: Observation of (B, C) frames; rgb (B, H, 3, h, w) in [0, 1]; depth (B, H, h, w) metres, NaN unknown;
     past (B, C-1, A): measured joints and gripper after each seen frame; plans (B, H, A): commanded;
-    tool (B, 1+H, 3) metres in the base frame, from the last seen frame on.
+    tool (B, 1+H, 3) metres in the base frame, from the last seen frame on. states (B, H, K): what the robot measured
+    of itself in the future frames.
     """
 
     seen: Observation
@@ -67,6 +69,7 @@ class Windows:
     past: np.ndarray
     plans: np.ndarray
     tool: np.ndarray
+    states: np.ndarray
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -75,7 +78,7 @@ class Windows:
         """A single window."""
         i = slice(index, index + 1)
         seen = replace(self.seen, rgb=self.seen.rgb[i], depth=None if self.seen.depth is None else self.seen.depth[i])
-        return Windows(seen, self.rgb[i], self.depth[i], self.past[i], self.plans[i], self.tool[i])
+        return Windows(seen, self.rgb[i], self.depth[i], self.past[i], self.plans[i], self.tool[i], self.states[i])
 
 
 def starts(frames: int, window: int, stride: int) -> range:
@@ -111,14 +114,18 @@ def windows_of(model: WorldModel, episode: Episode, stride: int, horizon: int | 
         episode.rgb[frames], depth[frames], episode.intrinsics, episode.camera_to_world[0]
     ).fitted(model.config.height, model.config.width)
     assert whole.depth is not None
-    measured = np.concatenate([episode.state[m.name] for m in robot.modalities], axis=-1)
+    done, measured = (
+        np.concatenate([episode.state[m.name] for m in modalities], axis=-1)
+        for modalities in (robot.modalities, robot.measured)
+    )
     return Windows(
         seen=Observation(whole.rgb[:, :context], whole.depth[:, :context], whole.intrinsics, whole.camera_to_world),
         rgb=whole.rgb[:, context:],
         depth=whole.depth[:, context:],
-        past=measured[frames[:, 1:context]],
+        past=done[frames[:, 1:context]],
         plans=plans_of(model, episode, stride, horizon),
         tool=episode.state["tool_position"][frames[:, context - 1 :]],
+        states=measured[frames[:, context:]],
     )
 
 
@@ -243,7 +250,7 @@ def _scores(
     """Every figure of some windows, each (B, H). Args: others (B, H, A): actions of other episodes."""
     belief = model.observe(windows.seen, windows.past)
     true = model.imagine(belief, windows.plans)
-    codec = model.reconstruct(belief, windows.rgb, windows.depth)
+    codec = model.reconstruct(belief, windows.rgb, windows.depth, torch.from_numpy(windows.states).float())
     assert windows.seen.depth is not None
     last_rgb, last_depth = windows.seen.rgb[:, -1], windows.seen.depth[:, -1]
     pictures = {

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepverse_ros.model.config import CodecConfig
+from deepverse_ros.model.silhouette import CHANNELS, STRIDE
 
 # rgb, sqrt-disparity, 1 where the depth is known
 IN_CHANNELS = 5
@@ -20,6 +21,8 @@ _SOURCES = 2
 # generated rgb and disparity, weights of {generated, sources} for rgb and for depth, depth log-scale
 _OUT_CHANNELS = 4 + 2 * (1 + _SOURCES) + 1
 _FULL_RES = 12
+# Numbers that a decoder learns for each capsule of the body: its looks.
+_LOOKS = 6
 # Log-scales of sqrt-disparity are kept in this range so that one pixel cannot own the loss.
 _LOG_SCALE = (-6.0, 0.0)
 
@@ -113,10 +116,34 @@ class Encoder(nn.Module):
         return z, x8, x4
 
 
-class Decoder(nn.Module):
-    """Latent cells and a Source to a picture with depth."""
+class OwnBody(nn.Module):
+    """What the decoder makes of a drawing of the robot's body (see silhouette.draw): features at stride 4 and 1.
 
-    def __init__(self, config: CodecConfig) -> None:
+    They are added to its own, so that a drawing of nothing changes nothing.
+    """
+
+    def __init__(self, capsules: int, at4: int, at1: int) -> None:
+        super().__init__()
+        self.looks = nn.Embedding(1 + capsules, _LOOKS, padding_idx=0)
+        channels = CHANNELS - 1 + _LOOKS
+        self.to4 = nn.Conv2d(channels, at4, 4, stride=4 // STRIDE, padding=1, bias=False)
+        self.to1 = nn.Conv2d(channels, at1, 3, padding=1, bias=False)
+        for layer in (self.to4, self.to1):  # so that a decoder which knew no body begins as it was
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: drawn (B, 4, H/2, W/2). Returns: (B, at4, H/4, W/4), (B, at1, H, W)."""
+        looks = self.looks(drawn[:, 0].long()).movedim(-1, 1)
+        x = torch.cat([drawn[:, 1:].to(looks.dtype), looks], 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self.to4(x), self.to1(F.interpolate(x, scale_factor=STRIDE, mode="bilinear"))
+
+
+class Decoder(nn.Module):
+    """Latent cells, a Source and, where the robot's body is described, a drawing of it to a picture with depth."""
+
+    def __init__(self, config: CodecConfig, capsules: int = 0) -> None:
+        """Args: capsules: of the body; 0 where it is not described."""
         super().__init__()
         c0, c1, c2 = config.channels
         self.fuse8 = nn.Conv2d(_SOURCES * c1, c1, 1)
@@ -131,20 +158,22 @@ class Decoder(nn.Module):
         self.up1 = nn.Conv2d(c0, 16 * _FULL_RES, 3, padding=1)
         self.full1 = nn.Conv2d(_FULL_RES + _SOURCES * IN_CHANNELS, 16, 3, padding=1)
         self.full2 = nn.Conv2d(16, _OUT_CHANNELS, 3, padding=1)
+        self.body = OwnBody(capsules, c0, 16) if capsules else None
 
     def source(self, older: View, newest: View) -> Source:
         """Fuse the two, once per belief."""
         frames, skip8, skip4 = (torch.cat(pair, 1) for pair in zip(older, newest, strict=True))
         return Source(frames, self.fuse8(F.silu(skip8)), self.fuse4(F.silu(skip4)))
 
-    def forward(self, latent: Tensor, source: Source) -> Decoded:
-        """Args: latent (B, D, h, w); source with the same batch."""
+    def forward(self, latent: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
+        """Args: latent (B, D, h, w); source with the same batch; drawn (B, 4, H/2, W/2), see silhouette.draw."""
+        body4, body1 = (0.0, 0.0) if self.body is None or drawn is None else self.body(drawn)
         x = self.lift(latent.to(self.lift.weight.dtype))
         x = self.block8(self.wide(self.merge8(torch.cat([x, source.skip8], 1))))
         x = F.pixel_shuffle(self.up4(F.silu(x)), 2)
-        x = self.block4(self.merge4(torch.cat([x, source.skip4], 1)))
+        x = self.block4(self.merge4(torch.cat([x, source.skip4], 1)) + body4)
         x = F.silu(F.pixel_shuffle(self.up1(F.silu(x)), 4))
-        x = F.silu(self.full1(torch.cat([x, source.frames.to(x.dtype)], 1)))
+        x = F.silu(self.full1(torch.cat([x, source.frames.to(x.dtype)], 1)) + body1)
         return _composite(self.full2(x).float(), source.frames.float())
 
 
@@ -167,10 +196,10 @@ def _composite(out: Tensor, frames: Tensor) -> Decoded:
 
 
 class Codec(nn.Module):
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: CodecConfig, capsules: int = 0) -> None:
         super().__init__()
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config, capsules)
 
     def channels_last(self) -> "Codec":
         """Keep the weights in the order in which convolutions are fastest."""

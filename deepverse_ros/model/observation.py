@@ -194,7 +194,9 @@ class Future:
 
     @cached_property
     def _decoded(self) -> Decoded:
-        return self._model.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats))
+        poses = None if self.camera_to_world is None else self.camera_to_world.flatten(0, 1)
+        drawn = self._model.draw(self.states.flatten(0, 1), self.intrinsics, poses)
+        return self._model.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats), drawn)
 
     @property
     def _repeats(self) -> int:

@@ -30,6 +30,7 @@ from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.novelty import Novelty
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
+from deepverse_ros.model.silhouette import draw
 
 MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
@@ -46,7 +47,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.codec = Codec(config.codec)
+        self.codec = Codec(config.codec, len(config.embodiment.body.capsules) if config.embodiment.body else 0)
         self.dynamics = Dynamics(config)
         self.coarse = Coarse(config)
         self.picture_readout = PictureReadout()
@@ -254,9 +255,17 @@ class WorldModel(nn.Module):
         ahead = self.dynamics.rollout(belief.newest.expand(count), actions, past, rays_after)
         if rays_after is not None:
             poses = torch.stack(moved[1:], 1)
-        tool, std, clearance, clearance_std = self.outcome_readout(ahead.latents, actions)
-        readout = {"tool_position": tool, "clearance": clearance, "clearance_std": clearance_std}
-        return Future(self, belief.source, ahead.latents, ahead.states, readout, std, belief.intrinsics, poses)
+        outcome = self.outcome_readout(ahead.latents, actions)
+        readout = {
+            "tool_position": outcome.tool_position,
+            "clearance": outcome.clearance,
+            "clearance_std": outcome.clearance_std,
+        }
+        # Read from a latent together with its action, they are told better than carried along from step to step.
+        states = ahead.states if outcome.states is None else outcome.states
+        return Future(
+            self, belief.source, ahead.latents, states, readout, outcome.tool_std, belief.intrinsics, poses
+        )  # fmt: skip
 
     def predict_future(self, observation: Observation, actions: Values | None, plans: Values) -> Future:
         """`observe` and `imagine` in one call, for those who imagine once. Raises: as these."""
@@ -275,29 +284,47 @@ class WorldModel(nn.Module):
         return objective(self.imagine_coarse(belief, plans), self._plans(belief, plans))
 
     @torch.inference_mode()
-    def reconstruct(self, belief: Belief, rgb: Tensor, depth: Tensor | None = None) -> Future:
+    def reconstruct(
+        self, belief: Belief, rgb: Tensor, depth: Tensor | None = None, states: Tensor | None = None
+    ) -> Future:
         """True later frames through the codec: what a perfect dynamics would reach (the codec's ceiling).
 
-        Args: rgb (B, H, 3, h, w) in [0, 1], depth (B, H, h, w) metres; the belief's batch is B.
+        Args: rgb (B, H, 3, h, w) in [0, 1], depth (B, H, h, w) metres, states (B, H, K) as the robot measured them; the
+        belief's batch is B.
         """
         frames = self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1)
         cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch).unflatten(0, rgb.shape[:2])
-        states = belief.newest.states.new_full((*rgb.shape[:2], self.embodiment.state_dim), torch.nan)
+        if states is not None:
+            states = states.to(self.device)
+        else:
+            states = belief.newest.states.new_full((*rgb.shape[:2], self.embodiment.state_dim), torch.nan)
         tool, std = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
         pose = belief.camera_to_world
         where = None if pose is None else pose[:, None].expand(*rgb.shape[:2], 4, 4)
         return Future(self, belief.source, tokens, states, {"tool_position": tool}, std, belief.intrinsics, where)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, source: Source) -> Decoded:
-        """Pictures of latents (M, S, P), with a Source of M entries."""
+    def decode(self, latents: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
+        """Pictures of latents (M, S, P), with a Source of M entries and, where they are known, drawings of the body."""
         cells = to_cells(latents, self.config.dynamics.token_patch, self.config.cells[0])
         chunks = range(0, len(cells), _DECODE_CHUNK)
-        parts = [self.codec.decoder(cells[i : i + _DECODE_CHUNK], source[i : i + _DECODE_CHUNK]) for i in chunks]
+        parts = [
+            self.codec.decoder(cells[part], source[part], None if drawn is None else drawn[part])
+            for part in (slice(i, i + _DECODE_CHUNK) for i in chunks)
+        ]
         if len(parts) == 1:
             return parts[0]
         return Decoded(*(torch.cat(t) for t in zip(*((p.rgb, p.disparity, p.log_scale) for p in parts), strict=True)))
+
+    def draw(self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None) -> Tensor | None:
+        """The robot's body as the decoder is shown it; None where there is nothing to draw it by.
+
+        Args: states (M, K) physical units; intrinsics (3, 3) or (M, 3, 3); poses (M, 4, 4): camera to world.
+        """
+        if self.embodiment.body is None or intrinsics is None or poses is None:
+            return None
+        return draw(self.embodiment, states, intrinsics, poses, self.config.height, self.config.width)
 
     # ---- units
 

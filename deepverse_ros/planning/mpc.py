@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
@@ -21,6 +22,7 @@ from deepverse_ros.planning.objectives import (
     Goal,
     GoalImage,
     Objective,
+    Shifted,
     Smoothness,
     WeightedSum,
 )
@@ -48,7 +50,9 @@ class MpcConfig:
 
     sampler: the search, Icem or Mppi by the type of its settings. longer: how many times as long the plans are in the
     searches after one whose best plan does not get to the goal. iterations: rounds of candidates per search.
-    search_level: where candidates are imagined: coarse, or fine, which takes many times as long. max_replans: further
+    search_level: where candidates are imagined: coarse, or fine, which takes many times as long. corrected: so many of
+    the rounds on the coarse level, the last ones, go by where the fine level sees the tool of the best plan before them
+    (0: none), as the two levels are some millimetres apart. max_replans: further
     searches with another seed while no plan is accepted. verified: how many of the best plans of a search are imagined
     on the fine level and judged. early, latent, certainty, smoothness, effort, clearance: weights of the objectives
     (see there); margin: of the clearance, metres. limits: what a plan must keep to be accepted.
@@ -58,6 +62,7 @@ class MpcConfig:
     longer: int = 2
     iterations: int = 6
     search_level: Literal["coarse", "fine"] = "coarse"
+    corrected: int = 2
     max_replans: int = 2
     verified: int = 4
     early: float = 0.05
@@ -70,7 +75,7 @@ class MpcConfig:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, least in (("longer", 1), ("iterations", 1), ("max_replans", 0), ("verified", 1)):
+        for name, least in (("longer", 1), ("iterations", 1), ("corrected", 0), ("max_replans", 0), ("verified", 1)):
             if getattr(self, name) < least:
                 raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
@@ -238,29 +243,44 @@ class Mpc:
         objective = self.objective(goal)
         sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
-        search = self.model.imagine_coarse if self.config.search_level == "coarse" else self.model.imagine
-        pool: list[tuple[float, np.ndarray]] = []
+        coarse = self.config.search_level == "coarse"
+        search = self.model.imagine_coarse if coarse else self.model.imagine
+        uncorrected = self.config.iterations - self.config.corrected if coarse and self.config.corrected else -1
+        pool: list[tuple[float, np.ndarray, np.ndarray]] = []  # cost, plan (H, A), coarse path of its tool (H, 3)
         candidates, rounds = None, 0
-        for _ in range(self.config.iterations):
+        shift: Tensor | None = None
+        for number in range(self.config.iterations):
             began = time.monotonic()
             # After the last round there must be time to verify; before the first one nobody knows how much.
             if began + round_s + (self._verify_s or round_s) >= deadline or stop():
                 break
+            if number == uncorrected and candidates is not None:
+                if began + round_s + 2 * (self._verify_s or round_s) >= deadline:
+                    break
+                _, best, seen = min(pool, key=_cost)
+                shift, pool = self._levels_apart(belief, best, seen), []
+                began = time.monotonic()
             plans = sampler.ask()
             future = search(belief, plans)
+            if shift is not None:
+                future = Shifted(future, shift)
             costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
             sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
             order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")[: self.config.verified]
-            pool += [(float(costs[i]), plans[i]) for i in order]
+            pool += [(float(costs[i]), plans[i], tools[i]) for i in order]
             candidates = Candidates(plans, costs, tools)
             rounds += 1
             round_s = max(round_s, time.monotonic() - began)
         if candidates is None:
             return None
-        pool.sort(key=lambda entry: entry[0] if math.isfinite(entry[0]) else math.inf)
-        best = np.stack([plan for _, plan in pool[: self.config.verified]])
-        return (*self._verify(belief, goal, best, joints, objective), candidates, rounds, round_s)
+        best_plans = np.stack([plan for _, plan, _ in sorted(pool, key=_cost)[: self.config.verified]])
+        return (*self._verify(belief, goal, best_plans, joints, objective), candidates, rounds, round_s)
+
+    def _levels_apart(self, belief: Belief, plan: np.ndarray, coarse: np.ndarray) -> Tensor:
+        """(H, 3) metres from where the coarse level sees the tool on a plan (H, A), to where the fine level does."""
+        fine = self.model.imagine(belief, plan[None]).readout["tool_position"][0]
+        return fine - torch.from_numpy(coarse).to(fine)
 
     def _verify(
         self, belief: Belief, goal: Goal, plans: np.ndarray, joints: np.ndarray, objective: Objective
@@ -286,6 +306,10 @@ class Mpc:
     @staticmethod
     def _costs(objective: Objective, future: Future, plans: np.ndarray) -> np.ndarray:
         return objective(future, torch.from_numpy(plans)).detach().float().cpu().numpy()
+
+
+def _cost(entry: tuple[float, np.ndarray, np.ndarray]) -> float:
+    return entry[0] if math.isfinite(entry[0]) else math.inf
 
 
 def _make_sampler(embodiment: Embodiment, config: IcemConfig | MppiConfig) -> Sampler:

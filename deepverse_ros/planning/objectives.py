@@ -34,6 +34,30 @@ class Future(Protocol):
     def select(self, indices: Any) -> "Future": ...
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """A future whose tool is `shift` (H, 3) metres from where it was imagined."""
+
+    future: Future
+    shift: Tensor
+
+    @property
+    def readout(self) -> Mapping[str, Tensor]:
+        readout = self.future.readout
+        return {**readout, "tool_position": readout["tool_position"] + self.shift}
+
+    @property
+    def uncertainty(self) -> Tensor:
+        return self.future.uncertainty
+
+    @property
+    def embedding(self) -> Tensor:
+        return self.future.embedding
+
+    def select(self, indices: Any) -> "Shifted":
+        return Shifted(self.future.select(indices), self.shift)
+
+
 class Goal(Protocol):
     """A goal image as the world model reads it: embedding (E,), tool_position (3,) metres in the base frame."""
 

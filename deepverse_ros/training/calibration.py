@@ -33,11 +33,11 @@ _PICTURES = 2
 class Errors:
     """Of E independent plans over H steps.
 
-    All in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how far the
-    true way from the tool to the goal is from the way that the verdict sees (imagined tool to read goal). clearance_z
-    (E, H): how much nearer than imagined the robot came to what it might touch, 0 where it stayed away from everything.
-    path_z (E, H): how far from its imagined path the model read the tool during each step, as a robot can know it
-    while it follows the plan.
+    All in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how much
+    further the true tool is from the true goal than the imagined tool from where the goal is read. clearance_z (E, H):
+    how much nearer than imagined the robot came to what it might touch, 0 where it stayed away from everything. path_z
+    (E, H): how far from its imagined path the model read the tool during each step, as a robot can know it while it
+    follows the plan.
     """
 
     goal_z: np.ndarray
@@ -119,6 +119,7 @@ def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tup
         outcome = range(start + c.context, start + c.window)
         shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
         tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
+        # The true distance is 0, so the whole of the imagined one is an error, of which the sign does not matter here.
         gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
         spread = np.hypot(future.uncertainty[0].cpu().numpy(), [goal.tool_std for goal in shown])
         goal_errors.append(gap / spread)
@@ -212,6 +213,6 @@ def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np
         off.append(max(deviation.metres / deviation.bound for deviation in seen))
         true.append(robot.simulation.tool_position)
         clearance.append(robot.simulation.clearance)
-    gap = (np.stack(true) - truth) - (imagined - goal.tool_position)
-    goal_z = np.linalg.norm(gap, axis=-1) / np.hypot(spread, goal.tool_std)
+    further = np.linalg.norm(np.stack(true) - truth, axis=-1) - np.linalg.norm(imagined - goal.tool_position, axis=-1)
+    goal_z = further / np.hypot(spread, goal.tool_std)
     return goal_z, _nearer(result.future, np.array(clearance)), np.array(off)

@@ -1,5 +1,7 @@
 """Training of the codec: later frames of a window, decoded beside the frames that a belief would hold."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,14 +9,20 @@ from torch import Tensor, nn
 from deepverse_ros.model.codec import Codec
 from deepverse_ros.model.config import CELL
 from deepverse_ros.model.losses import codec_loss
+from deepverse_ros.model.silhouette import draw as draw_body
 from deepverse_ros.training.config import CodecStageConfig
 from deepverse_ros.training.curves import picture_rows
 from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.draw import Draw
 from deepverse_ros.training.precision import Precision, autocast
 
-# Rows (N,) of a batch and their latents (N, targets, D, h, w).
-Imagined = tuple[Tensor, Tensor]
+
+class Imagined(NamedTuple):
+    """rows (N,) of a batch, with latents (N, targets, D, h, w) and what the robot measures then (N, targets, K)."""
+
+    rows: Tensor
+    cells: Tensor
+    states: Tensor | None
 
 
 class CodecStage:
@@ -48,14 +56,32 @@ class CodecStage:
         strength = draw.uniform(batch, targets, 1, 1, 1) * self.config.latent_noise
         rows, columns = (side // CELL for side in frames.shape[-2:])
         noise = strength * draw.normal(batch, targets, self.codec.encoder.head.out_channels, rows, columns)
-        return self._losses(frames, blind.to(self.device), noise, self._imagined(index, start, ahead, draw))
+        states = self.train.states[index[:, None], newest[:, None] + ahead].to(self.device)
+        imagined = self._imagined(index, start, ahead, draw)
+        if imagined is not None and imagined.states is not None:
+            states[imagined.rows] = imagined.states
+        undrawn = draw.uniform(batch) < self.config.body_dropout
+        states[undrawn.to(self.device)] = torch.nan
+        drawn = self._drawn(self.train, index, newest, states)
+        return self._losses(frames, blind.to(self.device), noise, imagined, drawn)
+
+    def _drawn(self, episodes: Episodes, index: np.ndarray, when: np.ndarray, states: Tensor) -> Tensor | None:
+        """Drawings (B * N, 4, H/2, W/2) of states (B, N, K), seen by the cameras of the frames at (index, when)."""
+        if self.codec.decoder.body is None:
+            return None
+        count, size = states.shape[1], episodes.rgb.shape[2:4]
+        matrices = episodes.intrinsics[index].repeat_interleave(count, 0)
+        poses = episodes.camera_to_world[index, when].repeat_interleave(count, 0)
+        return draw_body(episodes.embodiment, states.flatten(0, 1), matrices, poses, *size)
 
     def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:
         """What stands in for the latents of true frames."""
         del index, start, ahead, draw
         return None
 
-    def _losses(self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None) -> dict[str, Tensor]:
+    def _losses(
+        self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None, drawn: Tensor | None
+    ) -> dict[str, Tensor]:
         """frames (B, 2 + targets, 5, H, W): older, newest, targets; noise (B, targets, D, h, w) on true latents."""
         seen = frames.clone()
         seen[:, :, 3:] *= (~blind)[:, None, None, None, None]
@@ -64,9 +90,8 @@ class CodecStage:
             source = self.codec.decoder.source(older, newer)
             latent = z[:, 2:] + noise.to(z)
             if imagined is not None:
-                rows, cells = imagined
-                latent = latent.index_copy(0, rows, cells.to(latent))
-            decoded = self.codec.decoder(latent.flatten(0, 1), source.repeat(self.config.targets))
+                latent = latent.index_copy(0, imagined.rows, imagined.cells.to(latent))
+            decoded = self.codec.decoder(latent.flatten(0, 1), source.repeat(self.config.targets), drawn)
         truth, newest = frames[:, 2:].flatten(0, 1), frames[:, 1].repeat_interleave(self.config.targets, 0)
         disparity = torch.where(truth[:, 4] > 0, truth[:, 3], torch.nan)
         return codec_loss(decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight)
@@ -78,9 +103,10 @@ class CodecStage:
         index, start = rng.integers(0, len(self.held_out), 64), rng.integers(0, self._starts(self.held_out), 64)
         ours, still = [], []
         for i in range(0, 64, 16):
-            frames = self._window(index[i : i + 16], start[i : i + 16], np.full((16, 1), self.horizon))
+            some, ahead = index[i : i + 16], np.full((16, 1), self.horizon)
+            frames = self._window(some, start[i : i + 16], ahead)
             truth = frames[:, 2, :3]
-            ours.append(psnr(self._decoded(frames)[:, 0], truth))
+            ours.append(psnr(self._decoded(frames, some, start[i : i + 16], ahead)[:, 0], truth))
             still.append(psnr(frames[:, 1, :3], truth))
         return {"psnr": float(torch.cat(ours).mean()), "persistence": float(torch.cat(still).mean())}
 
@@ -89,16 +115,20 @@ class CodecStage:
         """True (upper) and decoded (lower) later frames of three held-out windows, uint8 (h, w, 3)."""
         index = np.linspace(0, len(self.held_out) - 1, min(3, len(self.held_out))).astype(int)
         ahead = np.linspace(1, self.horizon, min(4, self.horizon)).astype(int)
-        frames = self._window(index, 0 * index, np.tile(ahead, (len(index), 1)))
-        return picture_rows(frames[:, 2:, :3], self._decoded(frames))
+        times = np.tile(ahead, (len(index), 1))
+        frames = self._window(index, 0 * index, times)
+        return picture_rows(frames[:, 2:, :3], self._decoded(frames, index, 0 * index, times))
 
-    def _decoded(self, frames: Tensor) -> Tensor:
-        """Pictures (B, N, 3, H, W) of the last N frames of (B, 2 + N, 5, H, W), beside the oldest and the newest."""
+    def _decoded(self, frames: Tensor, index: np.ndarray, start: np.ndarray, ahead: np.ndarray) -> Tensor:
+        """Pictures (B, N, 3, H, W) of the last N frames of `_window`, (B, 2 + N, 5, H, W)."""
+        newest = start + self.context - 1
+        states = self.held_out.states[index[:, None], newest[:, None] + ahead].to(self.device)
+        drawn = self._drawn(self.held_out, index, newest, states)
         with autocast(self.device, self.precision):
             z, (older, newer, *_) = self.codec.observe(frames)
             source = self.codec.decoder.source(older, newer)
             later = z[:, 2:]
-            decoded = self.codec.decoder(later.flatten(0, 1), source.repeat(later.shape[1]))
+            decoded = self.codec.decoder(later.flatten(0, 1), source.repeat(later.shape[1]), drawn)
         return decoded.rgb.unflatten(0, later.shape[:2])
 
     def _starts(self, episodes: Episodes) -> int:

@@ -63,7 +63,8 @@ class StageConfig(_Frozen):
 
 
 class CodecStageConfig(StageConfig):
-    """targets: frames decoded per window; moving_weight: see losses.codec_loss; depth_dropout: share without depth.
+    """targets: frames decoded per window; moving_weight: see losses.codec_loss; depth_dropout: share without depth;
+    body_dropout: share without a drawing of the robot's body, as where nobody knows the camera's pose.
 
     recalled: share of windows whose older view is any earlier frame, as memory recalls one, instead of their oldest.
     """
@@ -71,6 +72,7 @@ class CodecStageConfig(StageConfig):
     targets: int = Field(default=3, ge=1)
     moving_weight: float = Field(default=4.0, ge=0)
     depth_dropout: float = Field(default=0.15, ge=0, le=1)
+    body_dropout: float = Field(default=0.15, ge=0, le=1)
     latent_noise: float = Field(default=0.3, ge=0)
     recalled: float = Field(default=0.5, ge=0, le=1)
 
@@ -124,9 +126,12 @@ class PictureStageConfig(StageConfig):
 
 
 class OutcomeStageConfig(StageConfig):
-    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
+    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode;
+    state_weight: of what the robot measures of itself.
+    """
 
     latent_noise: float = Field(default=0.3, ge=0)
+    state_weight: float = Field(default=200.0, ge=0)
     windows: int = Field(default=4, ge=1)
 
     @property

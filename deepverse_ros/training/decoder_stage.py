@@ -49,7 +49,15 @@ class DecoderStage(CodecStage):
         chosen = frames[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows])]
         # An inference tensor cannot take part in training; a copy can.
         cells = to_cells(chosen, c.dynamics.token_patch, c.cells[0]).clone()
-        return torch.from_numpy(rows).to(self.device), cells
+        # Where the robot stands is read as when somebody imagines; of the newest frame it is measured.
+        when = start[rows, None] + c.context - 1 + ahead[rows]
+        states = self.train.states[index[rows, None], when].to(self.device)
+        led = whole.actions[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows]) + c.context - 2]
+        read = self.model.outcome_readout(chosen, led)
+        if read.states is not None:
+            later = torch.from_numpy(ahead[rows] > 0).to(self.device)[..., None]
+            states = torch.where(later, read.states, states)
+        return Imagined(torch.from_numpy(rows).to(self.device), cells, states.clone())
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:

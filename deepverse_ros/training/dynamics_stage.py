@@ -167,7 +167,8 @@ class DynamicsStage:
         whole = self.held_out.steps(index, 0 * index, self.model.device)
         frames, source = _pictures(self.model, self.held_out.episodes, index, 0 * index, self.precision)
         latents = imagine(self.model, whole, self.precision)
-        rgb = self.model.decode(latents.flatten(0, 1), source.repeat(latents.shape[1])).rgb
+        drawn = _drawn(self.model, self.held_out.episodes, latents, whole, index)
+        rgb = self.model.decode(latents.flatten(0, 1), source.repeat(latents.shape[1]), drawn).rgb
         return picture_rows(frames[:, self.model.config.context :, :3], rgb.unflatten(0, latents.shape[:2]))
 
 
@@ -196,10 +197,13 @@ def _predict(
         # Shuffled: the plan of the next window in the batch, after this window's own past.
         plans = whole.actions[:, c.context - 1 : -1].roll(order, 0)
         actions = torch.cat([whole.actions[:, : c.context - 1], plans, whole.actions[:, -1:]], 1)
-        latents = imagine(model, replace(whole, actions=actions), precision)
+        windows = replace(whole, actions=actions)
+        latents = imagine(model, windows, precision)
+        drawn = _drawn(model, held_out.episodes, latents, windows, index)
         for t in (0, c.horizon - 1):
             truth = frames[:, c.context + t, :3]
-            out[f"psnr{t + 1}{name}"] = psnr(model.decode(latents[:, t], source).rgb, truth)
+            shown = None if drawn is None else drawn.unflatten(0, latents.shape[:2])[:, t]
+            out[f"psnr{t + 1}{name}"] = psnr(model.decode(latents[:, t], source, shown).rgb, truth)
             if not name:
                 out[f"persistence{t + 1}"] = psnr(frames[:, c.context - 1, :3], truth)
     return out
@@ -215,6 +219,18 @@ def _pictures(
     with autocast(model.device, precision):
         _, views = model.codec.observe(frames[:, : c.context])
         return frames, model.codec.decoder.source(views[0], views[-1])
+
+
+def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Steps, index: np.ndarray) -> Tensor | None:
+    """Drawings (B * H, ...) of the body in imagined frames (B, H, S, P) of windows, whose cameras stand still."""
+    c, horizon = model.config, latents.shape[1]
+    states = model.outcome_readout(latents, windows.actions[:, c.context - 1 : c.window - 1]).states
+    if states is None or not model.embodiment.camera.fixed:
+        return None
+    matrices, poses = (
+        t[index].repeat_interleave(horizon, 0) for t in (episodes.intrinsics, episodes.camera_to_world[:, 0])
+    )
+    return model.draw(states.flatten(0, 1), matrices, poses)
 
 
 @torch.inference_mode()

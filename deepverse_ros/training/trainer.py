@@ -91,14 +91,14 @@ def _train(config: TrainingConfig, out: Path, resume: bool, processes: Processes
         dynamics = DynamicsStage(model, config.dynamics, latents, seen, config.seed + 1, precision)
         run(dynamics, config.dynamics, 1)
         model.dynamics.requires_grad_(False).eval()
+        outcome = OutcomeStage(model, config.outcome, latents, seen, config.seed + 2, precision)
+        run(outcome, config.outcome, 2)
+        model.outcome_readout.requires_grad_(False).eval()
         if config.decoder:
             model.codec.decoder.requires_grad_(True)
             decoder = DecoderStage(model, config.decoder, latents, seen, precision)
             run(decoder, config.decoder, 5)
             model.codec.requires_grad_(False).eval()
-        outcome = OutcomeStage(model, config.outcome, latents, seen, config.seed + 2, precision)
-        run(outcome, config.outcome, 2)
-        model.outcome_readout.requires_grad_(False).eval()
         coarse = CoarseStage(model, config.coarse, latents, seen, config.seed + 4, precision)
         run(coarse, config.coarse, 4)
 

@@ -26,6 +26,7 @@ QUICK_PLANNER = {
     "reached_tolerance": 0.001,
     # A busy machine: pictures come late, and the simulated arm is slower than its plan.
     "stale_timeout": 5.0,
+    "observation_timeout": 60.0,
     "settle_timeout": 20.0,
 }
 

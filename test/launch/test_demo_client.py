@@ -48,7 +48,7 @@ def test_the_demo_measures_shows_and_ends_everything(tmp_path: Path) -> None:
     assert len(summary["goals"]) == 2
     for goal in summary["goals"]:
         assert set(goal) >= GOAL_KEYS
-        assert goal["plans_accepted"] + goal["plans_rejected"] == 2
+        assert goal["plans_accepted"] + goal["plans_rejected"] == 2, (goal, (tmp_path / "launch.log").read_text())
         assert goal["plans_accepted"] >= 1
         assert goal["reasons"]["ACCEPTED"] == 2
         assert goal["reached"] == (goal["distance_m"] <= 0.05)

@@ -175,7 +175,7 @@ def test_a_goal_out_of_reach_is_refused_with_every_search_used():
     assert result.verdict.first_offending_step == 7
     assert result.verdict.value > 0.3
     assert result.searches == 3
-    assert (model.rounds, model.verified) == (9, 3)
+    assert (model.rounds, model.verified) == (9, 6)  # each search asks the fine level once more, to be corrected
     assert len(result.rejected) == len(verdicts) == 3
     assert [v.plan_id for v in verdicts] == ["g.0", "g.1", "g.2"]
     assert result.verdict.plan_id in {"g.0", "g.1", "g.2"}
@@ -188,9 +188,21 @@ def test_what_the_coarse_level_gets_wrong_is_not_accepted():
     joints = reachable(1, seed=3)[0]
     for level, accepted in (("coarse", False), ("fine", True)):
         model = TrueImagination(coarse_error=0.3)
-        result = mpc(model, search_level=level).plan(Seen(), goal_at(joints), HOME)
+        result = mpc(model, search_level=level, corrected=0).plan(Seen(), goal_at(joints), HOME)
         assert result.verdict.accepted is accepted
         assert (model.rounds == 0) is accepted
+
+
+def test_the_fine_level_corrects_the_search_on_the_coarse_one():
+    for joints in reachable(3, seed=3):
+        distances = [
+            mpc(TrueImagination(coarse_error=0.03), corrected=corrected, iterations=6, max_replans=0)
+            .plan(Seen(), goal_at(joints), HOME)
+            .verdict.predicted_distance
+            for corrected in (0, 2)
+        ]
+        assert distances[0] > 0.02
+        assert distances[1] < 0.015
 
 
 @pytest.mark.parametrize("sampler", [IcemConfig(), MppiConfig()])
@@ -210,6 +222,7 @@ def test_planning_can_be_stopped_between_rounds():
     result = mpc(model, max_replans=5).plan(Seen(), Seen(OUT_OF_REACH), HOME, stop=lambda: model.rounds >= 4)
     assert result.searches == 2
     assert model.rounds == 4
+    assert model.verified == 3  # the second search ends before it is corrected
     assert not result.verdict.accepted
 
 
@@ -237,7 +250,7 @@ def test_without_calibration_nothing_is_accepted_and_no_time_is_wasted():
     result = mpc(model).plan(Seen(), goal_at(reachable(1, seed=2)[0]), HOME)
     assert result.verdict.reason is Reason.TOO_UNCERTAIN
     assert "no calibration" in result.verdict.text
-    assert (model.rounds, model.verified) == (3, 1)
+    assert (model.rounds, model.verified) == (3, 2)
 
 
 def test_an_external_plan_gets_the_same_verdict():

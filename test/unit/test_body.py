@@ -1,0 +1,105 @@
+"""The body's chain of links against the simulation's kinematics, and its capsules against the simulation's shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reaching import ARM, FORWARD
+
+from deepverse_ros.body import Body, Capsule, Link
+from deepverse_ros.simulation.arm import ArmSimulation
+
+BODY = ARM.body
+assert BODY is not None
+
+
+def poses(joints: np.ndarray) -> dict[str, np.ndarray]:
+    return BODY.poses(ARM.measured_values(joints))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1))
+def test_the_tool_is_where_the_simulation_has_it(seed: int) -> None:
+    joints = np.random.default_rng(seed).uniform(ARM.lower, ARM.upper, (3, 8))
+    tool = poses(joints)[ARM.tool_frame]
+    for pose, q in zip(tool, joints, strict=True):
+        position, rotation = FORWARD.tool_pose(q)
+        np.testing.assert_allclose(pose[:3, 3], position, atol=1e-6)
+        np.testing.assert_allclose(pose[:3, :3], rotation, atol=1e-6)
+
+
+def test_capsules_cover_every_seen_pixel_of_the_arm_and_little_else() -> None:
+    """Points of the depth image: those of the arm are within a capsule, those of an empty scene are not."""
+    rng = np.random.default_rng(0)
+    with ArmSimulation(3, n_objects=0, n_obstacles=0, randomise=False) as simulation:
+        for _ in range(10):
+            joints = np.asarray(ARM.home) + rng.normal(0, 0.3, 8) * [1, 1, 1, 1, 1, 1, 1, 0]
+            simulation.set_joints(joints)
+            _, with_arm = simulation.render()
+            far_away = simulation.goal_frame(joints, base_offset=(0.0, 50.0))[1]
+            own = with_arm < far_away - 0.01
+            points = _lifted(with_arm, simulation)
+            gap = _distance(points, joints)
+            assert (gap[own] < 0.012).all()
+            assert (gap[own] < -0.03).mean() < 0.05  # they are no wider than that
+            assert (gap[~own] < 0).mean() < 0.01
+
+
+def _lifted(depth: np.ndarray, simulation: ArmSimulation) -> np.ndarray:
+    v, u = np.mgrid[: depth.shape[0], : depth.shape[1]]
+    k, pose = simulation.intrinsics, simulation.camera_to_world
+    rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(depth)], -1)
+    return rays * depth[..., None] @ pose[:3, :3].T + pose[:3, 3]
+
+
+def _distance(points: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    starts, ends = BODY.capsule_ends(ARM.measured_values(joints))
+    gaps = []
+    for a, b, radius in zip(starts, ends, BODY.radii, strict=True):
+        along = b - a
+        share = np.clip((points - a) @ along / max(along @ along, 1e-12), 0, 1)
+        gaps.append(np.linalg.norm(points - a - share[..., None] * along, axis=-1) - radius)
+    return np.min(gaps, 0)
+
+
+def test_an_unknown_joint_leaves_what_hangs_on_it_unknown() -> None:
+    joints = np.asarray(ARM.home, float)
+    joints[3] = np.nan
+    found = poses(joints)
+    assert np.isfinite(found["link_3"]).all()
+    assert np.isnan(found["link_4"]).any()
+    assert np.isnan(found[ARM.tool_frame]).any()
+
+
+def test_a_slide_moves_along_its_axis() -> None:
+    body = Body(
+        base="base",
+        links=(Link(name="cart", parent="base", axis=(1, 0, 0), modality="x", motion="slide", per_unit=2.0),),
+        capsules=(Capsule(frame="cart", start=(0, 0, 0), end=(0, 0, 1), radius=0.1),),
+    )
+    start, end = body.capsule_ends({"x": np.array([[0.0], [1.5]])})
+    np.testing.assert_allclose(start, [[[0, 0, 0]], [[3, 0, 0]]])
+    np.testing.assert_allclose(end, [[[0, 0, 1]], [[3, 0, 1]]])
+
+
+@pytest.mark.parametrize(
+    ("links", "capsule", "said"),
+    [
+        (({"name": "a", "parent": "nowhere"},), "a", "nowhere"),
+        (({"name": "a", "parent": "base"}, {"name": "a", "parent": "base"}), "a", "stands twice"),
+        (({"name": "a", "parent": "base"},), "b", "no link 'b'"),
+        (({"name": "a", "parent": "base", "axis": (0, 0, 2)},), "a", "length 1"),
+    ],
+)
+def test_a_wrong_chain_is_refused_by_name(links: tuple, capsule: str, said: str) -> None:
+    shape = {"frame": capsule, "start": (0, 0, 0), "end": (0, 0, 0), "radius": 0.1}
+    with pytest.raises(ValidationError, match=said):
+        Body.model_validate({"base": "base", "links": links, "capsules": [shape]})
+
+
+def test_a_link_that_moves_with_what_is_not_measured_is_refused() -> None:
+    values = ARM.model_dump()
+    values["body"]["links"][0]["modality"] = "wheels"
+    with pytest.raises(ValidationError, match="wheels"):
+        type(ARM).model_validate(values)
