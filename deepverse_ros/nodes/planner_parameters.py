@@ -30,6 +30,9 @@ PARAMETERS = (
     Parameter("certainty_weight", 1.0, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("smoothness_weight", 0.005, "Cost of changes of speed (m).", 0.0, 10.0, dynamic=True),
     Parameter("effort_weight", 0.0, "Cost of movement (m).", 0.0, 10.0, dynamic=True),
+    Parameter(
+        "straightness_weight", 0.0, "Cost of a tool's way that is not straight, per metre.", 0.0, 100.0, dynamic=True
+    ),
     Parameter("clearance_weight", 0.0, "Cost of a clearance below the margin, per metre.", 0.0, 100.0, dynamic=True),
     Parameter("clearance_margin", 0.05, "Imagined clearance that costs nothing (m).", 0.0, 1.0, dynamic=True),
     *verdict_limits.PARAMETERS,
@@ -141,6 +144,7 @@ def mpc_config(parameters: Parameters, trained: int) -> MpcConfig:
         certainty=p.certainty_weight,
         smoothness=p.smoothness_weight,
         effort=p.effort_weight,
+        straightness=p.straightness_weight,
         clearance=p.clearance_weight,
         margin=p.clearance_margin,
         limits=verdict_limits.limits(parameters),

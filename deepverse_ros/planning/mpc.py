@@ -24,6 +24,7 @@ from deepverse_ros.planning.objectives import (
     Objective,
     Shifted,
     Smoothness,
+    Straightness,
     WeightedSum,
 )
 from deepverse_ros.planning.samplers import Sampler
@@ -52,10 +53,10 @@ class MpcConfig:
     searches after one whose best plan does not get to the goal. iterations: rounds of candidates per search.
     search_level: where candidates are imagined: coarse, or fine, which takes many times as long. corrected: so many of
     the rounds on the coarse level, the last ones, go by where the fine level sees the tool of the best plan before them
-    (0: none), as the two levels are some millimetres apart. max_replans: further
-    searches with another seed while no plan is accepted. verified: how many of the best plans of a search are imagined
-    on the fine level and judged. early, latent, certainty, smoothness, effort, clearance: weights of the objectives
-    (see there); margin: of the clearance, metres. limits: what a plan must keep to be accepted.
+    (0: none), as the two levels are some millimetres apart. max_replans: further searches with another seed while no
+    plan is accepted. verified: how many of the best plans of a search are imagined on the fine level and judged. early,
+    latent, certainty, smoothness, effort, straightness, clearance: weights of the objectives (see there); margin: of
+    the clearance, metres. limits: what a plan must keep to be accepted.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -70,6 +71,7 @@ class MpcConfig:
     certainty: float = 1.0
     smoothness: float = 0.005
     effort: float = 0.0
+    straightness: float = 0.0
     clearance: float = 0.0
     margin: float = 0.05
     limits: Limits = field(default_factory=Limits)
@@ -156,6 +158,7 @@ class Mpc:
             (config.certainty, Certainty()),
             (config.smoothness, Smoothness(self.embodiment)),
             (config.effort, Effort(self.embodiment)),
+            (config.straightness, Straightness()),
             (config.clearance, Clearance(config.margin)),
         ]
         return WeightedSum([(weight, term) for weight, term in terms if weight])

@@ -205,6 +205,18 @@ class Smoothness:
         return _mean_square_change(plans, self.embodiment, order=2)
 
 
+@dataclass(frozen=True)
+class Straightness:
+    """Lead the tool straight to its end, as one pushes things: how much longer than that its way is, in metres.
+
+    The way begins after the first step, as a plan says nothing about where the tool was before.
+    """
+
+    def __call__(self, future: Future, plans: Tensor) -> Tensor:
+        tool = future.readout["tool_position"]
+        return tool.diff(dim=1).norm(dim=-1).sum(dim=1) - (tool[:, -1] - tool[:, 0]).norm(dim=-1)
+
+
 def _mean_square_change(plans: Tensor, embodiment: Embodiment, order: int) -> Tensor:
     """(N,) mean squared difference of an order in units of the largest step; 0 for plans too short to have one."""
     if plans.shape[1] <= order:

@@ -19,7 +19,9 @@ from deepverse_ros.planning.objectives import (
     GoalImage,
     GoalPosition,
     Objective,
+    Shifted,
     Smoothness,
+    Straightness,
     WeightedSum,
     goal_distance,
 )
@@ -80,6 +82,7 @@ EVERY: dict[str, Objective] = {
     "clearance": Clearance(0.1),
     "effort": Effort(ARM),
     "smoothness": Smoothness(ARM),
+    "straightness": Straightness(),
 }
 every = pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
 
@@ -256,6 +259,39 @@ def test_smoothness_prefers_one_speed():
     smooth = Smoothness(ARM)(Imagined({}), plans)
     assert smooth[0] == pytest.approx(0.0, abs=1e-9)
     assert smooth[1] == pytest.approx(4 * (0.1 / float(ARM.max_step[0])) ** 2 / 8, rel=1e-4)
+
+
+@settings(deadline=None)
+@given(arrays(3))
+def test_straightness_is_what_a_way_is_longer_than_its_ends_are_apart(tool):
+    cost = Straightness()(Imagined({"tool_position": tool}), tool)
+    ways = tool.numpy().astype(float)
+    expected = [
+        sum(np.linalg.norm(b - a) for a, b in zip(way[:-1], way[1:], strict=True)) - np.linalg.norm(way[-1] - way[0])
+        for way in ways
+    ]
+    np.testing.assert_allclose(cost.numpy(), expected, atol=1e-4)
+    assert (cost > -1e-4).all()
+
+
+def test_a_straight_way_costs_nothing_whatever_its_speed():
+    along = torch.tensor([0.0, 0.1, 0.5, 0.55, 1.0])[None, :, None] * torch.tensor([0.3, -0.2, 0.1])
+    assert Straightness()(Imagined({"tool_position": along}), along).abs().max() < 1e-6
+    bent = along + torch.tensor([0, 0, 0.1, 0, 0])[None, :, None]
+    assert Straightness()(Imagined({"tool_position": bent}), bent) > 0.05
+
+
+def test_a_shifted_future_differs_in_its_tool_alone():
+    readout = {"tool_position": torch.zeros(2, 3, 3), "clearance": torch.ones(2, 3)}
+    future = Imagined(readout, torch.ones(2, 3), torch.zeros(2, 3, 4))
+    shift = torch.arange(9.0).reshape(3, 3)
+    moved = Shifted(future, shift)
+    torch.testing.assert_close(moved.readout["tool_position"], shift.expand(2, 3, 3))
+    assert moved.readout["clearance"] is future.readout["clearance"]
+    assert moved.uncertainty is future.uncertainty
+    assert moved.embedding is future.embedding
+    assert (future.readout["tool_position"] == 0).all()
+    torch.testing.assert_close(moved.select([1]).readout["tool_position"], shift[None])
 
 
 def test_certainty_is_the_mean_standard_deviation():
