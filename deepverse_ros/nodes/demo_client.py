@@ -1,4 +1,4 @@
-"""The demo: a simulated arm moves to five goal pictures by imagination, and refuses a sixth that is out of reach."""
+"""The demo: a simulated arm moves to six goal pictures by imagination, and refuses a seventh that is out of reach."""
 
 import argparse
 import os
@@ -33,7 +33,8 @@ FIRST_SEED = 1_000_000
 """Training scenes have smaller seeds, so that the demo's are never among them."""
 REACHED = 0.05
 """Metres of the true tool to the true goal that count as reached."""
-NEEDED = 3
+SPARE = 6
+"""One goal in so many may be missed."""
 START_TIMEOUT, GOAL_TIMEOUT, END_TIMEOUT = 240.0, 60.0, 45.0
 REASONS = {getattr(PlanVerdict, reason.name): reason.name for reason in Reason}
 
@@ -284,7 +285,7 @@ def table(goals: list[Outcome], impossible: Outcome) -> Table:
 def failures(summary: dict[str, Any]) -> list[str]:
     """Why the demo did not succeed; empty when it did."""
     goals, reached = len(summary["goals"]), sum(goal["reached"] for goal in summary["goals"])
-    needed, out = min(NEEDED, goals), []
+    needed, out = goals - goals // SPARE, []
     if reached < needed:
         out.append(f"{reached} of {goals} goals were reached; at least {needed} are needed")
     if summary["impossible_goal"]["plans_accepted"]:
@@ -332,7 +333,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="ros2 run deepverse_ros demo_client", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 0), help="other scene, other goals")
-    parser.add_argument("--goals", type=int, default=5, help="goal pictures to move to")
+    parser.add_argument("--goals", type=int, default=6, help="goal pictures to move to")
     parser.add_argument("--out", default="demo", help="folder for pictures and summary.json")
     parser.add_argument("--checkpoint", default="models/arm", help="folder of the world model")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
