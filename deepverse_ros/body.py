@@ -7,6 +7,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Vector = tuple[float, float, float]
+# Of `led`: metres, in which directions are given up that a value hardly moves a frame in, and the largest step.
+DAMPING, LARGEST = 0.05, 0.3
 
 
 class _Frozen(BaseModel):
@@ -101,6 +103,37 @@ class Body(_Frozen):
             for name in ("start", "end")
         )
         return start, end
+
+    def led(
+        self, values: dict[str, np.ndarray], frame: str, place: np.ndarray, steps: int = 4
+    ) -> dict[str, np.ndarray]:
+        """The values nearest to `values` that put a frame at a place, or as near to it as a few damped steps lead.
+
+        Damped least squares (Wampler 1986); values of links that do not carry the frame stay as they are.
+
+        Args: values: as `poses`, (M, D) each; place (M, 3) metres in the base frame, NaN: values stay.
+        Returns: (M, D) each.
+        """
+        chain, name = list[Link](), frame
+        links = {link.name: link for link in self.links}
+        while name != self.base:
+            chain, name = [*chain, links[name]], links[name].parent
+        moving = [link for link in chain if link.modality is not None]
+        out = {name: np.array(v, float) for name, v in values.items()}
+        for _ in range(steps):
+            poses = self.poses(out)
+            error = np.nan_to_num(place - poses[frame][:, :3, 3])
+            columns = []
+            for link in moving:
+                axis = link.per_unit * poses[link.name][:, :3, :3] @ np.asarray(link.axis)
+                arm = poses[frame][:, :3, 3] - poses[link.name][:, :3, 3]
+                columns.append(np.cross(axis, arm) if link.motion == "turn" else axis)
+            slope = np.stack(columns, -1)  # (M, 3, values)
+            square = slope @ slope.swapaxes(1, 2) + DAMPING**2 * np.eye(3)
+            change = slope.swapaxes(1, 2) @ np.linalg.solve(square, error[..., None])
+            for k, link in enumerate(moving):
+                out[link.modality or ""][:, link.index] += np.clip(change[:, k, 0], -LARGEST, LARGEST)
+        return out
 
     @cached_property
     def radii(self) -> np.ndarray:

@@ -85,13 +85,9 @@ class ActionFeatures(nn.Module):
         self.register_buffer("angles", angles.nonzero()[:, 0], persistent=False)
         self.dim = embodiment.action_dim + 2 * len(_HARMONICS) * len(self.angles)
 
-    def known(self, actions: Tensor) -> Tensor:
-        """(..., A) with the middle of the range where a modality is absent (NaN)."""
-        return torch.where(torch.isfinite(actions), actions, self.centre)
-
     def forward(self, actions: Tensor) -> Tensor:
-        """(..., A) physical units to (..., dim)."""
-        actions = self.known(actions)
+        """(..., A) physical units, NaN (absent) as the middle of the range, to (..., dim)."""
+        actions = torch.where(torch.isfinite(actions), actions, self.centre)
         angles = actions[..., self.angles]
         waves = [f(k * angles) for k in _HARMONICS for f in (torch.sin, torch.cos)]
         return torch.cat([(actions - self.centre) * self.scale, *waves], -1)
@@ -99,25 +95,21 @@ class ActionFeatures(nn.Module):
 
 class Outcome(NamedTuple):
     """tool_position (..., 3) metres in the base frame; tool_std (...) metres, of each axis; clearance (...) metres to
-    the nearest thing, at most FREE; clearance_std (...) metres; states (..., K): what the robot measures of itself,
-    physical units, None where its body is not described, so that nobody needs it.
+    the nearest thing, at most FREE; clearance_std (...) metres.
     """
 
     tool_position: Tensor
     tool_std: Tensor
     clearance: Tensor
     clearance_std: Tensor
-    states: Tensor | None = None
 
 
 class OutcomeReadout(nn.Module):
-    """The tool in an imagined frame, how near the robot is to what it might touch, and how its joints stand.
+    """The tool in an imagined frame, and how near the robot is to what it might touch.
 
     Where the tool is, the joints of the action tell for an arm that moves freely; that it stands elsewhere, or was
     stopped by something, and what is in its way, only the latent shows.
     """
-
-    span: Tensor
 
     def __init__(self, embodiment: Embodiment, tokens: int, token_dim: int, width: int = 160) -> None:
         super().__init__()
@@ -128,25 +120,12 @@ class OutcomeReadout(nn.Module):
         self.body = nn.Sequential(
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6)
         )
-        # A robot that measures the quantities of its actions stands where it was told to, but for what stopped it.
-        self.obeys = embodiment.proprioception is None
-        span = [up - low for m in embodiment.measured for low, up in zip(m.lower, m.upper, strict=True)]
-        self.register_buffer("span", torch.tensor(span), persistent=False)
-        self.apart = nn.Linear(width, embodiment.state_dim) if embodiment.body else None
-        if self.apart is not None:
-            nn.init.zeros_(self.apart.weight)
-            nn.init.zeros_(self.apart.bias)
 
     def forward(self, latents: Tensor, actions: Tensor) -> Outcome:
         """Args: latents (..., S, P); actions (..., A) that lead to these frames, physical units."""
         seen = self.latent(F.silu(self.squeeze(latents.float())).flatten(-2))
-        hidden = self.body[:-1](seen + self.action(self.features(actions)))
-        tool, clearance = self.body[-1](hidden).split([4, 2], -1)
-        states = None
-        if self.apart is not None:
-            told = self.features.known(actions) if self.obeys else 0.0
-            states = told + self.span * self.apart(hidden).float()
-        return Outcome(*position_and_std(tool), clearance[..., 0].float(), _std(clearance[..., 1]), states)
+        tool, clearance = self.body(seen + self.action(self.features(actions))).split([4, 2], -1)
+        return Outcome(*position_and_std(tool), clearance[..., 0].float(), _std(clearance[..., 1]))
 
 
 def position_and_std(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,8 @@ from deepverse_ros.model.silhouette import draw
 MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
 _DECODE_CHUNK = 64
+# A robot does not stand as it was told where its tool is read so many deviations, of at least so many metres, away.
+_DOUBT, _SHARPEST = 3.0, 0.01
 
 
 class WorldModel(nn.Module):
@@ -261,11 +263,34 @@ class WorldModel(nn.Module):
             "clearance": outcome.clearance,
             "clearance_std": outcome.clearance_std,
         }
-        # Read from a latent together with its action, they are told better than carried along from step to step.
-        states = ahead.states if outcome.states is None else outcome.states
+        states = self.stand(actions, outcome.tool_position, outcome.tool_std)
         return Future(
-            self, belief.source, ahead.latents, states, readout, outcome.tool_std, belief.intrinsics, poses
+            self, belief.source, ahead.latents, ahead.states if states is None else states, readout, outcome.tool_std,
+            belief.intrinsics, poses,
         )  # fmt: skip
+
+    def stand(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
+        """How the robot stands after actions, when its tool is read at a place: as it was told, unless the tool is not
+        where that would bring it, because something stopped the robot.
+
+        Args: actions (..., A); tool (..., 3) metres; std (...) metres.
+        Returns: (..., K) physical units; None for a robot that does not measure the quantities of its actions, or whose
+        body is not described.
+        """
+        robot = self.embodiment
+        if robot.body is None or robot.proprioception is not None:
+            return None
+        told, read = (t.detach().double().flatten(0, -2).cpu().numpy() for t in (actions, tool))
+        values = robot.measured_values(told)
+        brought = robot.body.poses(values)[robot.tool_frame][:, :3, 3]
+        off = np.linalg.norm(read - brought, axis=-1)
+        doubted = off > _DOUBT * std.detach().double().flatten().cpu().numpy().clip(_SHARPEST)
+        if doubted.any():
+            some = {name: v[doubted] for name, v in values.items()}
+            for name, v in robot.body.led(some, robot.tool_frame, read[doubted]).items():
+                values[name][doubted] = v
+        stands = np.concatenate([values[m.name] for m in robot.measured], -1)
+        return torch.from_numpy(stands).to(actions.device, torch.float32).unflatten(0, actions.shape[:-1])
 
     def predict_future(self, observation: Observation, actions: Values | None, plans: Values) -> Future:
         """`observe` and `imagine` in one call, for those who imagine once. Raises: as these."""

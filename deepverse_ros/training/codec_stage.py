@@ -22,7 +22,7 @@ class Imagined(NamedTuple):
 
     rows: Tensor
     cells: Tensor
-    states: Tensor | None
+    states: Tensor
 
 
 class CodecStage:
@@ -58,7 +58,7 @@ class CodecStage:
         noise = strength * draw.normal(batch, targets, self.codec.encoder.head.out_channels, rows, columns)
         states = self.train.states[index[:, None], newest[:, None] + ahead].to(self.device)
         imagined = self._imagined(index, start, ahead, draw)
-        if imagined is not None and imagined.states is not None:
+        if imagined is not None:
             states[imagined.rows] = imagined.states
         undrawn = draw.uniform(batch) < self.config.body_dropout
         states[undrawn.to(self.device)] = torch.nan

@@ -126,12 +126,9 @@ class PictureStageConfig(StageConfig):
 
 
 class OutcomeStageConfig(StageConfig):
-    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode;
-    state_weight: of what the robot measures of itself.
-    """
+    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
 
     latent_noise: float = Field(default=0.3, ge=0)
-    state_weight: float = Field(default=200.0, ge=0)
     windows: int = Field(default=4, ge=1)
 
     @property

@@ -224,7 +224,9 @@ def _pictures(
 def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Steps, index: np.ndarray) -> Tensor | None:
     """Drawings (B * H, ...) of the body in imagined frames (B, H, S, P) of windows, whose cameras stand still."""
     c, horizon = model.config, latents.shape[1]
-    states = model.outcome_readout(latents, windows.actions[:, c.context - 1 : c.window - 1]).states
+    plans = windows.actions[:, c.context - 1 : c.window - 1]
+    outcome = model.outcome_readout(latents, plans)
+    states = model.stand(plans, outcome.tool_position, outcome.tool_std)
     if states is None or not model.embodiment.camera.fixed:
         return None
     matrices, poses = (

@@ -6,7 +6,6 @@ dynamics makes of a frame differs little from it.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros.model.readout import FREE, robust_nll
@@ -18,11 +17,8 @@ from deepverse_ros.training.precision import Precision
 from deepverse_ros.training.windows import EncodedEpisodes
 
 _BATCH = 64
-# (latents (N, S, P), actions (N, A), true tool positions (N, 3), clearances (N,), NaN unknown, and what the robot
-# measured of itself (N, K)), on the CPU
-Examples = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-# Parts of the range of a measured value: errors below count squared, larger ones linearly.
-_SMALL = 0.01
+# (latents (N, S, P), actions (N, A), true tool positions (N, 3), clearances (N,), NaN unknown), on the CPU
+Examples = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class OutcomeStage:
@@ -45,7 +41,7 @@ class OutcomeStage:
         del step
         half = self.config.drawn
         drawn = [_draw(self.train[kind], half, draw) for kind in ("seen", "imagined")]
-        latents, actions, tool, clearance, states = (
+        latents, actions, tool, clearance = (
             torch.cat(x).to(self.device, torch.float32) for x in zip(*drawn, strict=True)
         )
         noise = draw.uniform(half, 1, 1) * self.config.latent_noise * draw.normal(half, *latents.shape[1:])
@@ -57,27 +53,19 @@ class OutcomeStage:
             "tool": robust_nll(error, outcome.tool_std).mean(),
             "clearance": (robust_nll(free[:, None], outcome.clearance_std) * known).sum() / known.sum().clamp_min(1),
         }
-        if outcome.states is not None:
-            apart = (outcome.states - states) / self.module.span
-            losses["states"] = F.smooth_l1_loss(apart, torch.zeros_like(apart), beta=_SMALL) * self.config.state_weight
         return {"total": sum(losses.values(), error.new_zeros(())), **losses, "tool_m": error.norm(dim=-1).mean()}
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """Median and mean tool error, and mean error of the clearance, in cm on each kind of held-out latents.
-
-        And the mean error of what the robot measures of itself, in its units.
-        """
+        """Median and mean tool error, and mean error of the clearance, in cm on each kind of held-out latents."""
         scores: dict[str, float] = {}
-        for kind, (latents, actions, tool, clearance, states) in self.held_out.items():
+        for kind, (latents, actions, tool, clearance) in self.held_out.items():
             outcome = self.module(latents.to(self.device, torch.float32), actions.to(self.device))
             error = (outcome.tool_position.cpu() - tool).norm(dim=-1) * 100
             scores |= {f"{kind}_median_cm": float(error.median()), f"{kind}_mean_cm": float(error.mean())}
             free = (outcome.clearance.cpu() - clearance.clamp_max(FREE)).abs()
             if torch.isfinite(free).any():
                 scores[f"{kind}_clearance_cm"] = float(free.nanmean()) * 100
-            if outcome.states is not None:
-                scores[f"{kind}_states"] = float((outcome.states.cpu() - states).abs().mean())
         return scores
 
 
@@ -97,13 +85,12 @@ def _examples(
         latents.append(imagine(model, whole, precision).half().cpu())
         plans.append(whole.actions[:, c.context - 1 : -1].cpu())
     rows, times = index[:, None], start[:, None] + np.arange(c.context, c.window)
-    truth = (episodes.tool, episodes.clearance, episodes.states)
-    seen = (encoded.latents, episodes.measured, *truth)
-    imagined = (torch.cat(latents), torch.cat(plans), *(values[rows, times] for values in truth))
-    return {"seen": _flat(*seen), "imagined": _flat(*imagined)}
+    seen = (encoded.latents, episodes.measured, episodes.tool, episodes.clearance)
+    imagined = (torch.cat(latents), torch.cat(plans), episodes.tool[rows, times], episodes.clearance[rows, times])
+    return {"seen": _flat(seen), "imagined": _flat(imagined)}
 
 
-def _flat(*data: Tensor) -> Examples:
+def _flat(data: Examples) -> Examples:
     """Without the difference between episodes, or windows, and their frames."""
     return tuple(x.flatten(0, 1) for x in data)  # type: ignore[return-value]
 
