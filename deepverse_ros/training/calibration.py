@@ -81,7 +81,8 @@ def calibrate(
 
 
 def _bounds(errors: np.ndarray, level: float) -> list[float]:
-    return [float(conformal_quantile(step[np.isfinite(step)], level)) for step in errors.T]
+    """One bound for each step."""
+    return [max(0.0, float(conformal_quantile(step[np.isfinite(step)], level))) for step in errors.T]
 
 
 def _joint_bounds(errors: np.ndarray, level: float) -> list[float] | None:
