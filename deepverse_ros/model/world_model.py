@@ -80,7 +80,7 @@ class WorldModel(nn.Module):
         """
         where = resolve_device(device)
         config, weights, extra = checkpoint.read(path)
-        model = cls(config)
+        model = cls(config.model_copy(update={"embodiment": config.embodiment.with_known_body()}))
         checkpoint.assign(model, weights, path)
         model.calibration = extra.get("calibration")
         model.provenance = extra.get("provenance", {})
@@ -163,6 +163,7 @@ class WorldModel(nn.Module):
             tool_position=position,
             tool_std=std,
             novelty=self.novelty(now.latents[:, 0], pictures[:, -1]),
+            depth=None if view.depth is None else view.depth[:, -1],
             intrinsics=view.intrinsics,
             origin=None if poses is None else poses[:, 0],
             camera_to_world=None if poses is None else poses[:, -1],
