@@ -112,7 +112,7 @@ class Embodiment(_Frozen):
     def with_known_body(self) -> "Embodiment":
         """With the body of `config/embodiments/NAME.yaml`, where that file describes this very robot.
 
-        No model is trained on a body: a checkpoint from before it was described, or described better, is as good.
+        A checkpoint may be from before it was described, or described as well as now.
         """
         try:
             known = Embodiment.load(self.name)

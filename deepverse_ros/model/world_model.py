@@ -80,7 +80,7 @@ class WorldModel(nn.Module):
         """
         where = resolve_device(device)
         config, weights, extra = checkpoint.read(path)
-        model = cls(config.model_copy(update={"embodiment": config.embodiment.with_known_body()}))
+        model = cls(config)
         checkpoint.assign(model, weights, path)
         model.calibration = extra.get("calibration")
         model.provenance = extra.get("provenance", {})

@@ -298,7 +298,7 @@ class WorldModelNode(RobotNode):
             future = self.model.imagine(belief, plan[None])
             goal, around = self.model.encode_goal(*goal_picture), None
             if limits.clearance is not None:
-                around = Surroundings.of(belief, sight.joints, self.model.embodiment)
+                around = Surroundings.of(belief, sight.joints, self.model.embodiment.with_known_body())
             clearance = None if around is None else around.judged_clearance(plan, sight.joints)
             verdict = judge(future, 0, belief, goal, self._calibration, limits, clearance)
             response.outcome = self._message(sight, belief, future, request.plan.id, started)

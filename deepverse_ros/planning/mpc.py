@@ -144,7 +144,7 @@ class Mpc:
     ) -> None:
         self.model = model
         self.config = config or MpcConfig()
-        self.embodiment = model.embodiment
+        self.embodiment = model.embodiment.with_known_body()
         self.calibration = Calibration.from_model(model.calibration)
         self.seed = seed
         settings = self.config.sampler
