@@ -40,7 +40,7 @@ class Link(_Frozen):
 class Capsule(_Frozen):
     """All points within `radius` of the segment from `start` to `end`, metres in `frame`; a ball where these agree.
 
-    mounted: it stands on what the robot is mounted on, or always so near to it that its distance to things says nothing.
+    mounted: it always is beside what the robot stands on, so that its distance to things says nothing.
     """
 
     frame: str

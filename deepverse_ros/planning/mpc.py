@@ -32,13 +32,12 @@ from deepverse_ros.planning.samplers import Sampler
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
 
-
 AVOID = 5.0
 """Least weight of the clearance where verdicts ask for one: 1 cm too near weighs as much as 5 cm beside the goal."""
 _RESERVE = 0.01  # metres beyond what a verdict asks for: between the moments of a step and from then to the next look
 _DETOURS = 0.3  # share of the candidates that make a detour, where things are to be avoided
 _POOL = 4  # times as many plans as are verified are kept of each round, so that distinct ones can be chosen
-_DISTINCT = 0.25  # of a largest step, mean over a plan: what differs less is the same plan to a verdict
+_DISTINCT = 0.25  # of a largest step, mean over a plan: what differs less is as near to things
 
 
 class Imagination(Protocol):
@@ -59,15 +58,16 @@ class Imagination(Protocol):
 class MpcConfig:
     """How the planner searches and what it accepts.
 
-    sampler: the search, Icem or Mppi by the type of its settings; where a clearance is to be kept and it has no detours,
-    it gets some. longer: how many times as long the plans are in the searches after one whose best plan does not get to
-    the goal, or not freely. iterations: rounds of candidates per search. search_level: where candidates are imagined:
-    coarse, or fine, which takes many times as long. corrected: so many of the rounds on the coarse level, the last ones,
-    go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are some
-    millimetres apart. max_replans: further searches with another seed while no plan is accepted. verified: how many of
-    the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness, effort,
-    straightness, clearance: weights of the objectives (see there); margin: of the clearance, metres. limits: what a plan
-    must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of at least AVOID.
+    sampler: the search, Icem or Mppi by the type of its settings; where a clearance is to be kept and it has no
+    detours, it gets some. longer: how many times as long the plans are in the searches after one whose best plan does
+    not get to the goal, or not freely. iterations: rounds of candidates per search. search_level: where candidates are
+    imagined: coarse, or fine, which takes many times as long. corrected: so many of the rounds on the coarse level, the
+    last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
+    some millimetres apart. max_replans: further searches with another seed while no plan is accepted. verified: how
+    many of the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness,
+    effort, straightness, clearance: weights of the objectives (see there); margin: of the clearance, metres. limits:
+    what a plan must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of at
+    least AVOID.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -326,11 +326,12 @@ class Mpc:
         return fine - torch.from_numpy(coarse).to(fine)
 
     def _distinct(self, plans: list[np.ndarray]) -> np.ndarray:
-        """(V, H, A): the first of the plans that differ from those before; what one verdict says holds for its like."""
+        """(V, H, A): the first plans, without those that are like one before: there, one verdict says it for both."""
+        least = 0.0 if self.config.limits.clearance is None else _DISTINCT
         chosen = plans[:1]
         for plan in plans[1:]:
             apart = (np.abs(plan - other) / self.embodiment.max_step for other in chosen)
-            if len(chosen) < self.config.verified and min(float(a.mean()) for a in apart) > _DISTINCT:
+            if len(chosen) < self.config.verified and min(float(a.mean()) for a in apart) > least:
                 chosen.append(plan)
         return np.stack(chosen)
 

@@ -42,8 +42,8 @@ class WayPointConfig:
     rest. spread, bend: first standard deviation of the target and of the way points' deviation from the straight line,
     as a fraction of what the robot can move within the horizon. warm_spread: the same for the target when a last plan
     is continued. colour: the deviations have the power spectrum 1/f^colour along the way; 0 is white, 2 a random walk;
-    the higher, the smoother the detours. detours: share of the plans that are drawn with a bow on the way, over or around
-    something, where the embodiment has a body. bow: standard deviation of its height and width, metres.
+    the higher, the smoother the detours. detours: share of the plans that are drawn with a bow on the way, over or
+    around something, where the embodiment has a body. bow: standard deviation of its height and width, metres.
     """
 
     samples: int = 256
@@ -138,7 +138,7 @@ class WayPoints:
         return np.concatenate([bends, rng.standard_normal((count, 1, actions), np.float32)], 1)
 
     def draw(self, rng: np.random.Generator, mean: np.ndarray, std: np.ndarray, count: int) -> np.ndarray:
-        """(count, knots, A) points around `mean` (knots, A); the share `detours` of them has a bow instead of its bends.
+        """(count, knots, A) points around `mean` (knots, A); the share `detours` has a bow instead of bends.
 
         A bow stands on the straight line, not on the mean: it is another way than the one that is searched.
         """

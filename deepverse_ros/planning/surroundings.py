@@ -12,7 +12,6 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 
 
-
 class Seen(Protocol):
     """A belief: depth (1, h, w) metres, intrinsics (3, 3), camera_to_world (1, 4, 4) of its newest frame, or None."""
 
@@ -40,8 +39,8 @@ _CHUNK = 1 << 16  # balls looked up at once: their arrays stay in the cache
 class Surroundings:
     """Distances to all that is not the robot, from one depth image.
 
-    distance: (X, Y, Z) metres from each voxel's centre to the nearest filled one; lower: (3,) metres, the grid's corner,
-    base frame; embodiment: with the body that moves in it.
+    distance: (X, Y, Z) metres from each voxel's centre to the nearest filled one; lower: (3,) metres, the grid's
+    corner, base frame; embodiment: with the body that moves in it.
     """
 
     embodiment: Embodiment

@@ -62,9 +62,9 @@ def calibrate(
     tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
     spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off an imagined clearance and
     clearance_error_m, metres, off one that the camera tells, path_error_z how far the tool may be off its imagined path
-    during execution. These come from plans that the planner chose and the
-    robot executed, because a planner picks plans that look good, also by mistake. Without such plans, held-out episodes
-    stand in for them, but not for path_error_z and clearance_error_m: null. Without held-out episodes tool_error_q stays as it is.
+    during execution. These come from plans that the planner chose and the robot executed, because a planner picks plans
+    that look good, also by mistake. Without such plans, held-out episodes stand in for them, but not for path_error_z
+    and clearance_error_m: null. Without held-out episodes tool_error_q stays as it is.
     """
     folder = resources.find(checkpoint)
     model = WorldModel.load(folder, device)

@@ -127,7 +127,10 @@ def _finish(
         with _progress(console) as bars:
             task = bars.add_task("calibration plans", total=None, text="")
             ready = WorldModel.load(checkpoint, device)
-            progress = lambda done, total: bars.update(task, completed=done, total=total)  # noqa: E731
+
+            def progress(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
             executed = executed_errors(ready, config.calibration_plans, progress)
             executed = replace(executed, clearance_m=avoiding_errors(ready, config.calibration_plans, progress))
     calibrate(checkpoint, config.level, held_out, executed, device)
