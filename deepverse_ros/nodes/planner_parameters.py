@@ -44,7 +44,7 @@ PARAMETERS = (
     Parameter(
         "clearance_margin",
         0.05,
-        "Clearance that costs nothing (m); where min_clearance is set and its bound is calibrated, it follows from them.",
+        "Clearance that costs nothing (m); it follows from min_clearance and its bound where these are known.",
         0.0,
         1.0,
         dynamic=True,

@@ -296,11 +296,11 @@ class WorldModelNode(RobotNode):
             belief = self._observe(sight)
             # Without memory, as the bounds were calibrated.
             future = self.model.imagine(belief, plan[None])
-            goal, around = self.model.encode_goal(*goal_picture), None
-            if limits.clearance is not None:
+            goal, seen = self.model.encode_goal(*goal_picture), None
+            if limits.clearance is not None and sight.joints is not None:
                 around = Surroundings.of(belief, sight.joints, self.model.embodiment.with_known_body())
-            clearance = None if around is None else around.judged_clearance(plan, sight.joints)
-            verdict = judge(future, 0, belief, goal, self._calibration, limits, clearance)
+                seen = None if around is None else around.judged_clearance(plan, sight.joints)
+            verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
             response.outcome = self._message(sight, belief, future, request.plan.id, started)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)

@@ -326,12 +326,13 @@ class Mpc:
         return fine - torch.from_numpy(coarse).to(fine)
 
     def _distinct(self, plans: list[np.ndarray]) -> np.ndarray:
-        """(V, H, A): the first plans, without those that are like one before: there, one verdict says it for both."""
-        least = 0.0 if self.config.limits.clearance is None else _DISTINCT
+        """(V, H, A): the first plans; where things are to be avoided, without those that pass them as one before does."""
+        if self.config.limits.clearance is None:
+            return np.stack(plans[: self.config.verified])
         chosen = plans[:1]
         for plan in plans[1:]:
             apart = (np.abs(plan - other) / self.embodiment.max_step for other in chosen)
-            if len(chosen) < self.config.verified and min(float(a.mean()) for a in apart) > least:
+            if len(chosen) < self.config.verified and min(float(a.mean()) for a in apart) > _DISTINCT:
                 chosen.append(plan)
         return np.stack(chosen)
 
