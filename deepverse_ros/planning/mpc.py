@@ -326,7 +326,7 @@ class Mpc:
         return fine - torch.from_numpy(coarse).to(fine)
 
     def _distinct(self, plans: list[np.ndarray]) -> np.ndarray:
-        """(V, H, A): the first plans; where things are to be avoided, without those that pass them as one before does."""
+        """(V, H, A): the first plans; with a clearance to keep, without those that are like one before."""
         if self.config.limits.clearance is None:
             return np.stack(plans[: self.config.verified])
         chosen = plans[:1]
