@@ -3,6 +3,7 @@
 What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,6 +164,9 @@ def calibrate(
     with _progress() as progress:
         task = progress.add_task("planning and executing", total=plans)
         errors = calibration.executed_errors(world, plans, lambda done, _: progress.update(task, completed=done))
+        task = progress.add_task("planning past obstacles", total=plans)
+        past = calibration.avoiding_errors(world, plans, lambda done, _: progress.update(task, completed=done))
+    errors = dataclasses.replace(errors, clearance_m=past)
     values = calibration.calibrate(model, level, None, errors, device)
     multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
     Console().print(

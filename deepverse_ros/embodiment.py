@@ -109,6 +109,18 @@ class Embodiment(_Frozen):
     def __hash__(self) -> int:
         return hash(self.name)
 
+    def with_known_body(self) -> "Embodiment":
+        """With the body of `config/embodiments/NAME.yaml`, where that file describes this very robot.
+
+        A checkpoint may be from before it was described, or described as well as now.
+        """
+        try:
+            known = Embodiment.load(self.name)
+        except EmbodimentError:
+            return self
+        same = known.model_dump(exclude={"body"}) == self.model_dump(exclude={"body"})
+        return self.model_copy(update={"body": known.body}) if same and known.body else self
+
     @property
     def action_dim(self) -> int:
         return sum(m.dim for m in self.modalities)
@@ -126,6 +138,19 @@ class Embodiment(_Frozen):
         """State vectors (..., K) as modalities, (..., D) each."""
         ends = np.cumsum([m.dim for m in self.measured])
         return dict(zip((m.name for m in self.measured), np.split(states, ends[:-1], -1), strict=True))
+
+    def action_values(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """Actions (..., A) as modalities, (..., D) each."""
+        return {name: actions[..., where] for name, where in self.slices.items()}
+
+    @property
+    def actions_place_body(self) -> bool:
+        """Whether there is a body, and actions give the values that move its links, so that they say where it goes."""
+        dims = {m.name: m.dim for m in self.modalities}
+        links = self.body.links if self.body else ()
+        return self.body is not None and all(
+            link.modality is None or link.index < dims.get(link.modality, 0) for link in links
+        )
 
     @cached_property
     def slices(self) -> dict[str, slice]:

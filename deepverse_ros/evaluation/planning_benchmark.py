@@ -117,7 +117,7 @@ STRAIGHT = 1.0
 def _for_task(config: MpcConfig, task: str) -> MpcConfig:
     """What a user would set: touching is the purpose of a push, and to be kept from in avoid."""
     if task == "avoid":
-        return replace(config, clearance=5.0, limits=replace(config.limits, clearance=0.0))
+        return replace(config, limits=replace(config.limits, clearance=0.0))
     if task == "push":  # the hand goes straight through where the thing stands
         return replace(config, straightness=STRAIGHT)
     return config

@@ -165,6 +165,7 @@ class WorldModel(nn.Module):
             tool_position=position,
             tool_std=std,
             novelty=self.novelty(now.latents[:, 0], pictures[:, -1]),
+            depth=None if view.depth is None else view.depth[:, -1],
             intrinsics=view.intrinsics,
             origin=None if poses is None else poses[:, 0],
             camera_to_world=None if poses is None else poses[:, -1],

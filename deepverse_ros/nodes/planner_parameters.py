@@ -33,8 +33,22 @@ PARAMETERS = (
     Parameter(
         "straightness_weight", 0.0, "Cost of a tool's way that is not straight, per metre.", 0.0, 100.0, dynamic=True
     ),
-    Parameter("clearance_weight", 0.0, "Cost of a clearance below the margin, per metre.", 0.0, 100.0, dynamic=True),
-    Parameter("clearance_margin", 0.05, "Imagined clearance that costs nothing (m).", 0.0, 1.0, dynamic=True),
+    Parameter(
+        "clearance_weight",
+        0.0,
+        "Cost of a clearance below the margin, per metre; at least 5 where min_clearance is set.",
+        0.0,
+        100.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "clearance_margin",
+        0.05,
+        "Clearance that costs nothing (m); it follows from min_clearance and its bound where these are known.",
+        0.0,
+        1.0,
+        dynamic=True,
+    ),
     *verdict_limits.PARAMETERS,
     Parameter(
         "reached_tolerance",

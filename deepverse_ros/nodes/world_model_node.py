@@ -32,6 +32,7 @@ from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
+from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
@@ -295,7 +296,11 @@ class WorldModelNode(RobotNode):
             belief = self._observe(sight)
             # Without memory, as the bounds were calibrated.
             future = self.model.imagine(belief, plan[None])
-            verdict = judge(future, 0, belief, self.model.encode_goal(*goal_picture), self._calibration, limits)
+            goal, seen = self.model.encode_goal(*goal_picture), None
+            if limits.clearance is not None and sight.joints is not None:
+                around = Surroundings.of(belief, sight.joints, self.model.embodiment.with_known_body())
+                seen = None if around is None else around.judged_clearance(plan, sight.joints)
+            verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
             response.outcome = self._message(sight, belief, future, request.plan.id, started)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)

@@ -74,8 +74,8 @@ class Icem:
 
     def ask(self) -> np.ndarray:
         known = np.concatenate([self._elite, self._guided])[: self._population]
-        noise = self._way.noise(self._rng, self._population - len(known))
-        self._points = np.concatenate([known, self._way.clip(self._mean + noise * self._std)])
+        drawn = self._way.draw(self._rng, self._mean, self._std, self._population - len(known))
+        self._points = np.concatenate([known, drawn])
         return self._way.plans(self._points)
 
     def tell(self, costs: np.ndarray, offsets: np.ndarray | None = None) -> None:

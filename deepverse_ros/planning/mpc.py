@@ -22,13 +22,22 @@ from deepverse_ros.planning.objectives import (
     Goal,
     GoalImage,
     Objective,
+    SeenClearance,
     Shifted,
     Smoothness,
     Straightness,
     WeightedSum,
 )
 from deepverse_ros.planning.samplers import Sampler
+from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
+
+AVOID = 5.0
+"""Least weight of the clearance where verdicts ask for one: 1 cm too near weighs as much as 5 cm beside the goal."""
+_RESERVE = 0.01  # metres beyond what a verdict asks for: between the moments of a step and from then to the next look
+_DETOURS = 0.3  # share of the candidates that make a detour, where things are to be avoided
+_POOL = 4  # times as many plans as are verified are kept of each round, so that distinct ones can be chosen
+_DISTINCT = 0.25  # of a largest step, mean over a plan: what differs less is as near to things
 
 
 class Imagination(Protocol):
@@ -49,14 +58,16 @@ class Imagination(Protocol):
 class MpcConfig:
     """How the planner searches and what it accepts.
 
-    sampler: the search, Icem or Mppi by the type of its settings. longer: how many times as long the plans are in the
-    searches after one whose best plan does not get to the goal. iterations: rounds of candidates per search.
-    search_level: where candidates are imagined: coarse, or fine, which takes many times as long. corrected: so many of
-    the rounds on the coarse level, the last ones, go by where the fine level sees the tool of the best plan before them
-    (0: none), as the two levels are some millimetres apart. max_replans: further searches with another seed while no
-    plan is accepted. verified: how many of the best plans of a search are imagined on the fine level and judged. early,
-    latent, certainty, smoothness, effort, straightness, clearance: weights of the objectives (see there); margin: of
-    the clearance, metres. limits: what a plan must keep to be accepted.
+    sampler: the search, Icem or Mppi by the type of its settings; where a clearance is to be kept and it has no
+    detours, it gets some. longer: how many times as long the plans are in the searches after one whose best plan does
+    not get to the goal, or not freely. iterations: rounds of candidates per search. search_level: where candidates are
+    imagined: coarse, or fine, which takes many times as long. corrected: so many of the rounds on the coarse level, the
+    last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
+    some millimetres apart. max_replans: further searches with another seed while no plan is accepted. verified: how
+    many of the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness,
+    effort, straightness, clearance: weights of the objectives (see there); margin: of the clearance, metres. limits:
+    what a plan must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of at
+    least AVOID.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -133,13 +144,16 @@ class Mpc:
     ) -> None:
         self.model = model
         self.config = config or MpcConfig()
-        self.embodiment = model.embodiment
+        self.embodiment = model.embodiment.with_known_body()
         self.calibration = Calibration.from_model(model.calibration)
         self.seed = seed
-        self._sampler = sampler or _make_sampler(self.embodiment, self.config.sampler)
+        settings = self.config.sampler
+        if self.config.limits.clearance is not None and not settings.detours:
+            settings = replace(settings, detours=_DETOURS)
+        self._sampler = sampler or _make_sampler(self.embodiment, settings)
         self._longer = self._sampler
         calibrated = 0 if self.calibration is None else len(self.calibration.goal_error_z)
-        long = replace(self.config.sampler, horizon=self.config.longer * self.config.sampler.horizon)
+        long = replace(settings, horizon=self.config.longer * settings.horizon)
         # What was never calibrated would be imagined only to be rejected.
         if sampler is None and long.horizon <= calibrated:
             self._longer = _make_sampler(self.embodiment, long)
@@ -151,15 +165,36 @@ class Mpc:
         self._last: np.ndarray | None = None
         self._plans = 0
 
-    def objective(self, goal: Goal) -> Objective:
-        config = self.config
+    def surroundings(self, belief: Belief, joints: np.ndarray) -> Surroundings | None:
+        """What there is to keep clear of; None where nobody asks for a clearance, or geometry cannot tell.
+
+        Args: joints (A,) where the robot was when the belief's newest frame was taken.
+        """
+        if self.config.limits.clearance is None and not self.config.clearance:
+            return None
+        return Surroundings.of(belief, np.asarray(joints, np.float32), self.embodiment)
+
+    def objective(
+        self, goal: Goal, surroundings: Surroundings | None = None, joints: np.ndarray | None = None
+    ) -> Objective:
+        """What plans from `joints` (A,) cost. Without surroundings the clearance is what is imagined."""
+        config, least = self.config, self.config.limits.clearance
+        margin, weight = config.margin, config.clearance
+        if least is not None:
+            weight = max(weight, AVOID)
+            error = max((self.calibration and self.calibration.clearance_error_m) or (math.inf,))
+            if surroundings is not None and math.isfinite(error):
+                margin = least + error + _RESERVE
+        keep: Objective = Clearance(margin)
+        if surroundings is not None and joints is not None:
+            keep = SeenClearance(surroundings, joints, margin)
         terms: list[tuple[float, Objective]] = [
             (1.0, GoalImage(goal, config.early, config.latent)),
             (config.certainty, Certainty()),
             (config.smoothness, Smoothness(self.embodiment)),
             (config.effort, Effort(self.embodiment)),
             (config.straightness, Straightness()),
-            (config.clearance, Clearance(config.margin)),
+            (weight, keep),
         ]
         return WeightedSum([(weight, term) for weight, term in terms if weight])
 
@@ -182,6 +217,7 @@ class Mpc:
         Returns: the accepted plan, or the rejected one of lowest cost with its reason.
         """
         start = time.monotonic()
+        surroundings = self.surroundings(belief, joints)
         best: tuple[Verdict, np.ndarray, Future] | None = None
         failed: list[Verdict] = []
         candidates, iterations, searches, round_s = None, 0, 0, 0.0
@@ -189,9 +225,10 @@ class Mpc:
             sampler, warm = self._sampler, self._last
             if failed:
                 warm = best[1] if best is not None and search % 2 else None
-                if failed[-1].reason is Reason.MISSES_GOAL and self._longer is not sampler:
+                too_short = failed[-1].reason in (Reason.MISSES_GOAL, Reason.COLLISION_ZONE)
+                if too_short and self._longer is not sampler:
                     sampler, warm, round_s = self._longer, None, round_s * self.config.longer
-            found = self._search(sampler, belief, goal, joints, warm, deadline, round_s, stop)
+            found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)
             if found is None:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
@@ -227,8 +264,10 @@ class Mpc:
         if verdict is None:
             plans = plan[None].astype(np.float32)
             future = self.model.imagine(belief, plans)
-            verdict = judge(future, 0, belief, goal, self.calibration, self.config.limits)
-            verdict = verdict.with_(score=float(self.objective(goal)(future, torch.from_numpy(plans))[0]))
+            surroundings = self.surroundings(belief, joints)
+            verdict = self._judge(future, 0, belief, goal, plan, joints, surroundings)
+            cost = self.objective(goal, surroundings, joints)(future, torch.from_numpy(plans))
+            verdict = verdict.with_(score=float(cost[0]))
         return verdict.with_(latency_ms=(time.monotonic() - start) * 1e3), future
 
     def _search(
@@ -237,13 +276,14 @@ class Mpc:
         belief: Belief,
         goal: Goal,
         joints: np.ndarray,
+        surroundings: Surroundings | None,
         warm: np.ndarray | None,
         deadline: float,
         round_s: float,
         stop: Callable[[], bool],
     ) -> tuple[Verdict, np.ndarray, Future, Candidates, int, float] | None:
         """One search. round_s: seconds that a round took so far. None where not one round was possible."""
-        objective = self.objective(goal)
+        objective = self.objective(goal, surroundings, joints)
         sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
         coarse = self.config.search_level == "coarse"
@@ -270,23 +310,54 @@ class Mpc:
             costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
             sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
-            order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")[: self.config.verified]
-            pool += [(float(costs[i]), plans[i], tools[i]) for i in order]
+            order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")
+            pool += [(float(costs[i]), plans[i], tools[i]) for i in order[: _POOL * self.config.verified]]
             candidates = Candidates(plans, costs, tools)
             rounds += 1
             round_s = max(round_s, time.monotonic() - began)
         if candidates is None:
             return None
-        best_plans = np.stack([plan for _, plan, _ in sorted(pool, key=_cost)[: self.config.verified]])
-        return (*self._verify(belief, goal, best_plans, joints, objective), candidates, rounds, round_s)
+        best_plans = self._distinct([plan for _, plan, _ in sorted(pool, key=_cost)])
+        return (*self._verify(belief, goal, best_plans, joints, surroundings, objective), candidates, rounds, round_s)
 
     def _levels_apart(self, belief: Belief, plan: np.ndarray, coarse: np.ndarray) -> Tensor:
         """(H, 3) metres from where the coarse level sees the tool on a plan (H, A), to where the fine level does."""
         fine = self.model.imagine(belief, plan[None]).readout["tool_position"][0]
         return fine - torch.from_numpy(coarse).to(fine)
 
+    def _distinct(self, plans: list[np.ndarray]) -> np.ndarray:
+        """(V, H, A): the first plans; with a clearance to keep, without those that are like one before."""
+        if self.config.limits.clearance is None:
+            return np.stack(plans[: self.config.verified])
+        chosen = plans[:1]
+        for plan in plans[1:]:
+            apart = (np.abs(plan - other) / self.embodiment.max_step for other in chosen)
+            if len(chosen) < self.config.verified and min(float(a.mean()) for a in apart) > _DISTINCT:
+                chosen.append(plan)
+        return np.stack(chosen)
+
+    def _judge(
+        self,
+        future: Future,
+        index: int,
+        belief: Belief,
+        goal: Goal,
+        plan: np.ndarray,
+        joints: np.ndarray,
+        surroundings: Surroundings | None,
+    ) -> Verdict:
+        """Args: plan (H, A): number `index` of the future."""
+        seen = None if surroundings is None else surroundings.judged_clearance(plan, joints)
+        return judge(future, index, belief, goal, self.calibration, self.config.limits, seen)
+
     def _verify(
-        self, belief: Belief, goal: Goal, plans: np.ndarray, joints: np.ndarray, objective: Objective
+        self,
+        belief: Belief,
+        goal: Goal,
+        plans: np.ndarray,
+        joints: np.ndarray,
+        surroundings: Surroundings | None,
+        objective: Objective,
     ) -> tuple[Verdict, np.ndarray, Future]:
         """Imagine plans (N, H, A) on the fine level and judge them there.
 
@@ -300,7 +371,7 @@ class Mpc:
         for i in np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable"):
             verdict = check_plan(plans[i], joints, self.embodiment, self.config.limits)
             if verdict is None:
-                verdict = judge(future, int(i), belief, goal, self.calibration, self.config.limits)
+                verdict = self._judge(future, int(i), belief, goal, plans[i], joints, surroundings)
             found.append((verdict.with_(score=float(costs[i])), plans[i], future.select([int(i)])))
             if verdict.accepted:
                 return found[-1]

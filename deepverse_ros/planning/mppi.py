@@ -49,8 +49,7 @@ class Mppi:
         self._best = self._nominal
 
     def ask(self) -> np.ndarray:
-        noise = self._way.noise(self._rng, self.config.samples - 2) * self._std
-        perturbed = self._way.clip(self._nominal + noise)
+        perturbed = self._way.draw(self._rng, self._nominal, self._std, self.config.samples - 2)
         self._points = np.concatenate([self._best[None], self._nominal[None], perturbed])
         return self._way.plans(self._points)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.surroundings import Surroundings
 
 
 class Future(Protocol):
@@ -183,6 +184,23 @@ class Clearance:
         if "clearance_std" in future.readout:
             clearance = clearance - self.caution * future.readout["clearance_std"]
         return (self.margin - clearance).clamp_min(0).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class SeenClearance:
+    """Keep away from what the camera sees: by how much the clearance falls short of a margin, worst step plus mean.
+
+    surroundings, start (A,): of where the plans begin; margin: metres to keep; a plan that keeps it costs nothing.
+    """
+
+    surroundings: Surroundings
+    start: np.ndarray
+    margin: float
+
+    def __call__(self, future: Future, plans: Tensor) -> Tensor:
+        clearance = torch.from_numpy(self.surroundings.clearance(plans.cpu().numpy(), self.start)).to(plans.device)
+        short = (self.margin - clearance).clamp_min(0)
+        return short.amax(dim=1) + short.mean(dim=1)
 
 
 @dataclass(frozen=True)

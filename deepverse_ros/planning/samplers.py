@@ -1,6 +1,7 @@
 """Where candidate plans come from: samplers that see only costs, never a model; and the way points that they search."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +42,8 @@ class WayPointConfig:
     rest. spread, bend: first standard deviation of the target and of the way points' deviation from the straight line,
     as a fraction of what the robot can move within the horizon. warm_spread: the same for the target when a last plan
     is continued. colour: the deviations have the power spectrum 1/f^colour along the way; 0 is white, 2 a random walk;
-    the higher, the smoother the detours.
+    the higher, the smoother the detours. detours: share of the plans that are drawn with a bow on the way, over or
+    around something, where the embodiment has a body. bow: standard deviation of its height and width, metres.
     """
 
     samples: int = 256
@@ -52,6 +54,8 @@ class WayPointConfig:
     bend: float = 0.1
     warm_spread: float = 0.08
     colour: float = 2.0
+    detours: float = 0.0
+    bow: float = 0.2
 
     def __post_init__(self) -> None:
         if self.samples < 4 or self.horizon < 2:
@@ -61,7 +65,9 @@ class WayPointConfig:
                 f"knots must be at least 1 and settle 0 to {self.horizon - 1} (horizon - 1), "
                 f"got {self.knots}, {self.settle}"
             )
-        for name in ("spread", "bend", "warm_spread", "colour"):
+        if not 0 <= self.detours <= 1:
+            raise ShapeError(f"detours must be 0 to 1, got {self.detours}")
+        for name in ("spread", "bend", "warm_spread", "colour", "bow"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ShapeError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
 
@@ -130,6 +136,38 @@ class WayPoints:
         # The noise is periodic: of a longer stretch, the two ends of the way have nothing to do with each other.
         bends = coloured_noise(rng, (count, 2 * (knots - 1), actions), self.config.colour)[:, : knots - 1]
         return np.concatenate([bends, rng.standard_normal((count, 1, actions), np.float32)], 1)
+
+    def draw(self, rng: np.random.Generator, mean: np.ndarray, std: np.ndarray, count: int) -> np.ndarray:
+        """(count, knots, A) points around `mean` (knots, A); the share `detours` has a bow instead of bends.
+
+        A bow stands on the straight line, not on the mean: it is another way than the one that is searched.
+        """
+        points = mean + self.noise(rng, count) * std
+        bowed = round(self.config.detours * count)
+        if bowed:
+            points[:bowed, :-1] = self._bow(rng, bowed)
+        return self.clip(points)
+
+    def _bow(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """(count, knots - 1, A) deviations that lift the tool in a bow, upwards and to a side; zeros without a body."""
+        lift = self._lift
+        if lift is None:
+            return np.zeros((count, self.knots - 1, self.start.size), np.float32)
+        metres = self.config.bow * rng.standard_normal((count, 3))
+        metres[:, 2] = np.abs(metres[:, 2])  # from a table, the way over things is above them
+        arch = np.sin(np.pi * self._line[1:-1])
+        return (arch * (metres @ lift)[:, None]).astype(np.float32)
+
+    @cached_property
+    def _lift(self) -> np.ndarray | None:
+        """(3, A): how the actions move for one metre of the tool along x, y, z from `start`; None without a body."""
+        robot, delta = self.embodiment, 1e-3
+        if robot.body is None or not robot.actions_place_body or robot.tool_frame not in robot.body.frames:
+            return None
+        near = self.start + delta * np.concatenate([np.eye(self.start.size), -np.eye(self.start.size)])
+        tool = robot.body.poses(robot.action_values(near))[robot.tool_frame][:, :3, 3]
+        slope = (tool[: self.start.size] - tool[self.start.size :]) / (2 * delta)  # (A, 3)
+        return np.linalg.solve(slope.T @ slope + 0.01 * np.eye(3), slope.T)
 
     def clip(self, points: np.ndarray) -> np.ndarray:
         """Way points whose target is within the position limits (in place)."""

@@ -91,16 +91,18 @@ class Calibration:
     clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon, of how much
-    further from the goal than imagined the tool ended.
-    clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch where it came
-    within NEAR, such that all steps of a plan together are covered; None where that was never measured. path_error_z:
-    likewise, of how far from the imagined path of the tool the model reads the tool while the plan is executed.
+    further from the goal than imagined the tool ended. clearance_error_z: likewise, of how much nearer than imagined
+    the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are covered;
+    None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
+    `Surroundings` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
+    the model reads the tool while the plan is executed.
     """
 
     level: float
     goal_error_z: tuple[float, ...]
     clearance_error_z: tuple[float, ...] | None = None
     path_error_z: tuple[float, ...] | None = None
+    clearance_error_m: tuple[float, ...] | None = None
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -112,16 +114,18 @@ class Calibration:
             return None
         try:
             level, goal = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
-            clearance, path = (_optional(values.get(name)) for name in ("clearance_error_z", "path_error_z"))
+            names = ("clearance_error_z", "path_error_z", "clearance_error_m")
+            clearance, path, metres = (_optional(values.get(name)) for name in names)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
             ) from error
-        if not 0.0 < level < 1.0 or not goal or not all(z >= 0.0 for z in goal + (clearance or ()) + (path or ())):
+        errors = goal + (clearance or ()) + (path or ()) + (metres or ())
+        if not 0.0 < level < 1.0 or not goal or not all(z >= 0.0 for z in errors):
             raise CheckpointError(
-                f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}, {path}"
+                f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}, {path}, {metres}"
             )
-        return cls(level, goal, clearance, path)
+        return cls(level, goal, clearance, path, metres)
 
     def scaled(self, factor: float) -> "Calibration":
         """With bounds of the goal distance that are `factor` times as wide; those of clearance and path stay."""
@@ -147,6 +151,18 @@ class Calibration:
         Args: clearance_std (H,) predicted standard deviations, metres.
         """
         return _multiples(self.clearance_error_z, len(clearance_std)) * clearance_std
+
+    def lower_clearance(self, future: Future, seen: np.ndarray | None) -> np.ndarray:
+        """Metres (H,) that the clearance of one plan is at least; -inf where no bound was calibrated.
+
+        What the camera sees tells more of it than what is imagined, which is for those who see nothing.
+
+        Args: future of one plan; seen (H,) metres, of `Surroundings`, or None.
+        """
+        if seen is not None and self.clearance_error_m is not None:
+            return seen - _multiples(self.clearance_error_m, len(seen))
+        imagined, std = (_array(future.readout[name]) for name in ("clearance", "clearance_std"))
+        return imagined - self.clearance_bound(std)
 
     def path_bound(self, tool_std: np.ndarray) -> np.ndarray:
         """Metres (H,) that the tool may be off its imagined path during each step; inf where it was never calibrated.
@@ -189,13 +205,26 @@ class Limits:
 
 
 class Belief(Protocol):
-    """What the world model made of the observations."""
+    """What the world model made of the observations.
+
+    depth (1, h, w) metres, NaN unknown, intrinsics (3, 3) of it in pixels, and camera_to_world (1, 4, 4) metres, of the
+    newest frame; None: unknown.
+    """
 
     @property
     def ood_score(self) -> float: ...
 
     @property
     def out_of_distribution(self) -> bool: ...
+
+    @property
+    def depth(self) -> Tensor | None: ...
+
+    @property
+    def intrinsics(self) -> Tensor | None: ...
+
+    @property
+    def camera_to_world(self) -> Tensor | None: ...
 
 
 def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limits: Limits) -> Verdict | None:
@@ -241,12 +270,15 @@ def judge(
     goal: Goal,
     calibration: Calibration | None,
     limits: Limits,
+    clearance: np.ndarray | None = None,
 ) -> Verdict:
     """Judge plan number `index` of an imagined future against a goal.
 
     Accepted only when the upper bound of the goal distance at the last step (imagined distance + conformal quantile)
     is within tolerance, the lower bound of the clearance is above its limit at every step, and the model is not asked
     about something that it does not know.
+
+    Args: clearance (H,) metres: what the `Surroundings` of this plan tell; None: only what is imagined is known of it.
     """
     future = future.select([index])
     distance, spread = _array(goal_distance(future, goal)), _array(future.uncertainty)
@@ -268,7 +300,7 @@ def judge(
         )
         return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
                         first_offending_step=step, **seen)  # fmt: skip
-    near = _too_near(future, calibration, limits, seen)
+    near = _too_near(future, clearance, calibration, limits, seen)
     if near is not None:
         return near
     bound = float(distance[last]) + calibration.bound(last, float(spread[last]), goal.tool_std)
@@ -301,11 +333,13 @@ def _not_finite(distance: np.ndarray, spread: np.ndarray, seen: dict[str, Any]) 
     return rejected(Reason.TOO_UNCERTAIN, text, first_offending_step=step, **seen)
 
 
-def _too_near(future: Future, calibration: Calibration, limits: Limits, seen: dict[str, Any]) -> Verdict | None:
+def _too_near(
+    future: Future, clearance: np.ndarray | None, calibration: Calibration, limits: Limits, seen: dict[str, Any]
+) -> Verdict | None:
     """Args: future of one plan."""
     if limits.clearance is None:
         return None
-    lower = _array(future.readout["clearance"]) - calibration.clearance_bound(_array(future.readout["clearance_std"]))
+    lower = calibration.lower_clearance(future, clearance)
     free = lower > limits.clearance
     if free.all():
         return None

@@ -17,9 +17,10 @@ from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.monitor import PathMonitor
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import Future
-from deepverse_ros.planning.verdict import NEAR, conformal_quantile
+from deepverse_ros.planning.verdict import NEAR, Limits, conformal_quantile
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import sample_goal
+from deepverse_ros.simulation.tasks import make_task
 from deepverse_ros.training.dataset import Episodes, window_actions
 
 # A collection's seed that nothing else uses: its scenes are those of the executed plans.
@@ -27,22 +28,26 @@ _COLLECTION = 999_999
 # Pictures of a step that is executed: a robot's camera does not wait for its end, and half way the imagined path is
 # furthest from the straight line that is taken for it.
 _PICTURES = 2
+# Looks for contacts during a step, every 20 ms: a tool at full speed moves 3 cm meanwhile.
+_CONTACT_LOOKS = 10
 
 
 @dataclass(frozen=True)
 class Errors:
     """Of E independent plans over H steps.
 
-    All in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how much
+    Most in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how much
     further the true tool is from the true goal than the imagined tool from where the goal is read. clearance_z (E, H):
     how much nearer than imagined the robot came to what it might touch, 0 where it stayed away from everything. path_z
     (E, H): how far from its imagined path the model read the tool during each step, as a robot can know it while it
-    follows the plan.
+    follows the plan. clearance_m (P, H) metres: how much nearer than its surroundings tell the robot came to things, in
+    P other plans, past obstacles; None where that was not measured.
     """
 
     goal_z: np.ndarray
     clearance_z: np.ndarray
     path_z: np.ndarray
+    clearance_m: np.ndarray | None = None
 
 
 def calibrate(
@@ -55,10 +60,11 @@ def calibrate(
     """Write the bounds at `level` into the checkpoint's config.json, and return them.
 
     tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
-    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off a clearance, path_error_z how
-    far the tool may be off its imagined path during execution. These come from plans that the planner chose and the
-    robot executed, because a planner picks plans that look good, also by mistake. Without such plans, held-out episodes
-    stand in for them, but not for path_error_z: null. Without held-out episodes tool_error_q stays as it is.
+    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off an imagined clearance and
+    clearance_error_m, metres, off one that the camera tells, path_error_z how far the tool may be off its imagined path
+    during execution. These come from plans that the planner chose and the robot executed, because a planner picks plans
+    that look good, also by mistake. Without such plans, held-out episodes stand in for them, but not for path_error_z
+    and clearance_error_m: null. Without held-out episodes tool_error_q stays as it is.
     """
     folder = resources.find(checkpoint)
     model = WorldModel.load(folder, device)
@@ -73,6 +79,7 @@ def calibrate(
             "goal_error_z": _bounds(judged.goal_z, level),
             "clearance_error_z": _joint_bounds(judged.clearance_z, level),
             "path_error_z": _joint_bounds(judged.path_z, level),
+            "clearance_error_m": None if judged.clearance_m is None else _joint_bounds(judged.clearance_m, level),
             "executed_plans": len(executed.goal_z) if executed else 0,
         }
     # Not model.save: the weights in memory are in the inference format.
@@ -96,7 +103,12 @@ def _joint_bounds(errors: np.ndarray, level: float) -> list[float] | None:
 def _nearer(future: Future, clearance: np.ndarray) -> np.ndarray:
     """See Errors.clearance_z. Args: future of one plan; clearance (H,) metres, true."""
     imagined, std = (future.readout[name][0].float().cpu().numpy() for name in ("clearance", "clearance_std"))
-    return np.where(clearance < NEAR, (imagined - clearance) / std, np.where(np.isnan(clearance), np.nan, 0.0))
+    return _where_near((imagined - clearance) / std, clearance)
+
+
+def _where_near(error: np.ndarray, clearance: np.ndarray) -> np.ndarray:
+    """0 where the true clearance is no less than NEAR, NaN where nobody knows it."""
+    return np.where(clearance < NEAR, error, np.where(np.isnan(clearance), np.nan, 0.0))
 
 
 def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tuple[np.ndarray, Errors]:
@@ -162,6 +174,49 @@ def executed_errors(
     return Errors(*np.stack(found, 1))
 
 
+def avoiding_errors(
+    model: WorldModel, plans: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray | None:
+    """Plan past obstacles in `plans` scenes of the task "avoid", one plan each, and execute it, accepted or not.
+
+    Scenes in which hardly anything is near would say that any bound holds. As a verdict takes its figure, so does this:
+    from the camera's picture before the plan, and the least of each step. From a first contact on, things are no longer
+    where they were seen, and a verdict has to tell nothing any more: 0.
+    Returns: see Errors.clearance_m; None where geometry tells nothing of this robot.
+    Raises: RenderingError where nothing can render.
+    """
+    c = model.config
+    config = MpcConfig(max_replans=0, limits=Limits(clearance=0.0))
+    lengths = c.horizon, config.longer * c.horizon
+    planners = [Mpc(model, replace(config, sampler=IcemConfig(horizon=steps))) for steps in lengths]
+    found: list[np.ndarray] = []
+    with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
+        task = make_task("avoid", simulation)
+        for number in range(plans):
+            task.reset(scene_seed(_COLLECTION, number))
+            goal = model.encode_goal(task.goal.rgb, task.goal.depth if number // 2 % 2 else None)
+            robot, mpc = _Robot(model, simulation), planners[number % 2]
+            mpc.forget()
+            belief, joints = robot.believe(), robot.joints
+            around, plan = mpc.surroundings(belief, joints), mpc.plan(belief, goal, joints).plan
+            if around is None or plan is None:
+                return None
+            true = np.array([min(_clearances(robot, action)) for action in plan])
+            touched = np.concatenate([[False], np.logical_or.accumulate(true <= 0)[:-1]])
+            errors = np.full(lengths[1], np.nan)
+            nearer = _where_near(around.judged_clearance(plan, joints) - true, true)
+            errors[: len(plan)] = np.where(touched, 0.0, nearer)
+            found.append(errors)
+            progress(number + 1, plans)
+    return np.stack(found)
+
+
+def _clearances(robot: "_Robot", action: np.ndarray) -> Iterator[float]:
+    """Metres, during one step."""
+    for _ in robot.step(action, _CONTACT_LOOKS):
+        yield robot.simulation.clearance
+
+
 class _Robot:
     """A simulated arm that has stood for as long as the model looks back, with a camera of _PICTURES a step."""
 
@@ -179,13 +234,18 @@ class _Robot:
     def joints(self) -> np.ndarray:
         return self._frames[-1][2].astype(np.float32)
 
-    def step(self, action: np.ndarray) -> Iterator[float]:
-        """Move to `action` (A,) within one step. Yields: the share of the step that is done, after each picture."""
+    def step(self, action: np.ndarray, pauses: int = _PICTURES) -> Iterator[float]:
+        """Move to `action` (A,) within one step. Yields: the share of the step that is done, at each pause.
+
+        There is a picture at each of _PICTURES pauses, of which `pauses` is a multiple.
+        """
         begin, self._target = self._target, action
-        for share in np.arange(1, _PICTURES + 1) / _PICTURES:
-            self.simulation.advance(self._model.embodiment.dt / _PICTURES, begin + (action - begin) * share)
-            self._see()
-            yield float(share)
+        for pause in range(1, pauses + 1):
+            share = pause / pauses
+            self.simulation.advance(self._model.embodiment.dt / pauses, begin + (action - begin) * share)
+            if pause % (pauses // _PICTURES) == 0:
+                self._see()
+            yield share
 
     def _see(self) -> None:
         self._frames.append((*self.simulation.render(), self.simulation.joints))

@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.training.calibration import calibrate, executed_errors
+from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
 from deepverse_ros.training.coarse_stage import CoarseStage
 from deepverse_ros.training.codec_stage import CodecStage
 from deepverse_ros.training.config import DataConfig, StageConfig, TrainingConfig
@@ -125,10 +126,13 @@ def _finish(
     if config.calibration_plans:
         with _progress(console) as bars:
             task = bars.add_task("calibration plans", total=None, text="")
-            executed = executed_errors(
-                WorldModel.load(checkpoint, device), config.calibration_plans,
-                lambda done, total: bars.update(task, completed=done, total=total),
-            )  # fmt: skip
+            ready = WorldModel.load(checkpoint, device)
+
+            def progress(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+            executed = executed_errors(ready, config.calibration_plans, progress)
+            executed = replace(executed, clearance_m=avoiding_errors(ready, config.calibration_plans, progress))
     calibrate(checkpoint, config.level, held_out, executed, device)
     draw_curves(out)
     draw_samples(WorldModel.load(checkpoint, device), held_out, out / "samples.png")

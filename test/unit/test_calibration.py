@@ -10,7 +10,7 @@ from untrained import untrained_checkpoint
 
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdict import Calibration
-from deepverse_ros.training.calibration import Errors, calibrate, executed_errors
+from deepverse_ros.training.calibration import Errors, avoiding_errors, calibrate, executed_errors
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,21 @@ def test_every_plan_is_executed_in_a_scene_of_its_own_and_again_the_same(model: 
     np.testing.assert_allclose(again.path_z, errors.path_z, rtol=1e-3)
 
 
+def test_plans_past_obstacles_tell_how_far_the_seen_clearance_is_from_the_true_one(model: WorldModel) -> None:
+    seen = []
+    errors = avoiding_errors(model, 2, lambda done, total: seen.append((done, total)))
+    assert errors is not None
+    assert seen == [(1, 2), (2, 2)]
+    np.testing.assert_array_equal(np.isfinite(errors), np.stack([np.arange(16) < 8, np.ones(16, bool)]))
+    assert (np.abs(errors) < 0.2).all(where=np.isfinite(errors))
+    np.testing.assert_allclose(avoiding_errors(model, 1), errors[:1], atol=1e-4)
+
+
 def test_the_bounds_are_quantiles_of_what_was_executed(checkpoint: Path) -> None:
     rng = np.random.default_rng(0)
     goal_z, clearance_z = np.sort(rng.uniform(0, 4, (99, 8)), axis=0), rng.normal(size=(99, 8))
-    errors = Errors(goal_z, clearance_z, path_z := rng.uniform(0, 9, (99, 8)))
+    clearance_m = rng.normal(size=(49, 8))
+    errors = Errors(goal_z, clearance_z, path_z := rng.uniform(0, 9, (99, 8)), clearance_m)
     before = load_file(checkpoint / "model.safetensors")
     values = calibrate(checkpoint, 0.9, None, errors, "cpu")
     # The ceil((99 + 1) * 0.9)-th smallest
@@ -51,6 +62,7 @@ def test_the_bounds_are_quantiles_of_what_was_executed(checkpoint: Path) -> None
     # At all steps together
     np.testing.assert_allclose(values["clearance_error_z"], 8 * [np.sort(clearance_z.max(1))[89]])
     np.testing.assert_allclose(values["path_error_z"], 8 * [np.sort(path_z.max(1))[89]])
+    np.testing.assert_allclose(values["clearance_error_m"], 8 * [np.sort(clearance_m.max(1))[44]])
     assert values["executed_plans"] == 99
     stored = json.loads((checkpoint / "config.json").read_text())["calibration"]
     assert stored == values
@@ -76,7 +88,7 @@ def test_short_and_long_plans_together_give_one_bound_per_step_and_one_for_all_s
 def test_what_nobody_measured_gets_no_bound(checkpoint: Path) -> None:
     errors = Errors(np.ones((20, 8)), np.full((20, 8), np.nan), np.full((20, 8), np.nan))
     values = calibrate(checkpoint, 0.9, None, errors, "cpu")
-    assert values["clearance_error_z"] is values["path_error_z"] is None
+    assert values["clearance_error_z"] is values["path_error_z"] is values["clearance_error_m"] is None
     loaded = Calibration.from_model(WorldModel.load(checkpoint, "cpu").calibration)
     assert loaded is not None
     assert np.isinf(loaded.path_bound(np.full(8, 0.01))).all()

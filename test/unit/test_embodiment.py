@@ -100,6 +100,26 @@ def test_a_robot_that_starts_outside_its_limits_is_brought_back_inside():
     assert (out <= ARM.upper).all()
 
 
+def test_the_body_is_the_one_of_the_file_that_describes_this_very_robot():
+    bodiless = ARM.model_copy(update={"body": None})
+    assert bodiless.with_known_body() == ARM
+    assert ARM.with_known_body() == ARM
+    slower = bodiless.model_copy(update={"dt": 0.1})
+    assert slower.with_known_body() is slower, "it has the name of a robot that it is not"
+    stranger = bodiless.model_copy(update={"name": "submarine"})
+    assert stranger.with_known_body() is stranger
+
+
+def test_actions_place_the_body_where_they_are_what_moves_its_links():
+    assert ARM.actions_place_body
+    assert not ARM.model_copy(update={"body": None}).actions_place_body
+    only_gripper = {"modalities": ARM.modalities[1:], "proprioception": ARM.modalities, "home": ARM.home[7:]}
+    assert not ARM.model_copy(update=only_gripper).actions_place_body
+    plans = np.arange(48.0).reshape(2, 3, 8)
+    np.testing.assert_array_equal(ARM.action_values(plans)["gripper_state"], plans[..., 7:])
+    np.testing.assert_array_equal(ARM.action_values(plans)["joint_positions"], plans[..., :7])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.mppi import MppiConfig
 from deepverse_ros.planning.verdict import Limits, Reason
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.tasks import make_task
 
 OUT_OF_REACH = np.array([1.6, 0.0, 0.3], np.float32)
 
@@ -82,6 +85,9 @@ class Seen:
     embedding: torch.Tensor = field(default_factory=lambda: torch.from_numpy(HOME.copy()))
     tool_std: float = 0.01
     ood_score: float = 0.3
+    depth: torch.Tensor | None = None
+    intrinsics: torch.Tensor | None = None
+    camera_to_world: torch.Tensor | None = None
 
     @property
     def out_of_distribution(self) -> bool:
@@ -215,6 +221,46 @@ def test_either_sampler_finds_a_plan_and_a_clearance_leads_it_round_an_obstacle(
         model.obstacle = results[0].future.tool[0, 3]  # on the way of the first plan
     assert [result.verdict.accepted for result in results] == [True, True]
     assert float((results[1].future.tool - model.obstacle).norm(dim=-1).min()) > 0.06
+
+
+def test_what_the_camera_sees_is_kept_clear_of_without_a_word_about_it_from_the_model():
+    """Past the obstacles of the task, which the straight way touches; the model calls every plan free."""
+    calibration = {"level": 0.9, "goal_error_z": [0.7] * 16, "clearance_error_m": [0.01] * 16}
+    reckless, careful = [], []
+    with ArmSimulation(width=128, height=128, embodiment=ARM) as simulation:
+        task = make_task("avoid", simulation)
+        for seed in range(4):
+            task.reset(seed)
+            _, depth = simulation.render()
+            pose, joints = simulation.camera_to_world, simulation.joints.astype(np.float32)
+            view = (torch.tensor(depth)[None], torch.tensor(simulation.intrinsics), torch.tensor(pose)[None])
+            belief = Seen(depth=view[0], intrinsics=view[1], camera_to_world=view[2])
+            goal = replace(Seen(), tool_position=task.goal.tool_position.astype(np.float32))
+            for least, found in ((None, reckless), (0.0, careful)):
+                planner = mpc(
+                    TrueImagination(calibration=calibration), sampler=IcemConfig(samples=128), iterations=6, latent=0.0,
+                    limits=Limits(tolerance=0.06, clearance=least),
+                )  # fmt: skip
+                result = planner.plan(belief, goal, joints)
+                way = np.concatenate([joints[None], result.plan])
+                moments = (a + (b - a) * s for a, b in pairwise(way) for s in np.linspace(0, 1, 9))
+                found.append((result, min(simulation.clearance_at(q) for q in moments)))
+            # The reckless way is judged no better when somebody else proposes it.
+            if reckless[-1][1] <= 0:
+                verdict, _ = planner.judge_plan(belief, goal, reckless[-1][0].plan, joints)
+                assert verdict.reason is Reason.COLLISION_ZONE
+    accepted = [clear for result, clear in careful if result.verdict.accepted]
+    assert len(accepted) >= 3
+    assert min(accepted) > 0
+    assert sum(clear <= 0 for _, clear in reckless) >= 2
+
+
+def test_plans_that_are_judged_differ_where_something_is_to_be_kept_clear_of():
+    plans = [np.full((8, 8), value, np.float32) * ARM.max_step for value in (0.0, 0.0, 0.1, 1.0, 1.1, 2.0, 3.0, 4.0)]
+    some = mpc(limits=Limits(clearance=0.0))._distinct(plans)
+    np.testing.assert_allclose(some[:, 0, 0] / ARM.max_step[0], [0, 1, 2, 3], atol=1e-6)
+    every = mpc()._distinct(plans)
+    np.testing.assert_allclose(every[:, 0, 0] / ARM.max_step[0], [0, 0, 0.1, 1], atol=1e-6)
 
 
 def test_planning_can_be_stopped_between_rounds():

@@ -165,6 +165,33 @@ def test_costs_of_another_number_of_plans_are_refused(make):
             sampler.tell(np.zeros(count))
 
 
+# ---- detours
+
+
+@both
+def test_a_share_of_the_plans_lifts_the_tool_in_a_bow(make):
+    height = {}
+    for share in (0.0, 0.5):
+        sampler = at_start(make(samples=200, horizon=16, spread=0.02, bend=0.0, detours=share))
+        tools = tool_paths(sampler.ask())
+        height[share] = tools[:, :, 2].max(1) - np.maximum(tools[:, -1, 2], FORWARD.tool_position(HOME)[2])
+    assert (height[0.0] < 0.05).all()
+    assert 0.25 < np.mean(height[0.5] > 0.05) < 0.5, "half of the plans; of these, most are high"
+    assert height[0.5].max() < 0.8
+
+
+@both
+def test_without_a_body_a_detour_is_a_straight_way(make):
+    sampler = make(samples=20, bend=0.3, detours=1.0)
+    sampler.embodiment = ARM.model_copy(update={"body": None})
+    plans = at_start(sampler).ask()[2:]
+    middle = (HOME + plans[:, -1]) / 2
+    straight = np.abs(plans[:, :-1] - middle[:, None]).min(1) <= ARM.max_step
+    assert straight.all()
+    with pytest.raises(ShapeError, match="detours"):
+        make(detours=1.5)
+
+
 # ---- warm start
 
 

@@ -101,6 +101,8 @@ def test_calibration_is_read_from_a_checkpoint():
     assert path.scaled(1.5) == Calibration(0.9, (1.5, 3.0), None, (3.0, 4.0)), "the goal's bound alone"
     assert read.bound(1, 0.3, 0.4) == pytest.approx(0.01)
     assert read.bound(2, 0.3, 0.4) == math.inf
+    seen = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01], "clearance_error_m": [0.02]})
+    assert seen == Calibration(0.9, (0.01,), clearance_error_m=(0.02,))
     negative = {"level": 0.9, "goal_error_z": [1.0], "path_error_z": [-1.0]}
     not_known = {"level": 0.9, "goal_error_z": [math.nan]}
     for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, not_known, negative):
@@ -149,6 +151,31 @@ def test_a_plan_whose_lower_bound_of_the_clearance_is_too_small_is_rejected_at_i
     assert verdict(clear, calibration=wider, clearance=0.045).first_offending_step == 1
     nan = Path(way, clearance=[0.3, math.nan, 0.3, 0.3])
     assert verdict(nan, calibration=calibration, clearance=0.0).first_offending_step == 1
+
+
+def test_what_the_camera_sees_of_the_clearance_counts_for_more_than_what_is_imagined():
+    way = [0.3, 0.2, 0.1, 0.0]
+    imagined_free, imagined_near = (Path(way, clearance=[value] * 4) for value in (0.3, 0.01))
+    both = replace(CALIBRATION, clearance_error_z=(1.0,) * 4, clearance_error_m=(0.01, 0.01, 0.02, 0.02))
+
+    def judged(path: Path, seen: list[float] | None, calibration: Calibration):
+        told = None if seen is None else np.array(seen)
+        return judge(path, 0, Seen(), Seen(), calibration, Limits(clearance=0.02), told)
+
+    assert judged(imagined_near, [0.1, 0.1, 0.05, 0.05], both).accepted
+    near = judged(imagined_free, [0.1, 0.1, 0.035, 0.03], both)
+    assert near.reason is Reason.COLLISION_ZONE
+    assert near.first_offending_step == 2
+    assert near.value == pytest.approx(0.015)
+    # Where the camera sees nothing, or nobody measured how well, what is imagined must do.
+    assert judged(imagined_free, None, both).accepted
+    assert judged(imagined_near, None, both).reason is Reason.COLLISION_ZONE
+    never = replace(both, clearance_error_m=None)
+    assert judged(imagined_near, [0.1] * 4, never).reason is Reason.COLLISION_ZONE
+    # A figure that is none, or a step that was never calibrated, promises nothing.
+    assert judged(imagined_free, [0.1, math.nan, 0.1, 0.1], both).first_offending_step == 1
+    short = replace(both, clearance_error_m=(0.01, 0.01))
+    assert judged(imagined_free, [0.1] * 4, short).first_offending_step == 2
 
 
 def test_passing_by_the_goal_is_not_reaching_it():
