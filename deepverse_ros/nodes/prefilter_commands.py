@@ -152,27 +152,22 @@ class TrajectoryFormat(CommandFormat):
 
 
 class ArrayFormat(CommandFormat):
-    """std_msgs/Float64MultiArray: a value for each of the layout's, in its order; the gripper's may be missing."""
+    """std_msgs/Float64MultiArray: all values in the layout's order; a gripper without a joint has none."""
 
     message_type = Float64MultiArray
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._size = self.layout.size
+        self._short = self.layout.names[-1] == GRIPPER and not self.joints.gripper_joint
 
     def _read(self, message: Float64MultiArray, measured: np.ndarray | None) -> Command:
         if message.layout.data_offset:
             raise MessageError(f"layout.data_offset is {message.layout.data_offset}; expected 0")
-        data, size = np.array(message.data, float), self.layout.size
-        if len(data) == size - 1 and self.layout.names[-1] == GRIPPER:
-            self._size = len(data)
-            data = np.append(data, self._gripper(measured))
-        elif len(data) == size:
-            self._size = size
-        return Command.setpoint(data)
+        data: np.ndarray = np.array(message.data, float)
+        return Command.setpoint(np.append(data, self._gripper(measured)) if self._short else data)
 
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Float64MultiArray:
-        return Float64MultiArray(data=values[-1, : self._size].tolist())
+        return Float64MultiArray(data=values[-1, : -1 if self._short else None].tolist())
 
 
 class TwistFormat(CommandFormat):

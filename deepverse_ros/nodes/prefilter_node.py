@@ -238,7 +238,7 @@ class PrefilterNode(RobotNode):
 
     def _recent(self, seconds: float) -> np.ndarray | None:
         """(A,) where the robot was measured no more than so long ago."""
-        if self._measured is None or time.monotonic() - self._measured[1] > seconds:
+        if self._measured is None or self.moment().steady - self._measured[1] > seconds:
             return None
         return self._measured[0]
 

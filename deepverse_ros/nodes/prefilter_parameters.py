@@ -46,7 +46,7 @@ PARAMETERS = (
     ),
     Parameter("unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes)."),
     Parameter("command_frame", "", "frame_id that a stamped twist must have; empty: any."),
-    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in messages."),
+    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in messages; empty: none."),
     Parameter("gripper_closed", 0.0, "Position of that joint when closed (rad, m).", -10.0, 10.0),
     Parameter("gripper_open", 1.0, "And when open (rad, m).", -10.0, 10.0),
     Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),

@@ -53,7 +53,9 @@ def verdict(
 ) -> CommandVerdict:  # fmt: skip
     """Args: now: ROS seconds. center: (8,) or (len(times), 8)."""
     envelope = Envelope(now, np.array(times, float), np.atleast_2d(center).astype(float), np.full(8, width))
-    return command_verdict_to_msg(Verdict(now, now - image_age, valid_for, envelope, finding, "c1"), NAMES, "base_link")
+    return command_verdict_to_msg(
+        Verdict(now, now - image_age, valid_for, envelope, finding, "c1"), NAMES, "base_link", 10.0
+    )
 
 
 def heartbeat(now: float) -> Header:
