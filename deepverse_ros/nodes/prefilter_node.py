@@ -325,7 +325,7 @@ class PrefilterNode(RobotNode):
 
 
 def main() -> None:
-    sys.exit(run(PrefilterNode, threads=2))
+    sys.exit(run(PrefilterNode, threads=1))
 
 
 if __name__ == "__main__":
