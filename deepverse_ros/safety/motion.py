@@ -174,29 +174,32 @@ class Motion:
     def halt(self, now: Now, measured: np.ndarray | None, here: bool = False) -> Command | None:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
-        The place is the same in every call until a command passes again. Returns: None where it is not known.
+        The place is the same in every call until a command passes again, and gone to by steps that the largest rates
+        allow. Returns: None where it is not known.
         """
+        target = self.target()
         if self._held is None:
-            first, second = (measured, self.target()) if here else (self.target(), measured)
+            first, second = (measured, target) if here else (target, measured)
             self._held = second if first is None else first
         if self.safe is not None:
             if self.safe.speed > 0:
                 self.safe.paused = now
             self.safe.speed = 0.0
-        place = self._held
-        keep = np.zeros(self.layout.size) if place is None else place
-        if place is None and self.layout.position.any():
+        layout, place = self.layout, self._held
+        if place is None and layout.position.any():
             return None
+        keep = np.zeros(layout.size) if place is None else place
+        if target is not None:
+            # What is measured may be wrong: the way there is no quicker than any other.
+            keep = self._step(target, keep, 1.0, np.full(layout.size, np.inf), now)
         # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
-        rest = np.where(
-            np.isnan(self.layout.rest), np.clip(keep, self.layout.lower, self.layout.upper), self.layout.rest
-        )
-        return self._send(np.where(self.layout.position, keep, rest), now)
+        rest = np.where(np.isnan(layout.rest), np.clip(keep, layout.lower, layout.upper), layout.rest)
+        return self._send(np.where(layout.position, keep, rest), now)
 
     def begin_anew(self, waiting: Following) -> None:
         """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
-        held, layout = self._held, self.layout
-        if held is None or not waiting.timed or waiting.speed > 0:
+        held, layout = self._sent, self.layout
+        if self._held is None or held is None or not waiting.timed or waiting.speed > 0:
             return
         left = waiting.command.at(waiting.progress)
         place = np.where(layout.position, held, left)

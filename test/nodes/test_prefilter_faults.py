@@ -5,16 +5,29 @@ The real node, its messages and the real faults, with time that the test makes, 
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import rclpy
-from prefilter_world import BAD, CLEAR, GO, HOME, NAMES, RATES, command, heartbeat, joint_state
+from prefilter_world import (
+    BAD,
+    CLEAR,
+    GO,
+    HOME,
+    JOINTS,
+    NAMES,
+    RATES,
+    command,
+    heartbeat,
+    joint_state,
+    trajectory,
+)
 from rclpy.parameter import Parameter as RosParameter
 from rosgraph_msgs.msg import Clock
+from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
 from deepverse_ros.nodes.conversions import depth_from_image, image_from_array
@@ -27,7 +40,7 @@ from deepverse_ros.safety.gate import Gate
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.verdict import Envelope, Verdict
 
-TICK, BEGIN, END, LAST = 0.02, 1.5, 3.0, 4.5
+TICK, BEGIN, END, LAST = 0.02, 1.5, 3.0, 5.0
 FORBIDDEN = (2.2, 2.7)
 """Seconds in which the true verdicts say stop."""
 WIDTH = 0.02
@@ -50,22 +63,35 @@ class Recorder:
     """In the place of the publisher: what went out, and when."""
 
     node: VirtualPrefilter
-    sent: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    sent: list[tuple[float, Any]] = field(default_factory=list)
+    listener: Callable[[Any], None] | None = None
 
     def publish(self, message: Any) -> None:
-        self.sent.append((self.node.steady - 100.0, np.array(message.data)))
+        self.sent.append((self.node.steady - 100.0, np.array(message.data) if hasattr(message, "data") else message))
+        if self.listener is not None:
+            self.listener(message)
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[VirtualPrefilter]:
+def started(**parameters: Any) -> Iterator[VirtualPrefilter]:
     rclpy.init()
-    parameters = [RosParameter(name, value=value) for name, value in RATES.items()]
-    node = VirtualPrefilter(parameter_overrides=parameters)
+    node = VirtualPrefilter(parameter_overrides=[RosParameter(name, value=v) for name, v in parameters.items()])
     node.trigger_configure()
     node.trigger_activate()
     yield node
     node.destroy_node()
     rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[VirtualPrefilter]:
+    """For commands of rates."""
+    yield from started(**RATES)
+
+
+@pytest.fixture(scope="module")
+def follower() -> Iterator[VirtualPrefilter]:
+    """For trajectories."""
+    yield from started(command_timeout=0.0)
 
 
 def wanted(now: float) -> np.ndarray:
@@ -78,8 +104,10 @@ class Simulation:
     where: image, commands, verdicts, heartbeat, joints or clock; model: everything that the world model says.
     """
 
+    settings = GateSettings()
+
     def __init__(self, node: VirtualPrefilter, kind: str, where: str) -> None:
-        node.gate = Gate(node.gate.layout, GateSettings(), CommandLimits())
+        node.gate = Gate(node.gate.layout, self.settings, CommandLimits())
         node._measured, node.steady, node.ros = None, 100.0, FIRST_ROS
         self.node, self.out = node, Recorder(node)
         node._out = self.out
@@ -134,10 +162,17 @@ class Simulation:
         self.deliver()  # the model judges what it sees
         if number % 5 == 0:
             self.judge()
-        self.publish("joints", joint_state(ros, HOME))
-        self.publish("commands", command(ROGUE if number % 25 == 13 else wanted(self.now)))
+        self.publish("joints", joint_state(ros, self.robot()))
+        self.send(number)
         self.deliver()
         self.node.on_tick()
+
+    def robot(self) -> np.ndarray:
+        """(8,) where it is."""
+        return HOME
+
+    def send(self, number: int) -> None:
+        self.publish("commands", command(ROGUE if number % 25 == 13 else wanted(self.now)))
 
     def deliver(self) -> None:
         while self.waiting and self.waiting[0][0] <= self.now + 1e-9:
@@ -158,6 +193,85 @@ class Simulation:
 
     def passed(self, begin: float, end: float) -> int:
         return sum(begin <= at < end and bool(np.abs(values).max() > 0) for at, values in self.out.sent)
+
+
+class TrajectorySimulation(Simulation):
+    """The same with trajectories, and a robot that goes where it is told; the model judges what is on its way."""
+
+    settings = GateSettings(command_timeout=0.0)
+
+    def __init__(self, node: VirtualPrefilter, kind: str, where: str) -> None:
+        super().__init__(node, kind, where)
+        self.now = 0.0
+        self.begun, self.way = 0.0, (np.zeros(1), HOME[None])  # since when the robot is on which way
+        self.newest: JointTrajectory | None = None  # what was sent last, and shall be judged
+        self.executes = False
+        self.wrong: list[str] = []
+        self.moves: list[float] = []
+        self.envelopes: list[tuple[float, float, Envelope]] = []
+        self.out.listener = self.follow
+        self.step_of_a_halt = 2 * 1.1 * TICK * node.gate.layout.max_rate + 0.01
+
+    def robot(self) -> np.ndarray:
+        times, values = self.way
+        return np.stack([np.interp(self.now - self.begun, times, column) for column in values.T], -1)
+
+    def follow(self, message: JointTrajectory) -> None:
+        here = self.robot()
+        if sorted(message.joint_names) != sorted(JOINTS):
+            self.wrong.append(f"{message.joint_names} at {self.now:.2f} s")
+            return
+        order = [list(message.joint_names).index(name) for name in JOINTS]
+        values = np.array([p.positions for p in message.points])[:, order]
+        times = np.array([p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in message.points])
+        way = np.concatenate([[0.0], times]), np.concatenate([here[None], values])
+        # A halt is as far away as a robot may lag, at its largest rate.
+        rests = len(values) == 1 and bool((np.abs(values[0] - here) <= self.step_of_a_halt).all())
+        if not np.isfinite(values).all():
+            self.wrong.append(f"{values} at {self.now:.2f} s")
+        elif not rests:
+            self.moves.append(self.now)
+            if not self.way_is_covered(*way):
+                self.wrong.append(f"a way to {values[-1]} at {self.now:.2f} s")
+        self.executes, self.begun, self.way = not rests, self.now, way
+
+    def way_is_covered(self, times: np.ndarray, values: np.ndarray) -> bool:
+        return any(
+            self.now - 0.5 - TICK <= min(at, image) and envelope.excess(times, values, 0.0) <= 1 + 1e-3
+            for at, image, envelope in self.envelopes
+        )
+
+    def judge(self) -> None:
+        ros, forbidden = FIRST_ROS + self.now, FORBIDDEN[0] <= self.now < FORBIDDEN[1]
+        here, gone = self.robot(), self.now - self.begun
+        times, values = self.way
+        if self.executes:
+            later = times > gone
+            times, values = times[later] - gone, values[later]
+        elif self.newest is not None:
+            values = np.array([p.positions for p in self.newest.points])
+            times = 0.4 * np.arange(1, len(values) + 1)
+        else:
+            times, values = np.zeros(0), values[:0]
+        center = np.concatenate([here[None], values, (values[-1:] if len(values) else here[None])])
+        envelope = Envelope(ros, np.array([0.0, *times, 3.0]), center, np.full(8, 0.05))
+        verdict = Verdict(ros, self.seen, 1.0, envelope, BAD if forbidden else CLEAR)
+        if not forbidden:
+            self.envelopes.append((self.now, self.seen - FIRST_ROS, envelope))
+        self.publish("verdicts", command_verdict_to_msg(verdict, NAMES, "base_link"))
+
+    def send(self, number: int) -> None:
+        ros = FIRST_ROS + self.now
+        if number % 130 == 65:
+            far = np.clip(HOME - 0.5, 0.0, 1.0)
+            self.publish("commands", trajectory(far, seconds=1.0, stamp=ros))  # nobody judges it
+        elif number % 30 == 10:
+            turn = 0.2 * (1 + number // 30 % 2) * np.array([1, 0, 1, 0, 0, 0, 0, -1.0])
+            self.newest = trajectory(HOME + turn / 2, HOME + turn, seconds=0.4, stamp=ros)
+            self.publish("commands", self.newest)
+
+    def passed(self, begin: float, end: float) -> int:
+        return sum(begin <= at < end for at in self.moves)
 
 
 def _fault(kind: str) -> Fault:
@@ -191,6 +305,15 @@ def test_no_fault_lets_a_command_pass_that_no_fresh_verdict_answers_for(node, ki
     # Where the true verdicts say stop, it is stopped as soon as they are known, and at the latest when they are old.
     assert world.passed(FORBIDDEN[0] + 0.5, FORBIDDEN[1]) == 0
     assert world.passed(LAST - 0.5, LAST) > 10, node._status
+
+
+@pytest.mark.parametrize(("kind", "where"), CASES)
+def test_no_fault_sends_a_trajectory_on_that_no_fresh_verdict_answers_for(follower, kind, where):
+    world = TrajectorySimulation(follower, kind, where).run()
+    assert world.passed(0.0, BEGIN), "nothing passed before the fault, so nothing is shown"
+    assert world.wrong == []
+    assert world.passed(FORBIDDEN[0] + 0.5, FORBIDDEN[1]) == 0
+    assert world.passed(END, LAST) > 0, follower._status
 
 
 CLOSES = [

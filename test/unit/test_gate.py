@@ -560,19 +560,22 @@ def test_a_stopped_trajectory_goes_on_from_where_the_robot_was_stopped():
     world.wait(0.3)
     world.measured = (0.05, 0.0)  # it has lagged, as if something were in its way
     world.wait(0.02)
-    assert sent(world.verdict(BAD, center=[(0.16, 0), (0.8, 0.0)], times=[0, 1.3])) == [0.05, 0.0]
+    first = world.verdict(BAD, center=[(0.16, 0), (0.8, 0.0)], times=[0, 1.3])
+    way = [sent(first)[0], *(sent(d)[0] for d in world.wait(0.2))]
+    assert max(np.abs(np.diff([0.16, *way]))) <= 2 * 0.02 * 1.1 + 1e-9  # no quicker than any other way
+    assert way[-1] == 0.05
     for _ in range(3):
         world.wait(0.1)
         world.verdict(center=[(0.16, 0), (0.8, 0.0)], times=[0, 1.28], width=0.05)
-    assert world.state == State.STOP  # nobody imagined the way from 0.05 on
+    assert world.state != State.PASS  # nobody imagined the way from 0.05 on
     decisions = []
-    for _ in range(2):
+    for _ in range(3):
         decisions += world.wait(0.1)
         decisions.append(world.verdict(center=[(0.05, 0), (0.8, 0.0)], times=[0, 1.2], width=0.05))
     assert world.state == State.PASS
     onward = next(d for d in decisions if d.send in (Send.COMMAND, Send.SCALED))
     assert sent(onward) == [0.8, 0.0]
-    assert onward.command.start.tolist() == [0.05, 0.0]
+    assert onward.command.start.tolist() == pytest.approx([0.05, 0.0])
 
 
 def test_an_envelope_of_everything_is_a_damaged_one():
