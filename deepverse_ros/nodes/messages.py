@@ -1,6 +1,6 @@
 """What every reading of a message needs: its error, and its times in seconds."""
 
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 
 from deepverse_ros.errors import DeepverseError
 
@@ -18,3 +18,9 @@ def stamp_from_seconds(seconds: float) -> Time:
     """Seconds of the ROS clock as builtin_interfaces/Time."""
     nanoseconds = round(seconds * 1e9)
     return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as builtin_interfaces/Duration."""
+    nanoseconds = round(seconds * 1e9)
+    return Duration(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration, Time
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import MessageError, stamp_seconds
+from deepverse_ros.nodes.messages import MessageError, duration, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.safety.commands import Command, Layout
 
@@ -142,7 +142,7 @@ class TrajectoryFormat(CommandFormat):
         # The first points of a trajectory that begins at 0 are where the robot is.
         times = np.maximum(times, self.shortest) if len(times) == 1 else times
         points = [
-            JointTrajectoryPoint(positions=row.tolist(), time_from_start=_duration(t))
+            JointTrajectoryPoint(positions=row.tolist(), time_from_start=duration(t))
             for row, t in zip(rows, times, strict=True)
         ]
         return JointTrajectory(header=Header(frame_id=self._frame), joint_names=self._names, points=points)
@@ -229,8 +229,3 @@ FORMATS: dict[str, Callable[..., CommandFormat]] = {
     "twist": TwistFormat,
     "twist_stamped": StampedTwistFormat,
 }
-
-
-def _duration(seconds: float) -> Duration:
-    nanoseconds = round(seconds * 1e9)
-    return Duration(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

@@ -1,7 +1,5 @@
 """arm_mpc.launch.py with the prefilter between planner and robot: monitoring lets the arm move, enforcing does not."""
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_launch import arguments, until
+from arm_launch import arguments, launched, until
 from sensor_msgs.msg import JointState
 from test_arm_mpc_launch import Peer
 
@@ -22,21 +20,8 @@ def log(tmp_path: Path) -> Iterator[Path]:
     deaf.write_text("/**:\n  ros__parameters:\n    verdict_topic: nobody/command_verdict\n")
     changes = {"seed": "3", "prefilter": "monitor", "prefilter_params": str(deaf)}
     given = [f"{name}:={value}" for name, value in arguments(**changes).items()]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            ["ros2", "launch", "deepverse_ros", "arm_mpc.launch.py", *given],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield log
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+    with launched(log, "arm_mpc.launch.py", given):
+        yield log
 
 
 def test_the_planners_commands_go_through_the_prefilter(log):

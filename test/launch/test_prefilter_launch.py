@@ -1,6 +1,5 @@
 """prefilter.launch.py with processes of their own: what it costs a command, and a world model that is killed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import rclpy
-from arm_launch import until
+from arm_launch import launched, until
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
@@ -86,29 +85,15 @@ def start_model() -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def prefilter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     log = tmp_path_factory.mktemp("prefilter") / "log"
-    arguments = ["command_type:=float64_multi_array", "command_values:=rates"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            ["ros2", "launch", "deepverse_ros", "prefilter.launch.py", *arguments],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
-            yield log
-            process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+    with launched(log, "prefilter.launch.py", ["command_type:=float64_multi_array", "command_values:=rates"]):
+        until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
+        yield
 
 
 @pytest.fixture
-def commander(launched: Path) -> Iterator[Commander]:
+def commander(prefilter: None) -> Iterator[Commander]:
     commander = Commander()
     yield commander
     commander.close()
@@ -137,7 +122,7 @@ def test_a_killed_world_model_ends_in_the_fallback_within_300_ms(commander):
     assert max(took) <= 0.6
 
 
-def test_what_it_costs_a_command(commander, launched):
+def test_what_it_costs_a_command(commander):
     model = start_model()
     try:
         until(lambda: commander.state == PrefilterStatus.PASS, 30.0, "commands that pass")

@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -13,7 +12,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
-from deepverse_ros.nodes.messages import stamp_from_seconds
+from deepverse_ros.nodes.messages import duration, stamp_from_seconds
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding
@@ -37,14 +36,10 @@ def command(values: np.ndarray = GO) -> Float64MultiArray:
 def trajectory(*targets: np.ndarray, seconds: float = 1.0, stamp: float = 0.0) -> JointTrajectory:
     """Way points (8,), each `seconds` after the one before."""
     points = [
-        JointTrajectoryPoint(positions=[float(v) for v in target], time_from_start=_duration((k + 1) * seconds))
+        JointTrajectoryPoint(positions=[float(v) for v in target], time_from_start=duration((k + 1) * seconds))
         for k, target in enumerate(targets)
     ]
     return JointTrajectory(header=Header(stamp=stamp_from_seconds(stamp)), joint_names=list(JOINTS), points=points)
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(sec=int(seconds), nanosec=round((seconds % 1.0) * 1e9))
 
 
 def verdict(
