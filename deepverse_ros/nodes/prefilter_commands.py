@@ -34,11 +34,13 @@ class Incoming:
 class CommandFormat:
     """One kind of command message for one robot.
 
-    message_type: its class. shortest: seconds; a controller gets at least so long to reach a target.
+    message_type: its class. shortest: seconds; a controller gets at least so long to reach a target. most_points: a
+    longer trajectory is not even read, as that would take time.
     Raises: ParameterError where such messages cannot carry this robot's commands.
     """
 
     message_type: Any
+    most_points = 1000
 
     def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
         self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
@@ -107,6 +109,8 @@ class TrajectoryFormat(CommandFormat):
     def _read(self, message: JointTrajectory, measured: np.ndarray | None) -> Command:
         if not message.points:
             raise MessageError("points is empty; to end a trajectory, send the place to stay at")
+        if len(message.points) > self.most_points:
+            raise MessageError(f"it has {len(message.points)} points; allowed: {self.most_points}")
         names = list(message.joint_names)
         values = []
         for row, point in enumerate(message.points):

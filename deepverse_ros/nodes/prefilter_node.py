@@ -67,6 +67,7 @@ class PrefilterNode(RobotNode):
         settings, limits = self._settings(self.parameters.__getitem__)
         self.gate = Gate(layout, settings, limits, Mode[p.mode.upper()])
         self.format = FORMATS[p.command_type](layout, self._joints, limits.period, p.command_frame)
+        self.format.most_points = limits.max_points
         self._require_stamps(limits)
         self._live = tuple(self.parameters[name] for name in LIVE)
         self._measured: tuple[np.ndarray, float] | None = None
@@ -291,7 +292,7 @@ class PrefilterNode(RobotNode):
         self._live = live
         values = dict(zip(LIVE, live, strict=True))
         self.gate.settings, self.gate.limits = self._settings(values.__getitem__)
-        self.format.shortest = self.gate.limits.period
+        self.format.shortest, self.format.most_points = self.gate.limits.period, self.gate.limits.max_points
         before, mode = self.gate.mode, Mode[values["mode"].upper()]
         self.gate.set_mode(mode, self.moment())
         return (before, mode) == (Mode.MONITOR, Mode.ENFORCE)

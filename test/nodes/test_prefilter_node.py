@@ -160,6 +160,7 @@ def test_a_trajectory_waits_for_its_verdict_and_is_sent_without_what_nobody_judg
         (lambda m: m.joint_names.__setitem__(0, "joint_2"), "missing: joint_1"),
         (lambda m: m.points[0].positions.pop(), "point 0 has 7 positions; joint_names has 8 entries"),
         (lambda m: m.points.clear(), "points is empty"),
+        (lambda m: m.points.extend(m.points * 1000), "it has 1001 points; allowed: 1000"),
         (lambda m: m.points[0].positions.__setitem__(3, math.inf), "joint_4 is inf"),
     ],
 )
