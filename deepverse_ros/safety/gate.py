@@ -18,6 +18,9 @@ from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.verdict_store import VerdictStore
 from deepverse_ros.safety.watch import Watch
 
+OTHERS_MAY_MOVE_IT = 1.0
+"""Seconds without a command after which a robot at rest may be anywhere: its last target counts no more."""
+
 
 class Gate:
     """Decides what the robot is told, at every event and at every tick of a timer.
@@ -50,6 +53,7 @@ class Gate:
         self._newest: Following | None = None
         self._previous: tuple[Command, Now] | None = None
         self._last_stamp = 0.0
+        self._busy_until = -math.inf  # when a command was last on its way, on the steady clock
         self._diverged = False
 
     @property
@@ -243,6 +247,7 @@ class Gate:
         newest = self._newest
         if newest is None:
             return None
+        self._busy_until = now.steady
         if newest.speed == 0 and now.steady - newest.paused.steady > self.settings.pending_timeout:
             self.counts.expired += 1
             self._newest = None
@@ -287,6 +292,8 @@ class Gate:
         if kind in (Kind.WAIT, Kind.BAD):
             return self._halt("hold", now)
         if self._newest is None or situation.cover is None:
+            if self.layout.stays and now.steady - self._busy_until > OTHERS_MAY_MOVE_IT:
+                motion.forget()
             return Send.NOTHING, None, 1.0
         finding = situation.cover.verdict.finding
         scale, max_rate = 1.0, dict[str, float]()

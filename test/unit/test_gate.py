@@ -543,6 +543,21 @@ def test_a_stop_goes_to_no_place_where_the_robot_cannot_be(measured, age, goes_t
     assert (decision.send, sent(decision)) == (Send.STOP, [pytest.approx(goes_to), 0.0])
 
 
+def test_a_robot_that_others_moved_meanwhile_is_not_sent_back():
+    world = arm()
+    world.wait(0.5)
+    world.trajectory((0.1, 0.0), times=[0.2])
+    world.verdict(center=[(0, 0), (0.1, 0), (0.1, 0)], times=[0, 0.2, 1.6])
+    world.wait(0.1)
+    world.measured = (0.1, 0.0)
+    world.wait(2.0)
+    world.measured = (0.6, 0.2)  # somebody has moved it by hand
+    world.wait(0.1)
+    decision = world.trajectory((0.8, 0.2))
+    assert (decision.send, sent(decision)) == (Send.HOLD, [0.6, 0.2])
+    assert world.verdict(center=[(0.6, 0.2), (0.8, 0.2)], times=[0, 1.0]).send == Send.COMMAND
+
+
 def test_joint_states_that_come_again_grow_old():
     world = moving_arm()
     stamp = world.ros
