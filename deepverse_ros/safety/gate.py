@@ -293,7 +293,7 @@ class Gate:
             return self._halt("hold", now)
         if self._newest is None or situation.cover is None:
             if self.layout.stays and now.steady - self._busy_until > OTHERS_MAY_MOVE_IT:
-                motion.forget()
+                motion.come_to_rest()
             return Send.NOTHING, None, 1.0
         finding = situation.cover.verdict.finding
         scale, max_rate = 1.0, dict[str, float]()

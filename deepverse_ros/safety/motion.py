@@ -45,12 +45,14 @@ class Following:
 class Motion:
     """Keeps what was sent, and puts the next.
 
-    safe: the last command that was passed on; it is being executed while its speed is above 0.
+    safe: the last command that was passed on; it is being executed while its speed is above 0. rests: nothing that
+    went through here moves the robot any more, so nothing need be halted.
     """
 
     def __init__(self, layout: Layout, limits: CommandLimits) -> None:
         self.layout, self.limits = layout, limits
         self.safe: Following | None = None
+        self.rests = layout.stays
         self._sent: np.ndarray | None = None  # the last values that were sent at once, not on a way
         self._sent_at: float | None = None
         self._time_left = 0.0  # seconds of motion that a position may still make up for
@@ -68,7 +70,13 @@ class Motion:
     def forget(self, last: np.ndarray | None = None) -> None:
         """What was sent by others leaves open where the robot's target is. Args: last: (A,) it, where it is known."""
         self.safe = self._sent_at = self._held = None
+        self.rests = False
         self._sent = None if self.layout.position.any() else last
+
+    def come_to_rest(self) -> None:
+        """Nothing was under way for long: others may have moved the robot since, and it stays where it is."""
+        self.forget()
+        self.rests = self.layout.stays
 
     def forget_stamps(self) -> None:
         """The clock jumped: what is stamped from now on may be older than what came before."""
@@ -121,7 +129,7 @@ class Motion:
         )  # fmt: skip
         if self.safe is not following and self.safe is not None:
             self.safe.speed = 0.0
-        self.safe, self._held, self._pace = following, None, following.speed
+        self.safe, self._held, self._pace, self.rests = following, None, following.speed, False
         if out is not None:
             self._sent_at = now.steady
         return out
@@ -175,8 +183,10 @@ class Motion:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
         The place is the same in every call until a command passes again, and gone to by steps that the largest rates
-        allow. Returns: None where it is not known.
+        allow. Returns: None where it is not known, or the robot is at rest anyway: a measurement that is wrong moves none.
         """
+        if self.rests:
+            return None
         target = self.target()
         if self._held is None:
             first, second = (measured, target) if here else (target, measured)
