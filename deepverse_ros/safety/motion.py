@@ -183,7 +183,7 @@ class Motion:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
         The place is the same in every call until a command passes again, and gone to by steps that the largest rates
-        allow. Returns: None where it is not known, or the robot is at rest anyway: a measurement that is wrong moves none.
+        allow. Returns: None where it is not known, or the robot rests anyway: a wrong measurement moves no such robot.
         """
         if self.rests:
             return None
