@@ -7,6 +7,7 @@ from pathlib import Path
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
 
 from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
@@ -36,6 +37,13 @@ ARGUMENTS = {
     "trajectory_topic": ("joint_trajectory", "where the robot takes its commands (JointTrajectory)", None),
     "sim_params": ("config/nodes/sim.yaml", "parameters of the simulated arm", None),
     "world_model_params": ("config/nodes/world_model.yaml", "parameters of the world model", None),
+    "prefilter": (
+        "off",
+        "between planner and robot, a process that lets a command through only on a verdict of its own (enforce), or "
+        "says what it would do (monitor)",
+        ["off", "monitor", "enforce"],
+    ),
+    "prefilter_params": ("config/nodes/prefilter.yaml", "parameters of the prefilter", None),
     "planner_params": ("config/nodes/planner.yaml", "parameters of the planner", None),
     "use_sim_time": ("false", "follow /clock; the simulated arm then publishes it", ["true", "false"]),
     "log_level": ("info", "of all nodes", ["debug", "info", "warn", "error"]),
@@ -88,17 +96,39 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
+    planner_sends_to = given["trajectory_topic"]
+    if given["prefilter"] != "off":
+        planner_sends_to = "prefilter/command_in"
+        nodes.append(_prefilter(given, use_sim_time, common))
     nodes.append(
         robot_node(
             "planner_node",
             "planner",
             parameters=[_file(given["planner_params"]), model],
-            remappings=[("command", given["trajectory_topic"])],
+            remappings=[("command", planner_sends_to)],
             **common,
             **sharing,
         )
     )
     return [*bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]
+
+
+def _prefilter(given: dict[str, str], use_sim_time: bool, common: dict[str, list[str]]) -> LifecycleNode:
+    parameters = {
+        "mode": given["prefilter"],
+        "embodiment": "arm",
+        "command_type": "joint_trajectory",
+        "joint_states_topic": given["joint_states_topic"],
+        "command_timeout": 0.0,  # a trajectory ends at rest, and the next one may be a while in coming
+        "use_sim_time": use_sim_time,
+    }
+    return robot_node(
+        "prefilter_node",
+        "prefilter",
+        parameters=[_file(given["prefilter_params"]), parameters],
+        remappings=[("~/command_out", given["trajectory_topic"])],
+        **common,
+    )
 
 
 def _file(name: str) -> str:

@@ -4,7 +4,6 @@ import array
 import math
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -12,6 +11,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.conversions import JointLayout, MessageError
+from deepverse_ros.nodes.messages import duration
 
 
 def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray | None = None) -> np.ndarray:
@@ -172,8 +172,3 @@ def plan_from_trajectory(message: JointTrajectory, layout: JointLayout, start: n
     if not len(times):
         raise MessageError("trajectory points is empty; a plan has at least one")
     return resample(times, targets, start, layout.embodiment.dt)
-
-
-def duration(seconds: float) -> Duration:
-    nanoseconds = round(seconds * 1e9)
-    return Duration(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

@@ -19,6 +19,7 @@ from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array, joint_state
 from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 
 PARAMETERS = (
@@ -91,8 +92,8 @@ class ReplayNode(RobotNode):
                 present = time.monotonic()
                 now = min(due, now + (present - last) * self.parameters["rate"])
                 last = present
-                self._clock_out.publish(Clock(clock=_time(FIRST_STAMP + now)))
-            publish(_time(FIRST_STAMP + due))
+                self._clock_out.publish(Clock(clock=stamp_from_seconds(FIRST_STAMP + now)))
+            publish(stamp_from_seconds(FIRST_STAMP + due))
         self._finished = True
         self.get_logger().info(f"recording {self._recording.name}: the end")
 
@@ -122,11 +123,6 @@ class ReplayNode(RobotNode):
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
         values = {"recording": self._recording.name, "image_rate_hz": self._frames.rate()}
         return DiagnosticStatus.OK, "end of the recording" if self._finished else "", values
-
-
-def _time(seconds: float) -> Time:
-    nanoseconds = round(seconds * 1e9)
-    return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
 """What the tests that start arm_mpc.launch.py share: an untrained model that is quick to run, and quick parameters."""
 
+import os
+import signal
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -52,6 +56,26 @@ def include(**changes: str) -> LaunchDescription:
     """arm_mpc.launch.py as a user starts it, with the quick model."""
     source = PythonLaunchDescriptionSource(str(LAUNCH_FILE))
     return LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments(**changes).items())])
+
+
+@contextmanager
+def launched(log: Path, launch_file: str, arguments: list[str], timeout: float = 60.0) -> Iterator[subprocess.Popen]:
+    """`ros2 launch` as a user starts it, its words in `log`; Ctrl-C at the end, after which it must end cleanly."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["ros2", "launch", "deepverse_ros", launch_file, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout) == 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
 
 
 def until(condition: Callable[[], object], timeout: float, what: str) -> None:

@@ -1,0 +1,59 @@
+"""The prefilter alone, in front of any robot: commands come out only as far as the world model clears them."""
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+
+from deepverse_ros import resources
+from deepverse_ros.nodes.bringup import bring_up, robot_node
+
+ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
+    "mode": (
+        "enforce",
+        "monitor: judge and report only; enforce: what is not clear does not pass",
+        ["monitor", "enforce"],
+    ),
+    "embodiment": ("arm", "the robot, of config/embodiments or a file", None),
+    "command_type": (
+        "joint_trajectory",
+        "message of a command",
+        ["joint_trajectory", "float64_multi_array", "twist", "twist_stamped"],
+    ),
+    "command_values": ("targets", "what a command says: the embodiment's values, or their rates", ["targets", "rates"]),
+    "command_in": ("prefilter/command_in", "where commands come from", None),
+    "command_out": ("prefilter/command_out", "where the robot takes them", None),
+    "verdict_topic": ("world_model/command_verdict", "the world model's verdicts", None),
+    "heartbeat_topic": ("world_model/heartbeat", "the world model's sign of life", None),
+    "joint_states_topic": ("joint_states", "measured joints", None),
+    "params": ("config/nodes/prefilter.yaml", "parameters of the prefilter", None),
+    "use_sim_time": ("false", "follow /clock", ["true", "false"]),
+    "log_level": ("info", "of the node", ["debug", "info", "warn", "error"]),
+}
+PARAMETERS = (
+    "mode", "embodiment", "command_type", "command_values", "verdict_topic", "heartbeat_topic", "joint_states_topic",
+)  # fmt: skip
+
+
+def _start(context: LaunchContext) -> list[Action]:
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    parameters = {name: given[name] for name in PARAMETERS}
+    node = robot_node(
+        "prefilter_node",
+        "prefilter",
+        parameters=[
+            str(resources.find(given["params"])),
+            parameters,
+            {"use_sim_time": given["use_sim_time"] == "true"},
+        ],
+        remappings=[("~/command_in", given["command_in"]), ("~/command_out", given["command_out"])],
+        ros_arguments=["--log-level", given["log_level"]],
+    )
+    return bring_up([node])
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])

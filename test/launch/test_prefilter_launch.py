@@ -1,0 +1,159 @@
+"""prefilter.launch.py with processes of their own: what it costs a command, and a world model that is killed."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import rclpy
+from arm_launch import launched, until
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from verdict_source import CENTER
+
+from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.nodes import qos
+
+HERE = Path(__file__).parent
+RATE = 50.0
+
+
+class Commander:
+    """Sends a command every 20 ms, each a little different, and notes when each is heard before and after."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("commander", context=self.context)
+        self.sent: dict[float, float] = {}
+        self.direct: dict[float, float] = {}
+        self.out: list[tuple[float, float]] = []  # when, and joint 1's rate
+        self.status: list[PrefilterStatus] = []
+        listen = self.node.create_subscription
+        listen(Float64MultiArray, "prefilter/command_in", self._on_direct, qos.command())
+        listen(Float64MultiArray, "prefilter/command_out", self._on_out, qos.command())
+        listen(PrefilterStatus, "prefilter/status", self.status.append, qos.debug_output())
+        self.publisher = self.node.create_publisher(Float64MultiArray, "prefilter/command_in", qos.command())
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=t, daemon=True) for t in (self.executor.spin, self._send)]
+        for thread in self.threads:
+            thread.start()
+
+    def _on_direct(self, message: Float64MultiArray) -> None:
+        self.direct.setdefault(message.data[0], time.monotonic())
+
+    def _on_out(self, message: Float64MultiArray) -> None:
+        self.out.append((time.monotonic(), message.data[0]))
+
+    def _send(self) -> None:
+        number = 0
+        due = time.monotonic()
+        while not self.stopping.is_set():
+            number += 1
+            data = CENTER.copy()
+            data[0] += 1e-6 * number
+            self.sent[float(data[0])] = time.monotonic()
+            self.publisher.publish(Float64MultiArray(data=data.tolist()))
+            due = max(due + 1 / RATE, time.monotonic() - 1.0)
+            self.stopping.wait(max(0.0, due - time.monotonic()))
+
+    @property
+    def state(self) -> int:
+        return self.status[-1].state if self.status else -1
+
+    def close(self) -> None:
+        self.stopping.set()
+        self.executor.shutdown()
+        for thread in self.threads:
+            thread.join(2.0)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def start_model() -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(HERE / "verdict_source.py")])
+
+
+@pytest.fixture(scope="module")
+def prefilter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    log = tmp_path_factory.mktemp("prefilter") / "log"
+    with launched(log, "prefilter.launch.py", ["command_type:=float64_multi_array", "command_values:=rates"]):
+        until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
+        yield
+
+
+@pytest.fixture
+def commander(prefilter: None) -> Iterator[Commander]:
+    commander = Commander()
+    yield commander
+    commander.close()
+
+
+def test_a_killed_world_model_ends_in_the_fallback_within_300_ms(commander):
+    took = []
+    for _ in range(3):
+        model = start_model()
+        try:
+            until(lambda: commander.state == PrefilterStatus.PASS, 30.0, "commands that pass")
+            time.sleep(0.5)
+            assert commander.out[-1][1] > 0
+            model.send_signal(signal.SIGKILL)
+            killed = time.monotonic()
+            assert model.wait(5) == -signal.SIGKILL
+        finally:
+            model.kill()
+        time.sleep(1.0)
+        last = max(at for at, rate in commander.out if rate > 0)
+        took.append(next(at for at, rate in commander.out if at > last) - killed)
+        assert commander.state == PrefilterStatus.FALLBACK
+    print(f"from kill -9 to the fallback on command_out: {[round(1e3 * t) for t in took]} ms")
+    assert min(took) <= 0.3
+    # Where this machine is busy with other things, a tick may come late.
+    assert max(took) <= 0.6
+
+
+def test_what_it_costs_a_command(commander):
+    model = start_model()
+    try:
+        until(lambda: commander.state == PrefilterStatus.PASS, 30.0, "commands that pass")
+        begin = time.monotonic()
+        time.sleep(10.0)
+    finally:
+        model.kill()
+        model.wait(5)
+    after = {rate: at for at, rate in commander.out}
+    through = [r for r, at in commander.sent.items() if at > begin and r in after and r in commander.direct]
+    assert len(through) > 300
+    whole = np.array([1e3 * (after[r] - commander.sent[r]) for r in through])
+    direct = np.array([1e3 * (commander.direct[r] - commander.sent[r]) for r in through])
+    added = whole - direct
+    for name, values in (("through it", whole), ("without it", direct), ("difference", added)):
+        p50, p99 = np.quantile(values, [0.5, 0.99])
+        print(f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms over {len(values)} commands")
+    # At rest it is 2 and 10 ms; here other work may take the cores.
+    assert np.quantile(added, 0.5) <= 10.0
+    memory = [p.info["memory_info"].rss for p in _processes() if "prefilter_node" in " ".join(p.info["cmdline"] or ())]
+    print(f"memory: {max(memory, default=0) / 2**20:.0f} MiB")
+
+
+def _processes() -> Iterator[Any]:
+    return psutil.process_iter(["cmdline", "memory_info"])
+
+
+def test_it_starts_without_a_world_model_and_lets_nothing_through(commander):
+    until(lambda: commander.state == PrefilterStatus.FALLBACK and len(commander.sent) > 50, 20.0, "commands")
+    begin = len(commander.out) + 5  # what was under way from the test before
+    time.sleep(1.0)
+    assert commander.state == PrefilterStatus.FALLBACK
+    assert len(commander.out) > begin
+    assert all(rate == 0 for _, rate in commander.out[begin:])

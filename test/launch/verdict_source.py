@@ -1,0 +1,46 @@
+"""A process in the place of the world model: heartbeats at 10 Hz, and a clear verdict on one command."""
+
+import signal
+
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
+from deepverse_ros.safety.commands import Layout
+from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.verdict import Envelope, Verdict
+
+CENTER = np.array([0.4, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0])
+HALF_WIDTH = 0.1
+
+
+class VerdictSource(Node):
+    def __init__(self) -> None:
+        super().__init__("world_model")
+        self._names = Layout.of(Embodiment.load("arm")).names
+        self._heartbeat = self.create_publisher(Header, "~/heartbeat", qos.command())
+        self._verdict = self.create_publisher(CommandVerdict, "~/command_verdict", qos.command())
+        self.create_timer(0.1, self._say)
+
+    def _say(self) -> None:
+        stamp = self.get_clock().now()
+        now = stamp.nanoseconds * 1e-9
+        self._heartbeat.publish(Header(stamp=stamp.to_msg(), frame_id="base_link"))
+        envelope = Envelope(now, np.array([1.6]), CENTER[None], np.full(8, HALF_WIDTH))
+        verdict = Verdict(now, now - 0.03, 1.0, envelope, Finding(Action.CLEAR))
+        self._verdict.publish(command_verdict_to_msg(verdict, self._names, "base_link"))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    rclpy.init()
+    rclpy.spin(VerdictSource())
+
+
+if __name__ == "__main__":
+    main()
