@@ -6,24 +6,20 @@ images is this package's own: it reads padded rows, both byte orders and 16-bit 
 
 import array
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import DeepverseError, ShapeError
+from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics, quaternion_from_matrix
 
-
-class MessageError(DeepverseError, ValueError):
-    """A message cannot be used; the text names its field and value."""
-
+# What needs no torch lies apart, and is found here too.
+from deepverse_ros.nodes.joints import JointLayout, joint_state  # noqa: F401
+from deepverse_ros.nodes.messages import MessageError, stamp_seconds  # noqa: F401
 
 # encoding: (type of one channel, channels)
 _ENCODINGS: dict[str, tuple[type, int]] = {
@@ -40,11 +36,6 @@ _ENCODINGS: dict[str, tuple[type, int]] = {
 }
 _COLOUR = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
 _DEPTH = ("16UC1", "mono16", "32FC1")
-
-
-def stamp_seconds(stamp: Time) -> float:
-    """builtin_interfaces/Time to seconds."""
-    return stamp.sec + stamp.nanosec * 1e-9
 
 
 def check_image(message: Image) -> None:
@@ -181,64 +172,6 @@ def info_from_intrinsics(intrinsics: Intrinsics, header: Header) -> CameraInfo:
         r=np.eye(3).ravel().tolist(),
         p=np.hstack([k, np.zeros((3, 1))]).ravel().tolist(),
     )
-
-
-@dataclass(frozen=True)
-class JointLayout:
-    """Which joint of a JointState is which value of an action.
-
-    gripper_joint: name of the joint that opens the gripper; empty: there is none in the messages, and the gripper
-    counts as `gripper_default`. gripper_closed, gripper_open: that joint's positions which are 0 and 1.
-    """
-
-    embodiment: Embodiment
-    gripper_joint: str = "gripper_joint"
-    gripper_closed: float = 0.0
-    gripper_open: float = 1.0
-    gripper_default: float = 1.0
-
-    def vector(self, message: JointState) -> np.ndarray:
-        """The measured joints as an action vector (A,) float32: what a command to stay here would be.
-
-        Raises: MessageError naming a joint that is missing, repeated or not finite, or lists of unequal length.
-        """
-        if len(message.position) != len(message.name):
-            raise MessageError(
-                f"joint_states position has {len(message.position)} values; name has {len(message.name)} entries"
-            )
-        positions = dict(zip(message.name, message.position, strict=True))
-        out = np.array(self.embodiment.home, np.float32)
-        slices = self.embodiment.slices
-        if "joint_positions" in slices:
-            out[slices["joint_positions"]] = [self._pick(positions, name) for name in self.embodiment.joint_names]
-        if "gripper_state" in slices:
-            opening = self.gripper_default
-            if self.gripper_joint:
-                travel = self.gripper_open - self.gripper_closed
-                opening = (self._pick(positions, self.gripper_joint) - self.gripper_closed) / travel
-            out[slices["gripper_state"]] = np.clip(opening, 0.0, 1.0)
-        return out
-
-    def names(self) -> list[str]:
-        """Joint names in the order of an action vector."""
-        gripper = [self.gripper_joint] if self.gripper_joint and "gripper_state" in self.embodiment.slices else []
-        return [*self.embodiment.joint_names, *gripper]
-
-    def gripper_position(self, opening: float) -> float:
-        """The gripper joint's position for an opening of 0 (closed) to 1 (open)."""
-        return self.gripper_closed + float(opening) * (self.gripper_open - self.gripper_closed)
-
-    @staticmethod
-    def _pick(positions: Mapping[str, float], name: str) -> float:
-        if name not in positions:
-            raise MessageError(f"joint_states has no joint '{name}'; it has: {', '.join(positions) or 'none'}")
-        if not np.isfinite(positions[name]):
-            raise MessageError(f"joint_states position of '{name}' is {positions[name]}")
-        return positions[name]
-
-
-def joint_state(names: Sequence[str], positions: Sequence[float] | np.ndarray, header: Header) -> JointState:
-    return JointState(header=header, name=list(names), position=[float(p) for p in positions])
 
 
 def pose_from_matrix(matrix: np.ndarray) -> Pose:

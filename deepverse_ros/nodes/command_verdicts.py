@@ -1,0 +1,141 @@
+"""The prefilter's verdicts between ROS messages and numpy. No torch: the prefilter is a process without it."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from std_msgs.msg import Header
+
+from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes.messages import MessageError, stamp_from_seconds, stamp_seconds
+from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.verdict import Envelope, Verdict
+
+MOST_TIMES = 10_000
+"""Longest envelope that is read."""
+
+
+def command_verdict_to_msg(
+    verdict: Verdict, names: Sequence[str], frame_id: str, latency_ms: float = math.nan
+) -> CommandVerdict:
+    """Args: names: of a command's values, in the order of the envelope (`safety.commands.Layout.names`).
+
+    frame_id: the robot's base frame. latency_ms: from what was judged to the verdict, milliseconds.
+    Raises: MessageError where the verdict has a problem, or is not one on commands of these values.
+    """
+    if problem := verdict.problem(len(names)):
+        raise MessageError(f"verdict: {problem}; names are {', '.join(names)}")
+    envelope, finding = verdict.envelope, verdict.finding
+    return CommandVerdict(
+        header=Header(stamp=stamp_from_seconds(verdict.stamp), frame_id=frame_id),
+        image_stamp=stamp_from_seconds(verdict.image_stamp),
+        valid_for=float(verdict.valid_for),
+        command_id=verdict.plan_id,
+        latency_ms=float(latency_ms),
+        start=stamp_from_seconds(envelope.start),
+        names=list(names),
+        times=envelope.times.astype(float).tolist(),
+        center=envelope.center.astype(float).ravel().tolist(),
+        half_width=envelope.half_width.astype(float).tolist(),
+        action=getattr(CommandVerdict, finding.action.name),
+        zone=finding.zone,
+        first_offending_step=int(finding.step),
+        points=int(finding.points),
+        threshold=int(finding.threshold),
+        scale=float(finding.scale),
+        max_rate_names=list(finding.max_rate),
+        max_rates=[float(rate) for rate in finding.max_rate.values()],
+        time_to_enter=float(finding.time_to_enter),
+        leads_out=bool(finding.leads_out),
+        gain=float(finding.gain),
+        text=finding.text,
+    )
+
+
+def command_verdict_from_msg(message: CommandVerdict, names: Sequence[str], frame_id: str = "") -> Verdict:
+    """Args: names: of the robot's values, in the order that the envelope shall have; the message may have another.
+
+    frame_id: what the header must say; empty: anything.
+    Raises: MessageError naming field, value and what is expected, for whatever is in the message.
+    """
+    if frame_id and message.header.frame_id != frame_id:
+        raise MessageError(
+            f"verdict header.frame_id is '{message.header.frame_id}'; this robot's base frame is '{frame_id}'"
+        )
+    order = _order(list(message.names), list(names))
+    times = np.array(message.times, float)
+    if not 1 <= len(times) <= MOST_TIMES:
+        raise MessageError(f"verdict times has {len(times)} values; expected 1 to {MOST_TIMES}")
+    expected = {"center": len(times) * len(names), "half_width": len(names)}
+    for name, size in expected.items():
+        if len(getattr(message, name)) != size:
+            raise MessageError(
+                f"verdict {name} has {len(getattr(message, name))} values; expected {size} for {len(times)} times and "
+                f"{len(names)} names"
+            )
+    envelope = Envelope(
+        stamp_seconds(message.start),
+        times,
+        np.array(message.center, float).reshape(len(times), len(names))[:, order],
+        np.array(message.half_width, float)[order],
+    )
+    verdict = Verdict(
+        stamp_seconds(message.header.stamp),
+        stamp_seconds(message.image_stamp),
+        message.valid_for,
+        envelope,
+        _finding(message, list(names)),
+        message.command_id,
+    )
+    if problem := verdict.problem(len(names)):
+        raise MessageError(f"verdict {problem}")
+    return verdict
+
+
+def _order(given: list[str], names: list[str]) -> list[int]:
+    """Where each of `names` stands in `given`."""
+    wrong = [f"unknown '{n}'" for n in given if n not in names] + [f"missing '{n}'" for n in names if n not in given]
+    if not wrong and len(given) != len(names):
+        wrong = ["a name that stands twice"]
+    if wrong:
+        raise MessageError(f"verdict names is {given}: {wrong[0]}; expected {names}")
+    return [given.index(n) for n in names]
+
+
+def _finding(message: CommandVerdict, names: list[str]) -> Finding:
+    actions = [int(a) for a in Action]
+    if message.action not in actions:
+        raise MessageError(f"verdict action is {message.action}; expected {actions[0]} to {actions[-1]}")
+    if len(message.max_rates) != len(message.max_rate_names):
+        raise MessageError(
+            f"verdict max_rates has {len(message.max_rates)} values; max_rate_names has {len(message.max_rate_names)}"
+        )
+    # A limit for a value that is not there is one that would not be kept.
+    for name in message.max_rate_names:
+        if name != "*" and name not in names:
+            raise MessageError(f"verdict max_rate_names has the unknown '{name}'; expected '*' or one of {names}")
+    for name in ("time_to_enter", "gain"):
+        if math.isnan(getattr(message, name)):
+            raise MessageError(f"verdict {name} is nan; expected a number")
+    return Finding(
+        Action(message.action),
+        message.zone,
+        message.first_offending_step,
+        message.points,
+        message.threshold,
+        message.scale,
+        _least(list(message.max_rate_names), list(message.max_rates)),
+        message.time_to_enter,
+        message.leads_out,
+        message.gain,
+        message.text,
+    )
+
+
+def _least(names: list[str], rates: list[float]) -> dict[str, float]:
+    """The largest rate of each name; where one stands twice, the lesser, and NaN stays NaN."""
+    out: dict[str, float] = {}
+    for name, rate in zip(names, rates, strict=True):
+        before = out.get(name, math.inf)
+        out[name] = rate if math.isnan(rate) or rate < before else before
+    return out
