@@ -1,8 +1,6 @@
 """The gate: lets a command through only while a fresh verdict says that the future it leads to is clear."""
 
 import math
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
@@ -13,46 +11,12 @@ from deepverse_ros.safety.commands import Command, Layout, check
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.motion import Following, Motion
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
+from deepverse_ros.safety.situation import Kind, Situation
+from deepverse_ros.safety.states import States
 from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Status
 from deepverse_ros.safety.verdict import Verdict
-from deepverse_ros.safety.verdict_store import Received, VerdictStore
+from deepverse_ros.safety.verdict_store import VerdictStore
 from deepverse_ros.safety.watch import Watch
-
-
-class _Kind(Enum):
-    FAULT = "fault"  # something that is needed is late, wrong or dead
-    IDLE = "idle"  # no command is on its way
-    WAIT = "wait"  # no verdict answers for the command yet
-    BAD = "bad"  # its verdict says stop
-    WAY_OUT = "way out"  # its verdict says stop, but it leads out of what is violated already
-    CLEAR = "clear"  # its verdict lets it pass, be it slower
-
-
-@dataclass(frozen=True)
-class _Situation:
-    kind: _Kind
-    cover: Received | None
-    checks: tuple[Check, ...]
-    reason: str
-    fault: str = ""  # name of the first check that is not fine
-
-
-@dataclass
-class _Streak:
-    """Verdicts in a row that say the same."""
-
-    count: int = 0
-    since: float | None = None
-
-    def add(self, new: bool, now: Now) -> None:
-        self.count += new
-        self.since = now.steady if self.since is None else self.since
-
-    def reset(self) -> None:
-        self.count, self.since = 0, None
-
-    def lasts(self, seconds: float, now: Now) -> bool:
-        return self.since is not None and now.steady - self.since >= seconds
 
 
 class Gate:
@@ -76,22 +40,21 @@ class Gate:
         self, layout: Layout, settings: GateSettings | None = None, limits: CommandLimits | None = None,
         mode: Mode = Mode.ENFORCE,
     ) -> None:  # fmt: skip
-        self.layout = layout
-        self._limits = limits or CommandLimits()
-        self._motion = Motion(layout, self._limits)
-        self._watch = Watch(settings or GateSettings())
-        self.settings = self._watch.settings
-        self.mode, self.state, self.counts = mode, State.FALLBACK, Counts()
+        settings, limits = settings or GateSettings(), limits or CommandLimits()
+        self.layout, self.mode, self.counts = layout, mode, Counts()
+        self._motion = Motion(layout, limits)
+        self._watch = Watch(settings)
+        self._states = States(settings)
+        self.limits, self.settings = limits, settings
         self._verdicts = VerdictStore()
         self._newest: Following | None = None
         self._previous: tuple[Command, Now] | None = None
         self._last_stamp = 0.0
-        self._counted = 0
-        self._bad, self._good = _Streak(), _Streak()
-        self._stopped = self._latched = False
-        self._slow: tuple[float, dict[str, float]] = (1.0, {})
-        self._fallback_since, self._fell_for = 0.0, "nothing has come yet"
         self._diverged = False
+
+    @property
+    def state(self) -> State:
+        return self._states.state
 
     @property
     def settings(self) -> GateSettings:
@@ -100,27 +63,37 @@ class Gate:
 
     @settings.setter
     def settings(self, settings: GateSettings) -> None:
+        self.check_settings(settings)
+        self._settings = self._watch.settings = self._states.settings = settings
+
+    def check_settings(self, settings: GateSettings) -> None:
+        """Raises: ConfigError where commands of this robot may not cease without anything happening."""
         if settings.command_timeout == 0 and not self.layout.stays:
             names = [n for n, stays in zip(self.layout.names, self.layout.position, strict=True) if not stays]
             raise ConfigError(
                 f"command_timeout is 0, but {names[0]} is a rate: a robot whose commands cease would go on; "
                 "expected more than 0"
             )
-        self._settings = self._watch.settings = settings
+
+    @property
+    def limits(self) -> CommandLimits:
+        """What commands are checked against; may be replaced at any time."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: CommandLimits) -> None:
+        self._limits = self._motion.limits = limits
 
     # --- what happens -------------------------------------------------------------------------------------------
 
-    def on_command(self, command: Command, now: Now) -> Decision:
-        """A command came, whatever is in it."""
+    def on_command(self, command: Command, now: Now, problem: str = "") -> Decision:
+        """A command came, whatever is in it. Args: problem: what was wrong with the message that brought it."""
         now = self._look(now)
         self.counts.commands += 1
-        if 0 < command.stamp < self._last_stamp:
+        if not problem and 0 < command.stamp < self._last_stamp:
             self.counts.out_of_order += 1
             return self._decide(now, command, newest=False)
-        target = self._motion.target()
-        reference = self._motion.measured(now, self.settings.measured_timeout) if target is None else target
-        previous, since = (self._previous[0], now.steady - self._previous[1].steady) if self._previous else (None, 0.0)
-        good, checks = check(command, self.layout, self._limits, now.ros, reference, previous, since)
+        good, checks = self._check(command, now, problem)
         self._watch.command(checks, now)
         if good is None:
             self.counts.refused += 1
@@ -129,30 +102,60 @@ class Gate:
             self._newest, self._previous = Following(good, command, now), (good, now)
         return self._decide(now, command)
 
+    def _check(self, command: Command, now: Now, problem: str) -> tuple[Command | None, tuple[Check, ...]]:
+        if problem:
+            return None, (Check("message", False, text=problem),)
+        target = self._motion.target()
+        reference = self._motion.measured(now, self.settings.measured_timeout) if target is None else target
+        previous, since = (self._previous[0], now.steady - self._previous[1].steady) if self._previous else (None, 0.0)
+        return check(command, self.layout, self._limits, now.ros, reference, previous, since)
+
     def on_verdict(self, verdict: Verdict, now: Now) -> Decision:
         """The world model judged a command."""
-        now = self._look(now)
-        self.counts.verdicts += 1
         problem = verdict.problem(self.layout.size)
         ahead = max(verdict.stamp, verdict.image_stamp) - now.ros
         if not problem and ahead > self.settings.future_tolerance:
             problem = f"stamped {ahead:.3g} s ahead of the clock, at most {self.settings.future_tolerance:.3g}"
-        self._watch.verdict(problem)
+        problem = problem or self._too_wide(verdict)
         if problem:
-            self.counts.verdicts_wrong += 1
-        elif not self._verdicts.add(verdict, now, self.settings):
+            return self.on_wrong_verdict(problem, now)
+        now = self._look(now)
+        self.counts.verdicts += 1
+        self._watch.verdict("")
+        if not self._verdicts.add(verdict, now, self.settings):
             self.counts.verdicts_stale += 1
         return self._decide(now)
 
-    def on_heartbeat(self, now: Now) -> Decision:
-        """The world model is alive."""
+    def _too_wide(self, verdict: Verdict) -> str:
+        """No model imagines all that a robot can do at once: such an envelope is a damaged one."""
+        width, most = verdict.envelope.half_width, (self.layout.upper - self.layout.lower) / 2
+        if (width <= most).all():
+            return ""
+        value = int(np.argmax(width / most))
+        text = f"envelope.half_width of {self.layout.names[value]} is {width[value]:.3g}"
+        return f"{text}, at most half of its range, {most[value]:.3g}"
+
+    def on_wrong_verdict(self, problem: str, now: Now) -> Decision:
+        """A verdict came that cannot be used. Args: problem: what is wrong with it."""
         now = self._look(now)
-        self._watch.heartbeat(now)
+        self.counts.verdicts += 1
+        self.counts.verdicts_wrong += 1
+        self._watch.verdict(problem)
         return self._decide(now)
 
-    def on_measured(self, values: np.ndarray, now: Now) -> None:
-        """The robot measured where it is: (A,) in the layout's order, of rates whatever; not finite, it is ignored."""
-        self._motion.measure(values, now)
+    def on_heartbeat(self, now: Now, stamp: float = 0.0) -> Decision:
+        """The world model is alive. Args: stamp: when it said so, ROS seconds; 0 for none."""
+        now = self._look(now)
+        self._watch.heartbeat(now, stamp)
+        return self._decide(now)
+
+    def on_measured(self, values: np.ndarray, now: Now, stamp: float = 0.0) -> None:
+        """The robot measured where it is: (A,) in the layout's order, of rates whatever.
+
+        What is not finite, beyond the limits, or older than what came before is ignored. Args: stamp: of the
+        measurement, ROS seconds; 0 for none.
+        """
+        self._motion.measure(values, now, stamp)
 
     def tick(self, now: Now) -> Decision:
         """Time has passed; to be called by a timer, at 50 Hz or so: it also acts when nothing comes any more."""
@@ -170,29 +173,24 @@ class Gate:
         if mode == Mode.MONITOR:
             self._diverged = self._newest is not None and self._newest.speed != 1
         elif self._diverged:
-            self._motion.forget()
-            self._newest = None
-            self._enter_fallback("enforced from now on, after something else had passed", now)
+            self._close("enforced from now on, after something else had passed", now)
+
+    def fail(self, why: str, now: Now) -> None:
+        """Something broke: what is known counts for nothing, and the fallback holds. A latched stop stays one."""
+        self._verdicts.forget()
+        self._close(why, now)
+
+    def _close(self, why: str, now: Now) -> None:
+        self._motion.forget(None if self._newest is None else self._newest.command.values[-1])
+        self._newest = None
+        self._states.fall(why, now)
 
     def release(self, now: Now) -> tuple[bool, str]:
         """The operator ends a stop: the next clear commands pass at once, at `recover_scale`.
 
         It opens nothing that a verdict forbids. Returns: whether it was done, and a sentence.
         """
-        now = self._look(now)
-        situation = self._situation(now)
-        if self.state in (State.PASS, State.SLOW):
-            return False, "nothing is stopped"
-        # A pause of the commands is what an operator would make first.
-        if situation.kind == _Kind.FAULT and situation.fault != "command_age":
-            return False, f"not released: {situation.reason}"
-        if situation.kind == _Kind.BAD and situation.cover and not situation.cover.verdict.finding.leads_out:
-            return False, f"not released: {situation.reason}"
-        self._stopped = self._latched = False
-        if situation.kind != _Kind.FAULT:
-            self.state = State.RECOVER
-        self._good.reset()
-        return True, "released: clear commands pass at reduced speed"
+        return self._states.release(self._situation(self._look(now)))
 
     # --- what it means ------------------------------------------------------------------------------------------
 
@@ -203,10 +201,11 @@ class Gate:
         if not self._watch.clock_ok:
             # Stamps from before and after a jump cannot be compared.
             self._verdicts.forget()
+            self._motion.forget_stamps()
             self._newest, self._last_stamp = None, 0.0
         return now
 
-    def _situation(self, now: Now) -> _Situation:
+    def _situation(self, now: Now) -> Situation:
         newest = self._on_its_way(now)
         cover, excess = (None, math.nan) if newest is None else self._verdicts.covering(newest, now, self.settings)
         checks = self._watch.checks(newest, cover, self._verdicts.newest, excess, now)
@@ -216,16 +215,17 @@ class Gate:
             name = f"zone:{finding.zone}" if finding.zone else "zones"
             checks += (Check(name, finding.action == Action.CLEAR, finding.points, finding.threshold, finding.text),)
         if fault is not None:
-            return _Situation(_Kind.FAULT, cover, checks, fault.text, fault.name)
+            return Situation(Kind.FAULT, cover, checks, fault.text, fault.name)
         if newest is None:
-            return _Situation(_Kind.IDLE, None, checks, "no command is on its way")
+            return Situation(Kind.IDLE, None, checks, "no command is on its way")
         if cover is None:
             far = f"{excess:.3g} half-widths off the nearest" if excess < math.inf else "there is none"
-            return _Situation(_Kind.WAIT, None, checks, f"the command waits for a verdict of its own, {far}")
+            return Situation(Kind.WAIT, None, checks, f"the command waits for a verdict of its own, {far}")
         if cover.clear:
-            return _Situation(_Kind.CLEAR, cover, checks, cover.verdict.finding.text)
-        way_out = cover.verdict.finding.leads_out and self.state in (State.STOP, State.RECOVER) and not self._latched
-        return _Situation(_Kind.WAY_OUT if way_out else _Kind.BAD, cover, checks, cover.verdict.finding.text)
+            return Situation(Kind.CLEAR, cover, checks, cover.verdict.finding.text)
+        stopped = self.state in (State.STOP, State.RECOVER) and not self._states.latched
+        way_out = stopped and cover.verdict.finding.leads_out
+        return Situation(Kind.WAY_OUT if way_out else Kind.BAD, cover, checks, cover.verdict.finding.text)
 
     def _on_its_way(self, now: Now) -> Following | None:
         """The newest command, unless it is done or has waited too long."""
@@ -242,67 +242,12 @@ class Gate:
                 self._newest = None
         return self._newest
 
-    def _advance(self, situation: _Situation, now: Now) -> None:
-        """The next state."""
-        kind, cover = situation.kind, situation.cover
-        new = cover is not None and cover.number > self._counted
-        if cover is not None and new:
-            self._counted = cover.number
-        if kind != _Kind.BAD:
-            self._bad.reset()
-        if kind not in (_Kind.CLEAR, _Kind.IDLE):
-            self._good.reset()
-        if kind == _Kind.FAULT:
-            self._enter_fallback(situation.reason, now)
-        elif kind == _Kind.WAY_OUT:
-            self.state = State.RECOVER
-        elif kind == _Kind.BAD:
-            self._tighten(new, now)
-        elif cover is not None:
-            self._relax(cover, new, now)
-        elif kind == _Kind.IDLE:
-            self._good.add(False, now)
-            if self.state == State.FALLBACK and self._good.lasts(self.settings.release_time, now):
-                self.state = State.STOP if self._stopped else State.PASS
-
-    def _tighten(self, new: bool, now: Now) -> None:
-        """A bad verdict holds."""
-        settings = self.settings
-        self._bad.add(new, now)
-        enough = self._bad.count >= settings.trigger_count and self._bad.lasts(settings.trigger_time, now)
-        if self.state != State.STOP and (enough or self.state == State.RECOVER):
-            self.state, self._stopped, self._latched = State.STOP, True, settings.latch_stop
-
-    def _relax(self, cover: Received, new: bool, now: Now) -> None:
-        """A verdict holds that lets the command pass, be it slower."""
-        settings, finding = self.settings, cover.verdict.finding
-        slow = finding.action in (Action.LIMIT, Action.SLOW)
-        if slow:
-            self._slow = (finding.scale, dict(finding.max_rate))
-        if self.state in (State.PASS, State.SLOW) and slow:
-            self.state = State.SLOW
-            self._good.reset()
-            return
-        self._good.add(new, now)
-        released = self._good.count >= settings.release_count and self._good.lasts(settings.release_time, now)
-        if not released or self.state == State.PASS:
-            return
-        if self._latched:
-            self.state = State.STOP
-        else:
-            self.state, self._stopped = State.SLOW if slow else State.PASS, False
-
-    def _enter_fallback(self, why: str, now: Now) -> None:
-        if self.state != State.FALLBACK:
-            self._fallback_since = now.steady
-        self.state, self._fell_for = State.FALLBACK, why
-
     # --- what is sent -------------------------------------------------------------------------------------------
 
     def _decide(self, now: Now, fresh: Command | None = None, newest: bool = True) -> Decision:
         """Args: fresh: the command that this event brought; newest: unless it is older than the one before it."""
         situation = self._situation(now)
-        self._advance(situation, now)
+        self._states.advance(situation, now)
         would, command, scale = self._act(situation, now)
         if fresh is not None:
             passes = would in (Send.COMMAND, Send.SCALED) and newest
@@ -311,28 +256,33 @@ class Gate:
             self.counts.withheld += not passes
         send = would
         if self.mode == Mode.MONITOR:
-            if fresh is not None:
-                self._diverged = would != Send.COMMAND or not newest
+            passed = newest and would == Send.COMMAND
             send, command = (Send.NOTHING, None) if fresh is None else (Send.COMMAND, fresh)
-            if would in (Send.HOLD, Send.STOP, Send.LAST_SAFE):
-                self._motion.forget()  # the robot is not where a halt would have left it
+            if fresh is not None:
+                self._diverged = not passed
+            if would != Send.NOTHING and (fresh is None or not passed):
+                # The robot does not do what enforcing would have made it do, and is not where that would have led.
+                self._diverged = True
+                self._motion.forget(None if self._newest is None else self._newest.command.values[-1])
         return Decision(send, command, self._status(situation, would, scale, now))
 
-    def _act(self, situation: _Situation, now: Now) -> tuple[Send, Command | None, float]:
+    def _act(self, situation: Situation, now: Now) -> tuple[Send, Command | None, float]:
         """What enforcing sends, and at which share of its speed the command passes."""
         settings, kind, motion = self.settings, situation.kind, self._motion
         if self.state == State.FALLBACK:
             return self._fall_back(situation, now)
         if self.state == State.STOP:
             return self._halt(settings.stop_action, now)
-        if kind in (_Kind.WAIT, _Kind.BAD):
+        if kind in (Kind.WAIT, Kind.BAD):
             return self._halt("hold", now)
         if self._newest is None or situation.cover is None:
             return Send.NOTHING, None, 1.0
         finding = situation.cover.verdict.finding
         scale, max_rate = 1.0, dict[str, float]()
-        if kind == _Kind.CLEAR and (finding.action != Action.CLEAR or self.state == State.SLOW):
-            scale, max_rate = self._slow
+        if kind == Kind.CLEAR and (situation.cover.slow or self.state == State.SLOW):
+            scale, max_rate = self._states.slow
+        if kind == Kind.WAY_OUT:
+            max_rate = dict(finding.max_rate)
         if self.state == State.RECOVER:
             scale = min(scale, settings.recover_scale)
         out = motion.follow(self._newest, now, scale, max_rate)
@@ -342,14 +292,13 @@ class Gate:
         whole = out is self._newest.command
         return (Send.COMMAND, self._newest.original, scale) if whole else (Send.SCALED, out, scale)
 
-    def _fall_back(self, situation: _Situation, now: Now) -> tuple[Send, Command | None, float]:
+    def _fall_back(self, situation: Situation, now: Now) -> tuple[Send, Command | None, float]:
         settings, motion = self.settings, self._motion
         if not self._watch.commanded:
             return Send.NOTHING, None, 0.0  # nobody has moved the robot through here
-        since = now.steady - self._fallback_since
-        bad = situation.cover is not None and not situation.cover.clear
+        since = now.steady - self._states.fallback_since
         # Nothing goes on that had been halted before, that a verdict forbids, or that its sender wants to end.
-        if situation.kind == _Kind.FAULT and motion.moving and not bad and not self._wants_rest():
+        if situation.kind == Kind.FAULT and motion.moving and not situation.bad and not self._wants_rest():
             share = {"last_safe": float(since <= settings.last_safe_time), "scale": 1 - since / settings.ramp_time}
             factor = share.get(settings.fallback, 0.0)
             if factor > 0 and (command := motion.repeat(now, factor)) is not None:
@@ -364,20 +313,32 @@ class Gate:
         return bool((self.layout.position | np.isnan(rest) | (told == rest)).all() and not self.layout.stays)
 
     def _halt(self, how: str, now: Now) -> tuple[Send, Command | None, float]:
-        measured = self._motion.measured(now, self.settings.measured_timeout)
-        command = self._motion.halt(now, measured, here=how == "stop")
+        motion, here = self._motion, how == "stop"
+        measured = self._where_it_stops(now) if here else motion.measured(now, self.settings.measured_timeout)
+        command = motion.halt(now, measured, here)
+        if self._newest is not None:
+            motion.begin_anew(self._newest)
         if command is None:
             return Send.NOTHING, None, 0.0
         return (Send.STOP if how == "stop" else Send.HOLD), command, 0.0
 
-    def _status(self, situation: _Situation, would: Send, scale: float, now: Now) -> Status:
+    def _where_it_stops(self, now: Now) -> np.ndarray | None:
+        """The measured state, unless the robot cannot be so far from its target: then one of the two is wrong."""
+        settings, layout = self.settings, self.layout
+        measured, target = self._motion.measured(now, settings.measured_timeout), self._motion.target()
+        if measured is None or target is None:
+            return measured
+        reach = layout.max_rate * settings.measured_lag + settings.position_tolerance
+        return None if (layout.position & (np.abs(measured - target) > reach)).any() else measured
+
+    def _status(self, situation: Situation, would: Send, scale: float, now: Now) -> Status:
         finding = situation.cover.verdict.finding if situation.cover else None
         seen = situation.cover or self._verdicts.newest
         return Status(
             state=self.state,
             mode=self.mode,
             would=would,
-            reason=self._reason(situation),
+            reason=self._states.reason(situation),
             scale=scale,
             checks=situation.checks,
             step=finding.step if finding else -1,
@@ -387,17 +348,3 @@ class Gate:
             image_age=seen.image_age(now) if seen else math.nan,
             heartbeat_age=self._watch.heartbeat_age(now),
         )
-
-    def _reason(self, situation: _Situation) -> str:
-        fine = situation.kind in (_Kind.CLEAR, _Kind.IDLE)
-        reason = situation.reason
-        if self.state == State.PASS:
-            return "" if fine else reason
-        if fine and self._latched:
-            reason = "stopped until the operator releases it"
-        elif fine and self.state != State.SLOW:
-            wanted = f"{self.settings.release_count} verdicts over {self.settings.release_time:g} s"
-            reason = f"better again, {self._good.count} of {wanted}"
-        if self.state == State.FALLBACK and situation.kind != _Kind.FAULT:
-            reason += f"; before: {self._fell_for}"
-        return reason

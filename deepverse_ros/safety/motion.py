@@ -1,13 +1,16 @@
 """What the robot was told last, and how the next command is put: as it is, slower, repeated, or a halt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.settings import CommandLimits
+
+MEASURED_SLACK = 0.05
+"""Share of its range by which a measured value may be beyond its limits, and is believed."""
 
 
 @dataclass(eq=False)
@@ -54,23 +57,37 @@ class Motion:
         self._pace = 0.0  # the speed at which the safe command was passed on
         self._advanced: float | None = None
         self._held: np.ndarray | None = None
-        self._measured: tuple[np.ndarray, float] | None = None
+        self._measured: tuple[np.ndarray, float] | None = None  # and when on the steady clock
+        self._measured_stamp = 0.0
 
     @property
     def moving(self) -> bool:
         """Whether the robot executes a command, and not a halt."""
         return self.safe is not None and self.safe.speed > 0
 
-    def forget(self) -> None:
-        """What was sent by others leaves open where the robot's target is."""
-        self.safe = self._sent = self._sent_at = self._held = None
+    def forget(self, last: np.ndarray | None = None) -> None:
+        """What was sent by others leaves open where the robot's target is. Args: last: (A,) it, where it is known."""
+        self.safe = self._sent_at = self._held = None
+        self._sent = None if self.layout.position.any() else last
 
-    def measure(self, values: np.ndarray, now: Now) -> bool:
-        """Take in where the robot is: (A,), of rates whatever; False, and nothing changes, unless it is finite."""
-        values = np.asarray(values, float)
-        if values.shape != (self.layout.size,) or not np.isfinite(values).all():
+    def forget_stamps(self) -> None:
+        """The clock jumped: what is stamped from now on may be older than what came before."""
+        self._measured_stamp = 0.0
+
+    def measure(self, values: np.ndarray, now: Now, stamp: float = 0.0) -> bool:
+        """Take in where the robot is: (A,), of rates whatever; stamp: ROS seconds, 0 for none.
+
+        Returns: False, and nothing changes, unless it is finite, within the limits, and newer than the one before.
+        """
+        layout, values = self.layout, np.asarray(values, float)
+        if values.shape != (layout.size,) or not np.isfinite(values).all():
             return False
-        self._measured = (values, now.steady)
+        slack = MEASURED_SLACK * (layout.upper - layout.lower)
+        beyond = (values < layout.lower - slack) | (values > layout.upper + slack)
+        if (beyond & layout.position).any() or 0 < stamp <= self._measured_stamp:
+            return False
+        age = max(now.ros - stamp, 0.0) if stamp > 0 else 0.0
+        self._measured, self._measured_stamp = (values, now.steady - age), max(stamp, self._measured_stamp)
         return True
 
     def measured(self, now: Now, timeout: float) -> np.ndarray | None:
@@ -157,7 +174,7 @@ class Motion:
     def halt(self, now: Now, measured: np.ndarray | None, here: bool = False) -> Command | None:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
-        The place is the same in every call until a command passes again. Returns: None where no place is known.
+        The place is the same in every call until a command passes again. Returns: None where it is not known.
         """
         if self._held is None:
             first, second = (measured, self.target()) if here else (self.target(), measured)
@@ -168,10 +185,27 @@ class Motion:
             self.safe.speed = 0.0
         place = self._held
         keep = np.zeros(self.layout.size) if place is None else place
-        if place is None and (self.layout.position.any() or np.isnan(self.layout.rest).any()):
+        if place is None and self.layout.position.any():
             return None
-        rest = np.where(np.isnan(self.layout.rest), keep, self.layout.rest)
+        # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
+        rest = np.where(
+            np.isnan(self.layout.rest), np.clip(keep, self.layout.lower, self.layout.upper), self.layout.rest
+        )
         return self._send(np.where(self.layout.position, keep, rest), now)
+
+    def begin_anew(self, waiting: Following) -> None:
+        """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
+        held, layout = self._held, self.layout
+        if held is None or not waiting.timed or waiting.speed > 0:
+            return
+        left = waiting.command.at(waiting.progress)
+        place = np.where(layout.position, held, left)
+        if np.allclose(place, left, rtol=0, atol=1e-9):
+            return
+        rest = replace(waiting.command.remaining(waiting.progress, 1.0), start=place)
+        stretch = max(1.0, float((rest.fastest() / (layout.max_rate * (1 + self.limits.rate_slack))).max()))
+        waiting.command = waiting.original = replace(rest, times=rest.times * stretch)
+        waiting.progress = 0.0
 
     def repeat(self, now: Now, factor: float) -> Command | None:
         """The last safe command again, at a share `factor` above 0 of the pace at which it was passed on."""

@@ -61,6 +61,9 @@ class GateSettings(Settings):
     wait_timeout: float = setting(0.3, "Commands that wait for a verdict so long are a fault (s).", 0.01, 10.0)
     pending_timeout: float = setting(1.0, "A command that could not pass for so long is dropped (s).", 0.01, 60.0)
     measured_timeout: float = setting(0.2, "Oldest measured state that a stop goes to (s).", 0.01, 10.0)
+    measured_lag: float = setting(
+        0.5, "A stop goes to where the robot is only if it can be that far from its target in this time (s).", 0.0, 10.0
+    )
     min_lookahead: float = setting(0.2, "Least imagined time still ahead when a command passes (s).", 0.0, 10.0)
     future_tolerance: float = setting(0.05, "How far ahead of the clock a stamp may be (s).", 0.0, 1.0)
     clock_jump: float = setting(0.5, "Least step ahead of the ROS clock that is a jump (s).", 0.01, 60.0)

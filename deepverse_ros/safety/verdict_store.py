@@ -41,6 +41,12 @@ class Received:
         finding = self.verdict.finding
         return finding.action != Action.STOP and finding.scale > 0
 
+    @property
+    def slow(self) -> bool:
+        """Whether it lets a command pass at less than its full speed."""
+        finding = self.verdict.finding
+        return self.clear and (finding.action != Action.CLEAR or finding.scale < 1 or bool(finding.max_rate))
+
 
 class VerdictStore:
     """Verdicts in the order of their images, the newest image first."""

@@ -16,7 +16,8 @@ class Watch:
         self._clock = ClockWatch()
         self._clock_check = Check("clock", True)
         self._now = Now(0.0, 0.0)
-        self._beat: Now | None = None
+        self._beat: float | None = None  # on the steady clock
+        self._beat_stamp = 0.0
         self._came: Now | None = None
         self._waits_since: Now | None = None
         self._command_checks: tuple[Check, ...] = ()
@@ -38,12 +39,19 @@ class Watch:
         if now.finite:
             self._now = now
         if not self.clock_ok:
-            self._waits_since = None
+            self._waits_since, self._beat_stamp = None, 0.0
         return self._now
 
-    def heartbeat(self, now: Now) -> None:
-        """The world model is alive."""
-        self._beat = now
+    def heartbeat(self, now: Now, stamp: float = 0.0) -> None:
+        """The world model is alive. Args: stamp: when it said so, ROS seconds; 0 for none.
+
+        One that was under way for long, comes again, or is ahead of the clock says nothing about now.
+        """
+        age = now.ros - stamp if stamp else 0.0
+        if stamp and not (stamp > self._beat_stamp and age >= -self.settings.future_tolerance):
+            return
+        self._beat_stamp = max(stamp, self._beat_stamp)
+        self._beat = max(now.steady - max(age, 0.0), -math.inf if self._beat is None else self._beat)
 
     def command(self, checks: tuple[Check, ...], now: Now) -> None:
         """A command came, and this is what was checked of it."""
@@ -60,7 +68,7 @@ class Watch:
         return now.steady - self._came.steady if self._came else math.nan
 
     def heartbeat_age(self, now: Now) -> float:
-        return now.steady - self._beat.steady if self._beat else math.nan
+        return math.nan if self._beat is None else now.steady - self._beat
 
     def checks(
         self, newest: Following | None, cover: Received | None, last: Received | None, excess: float, now: Now

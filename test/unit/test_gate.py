@@ -484,6 +484,181 @@ def test_without_joint_states_nothing_moves_a_robot():
     assert not world.check("start").ok
 
 
+# --- what must not be gone by ----------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_that_was_under_way_for_long_or_comes_again_is_no_sign_of_life():
+    for late in (0.25, 1.0):
+        world = World().ready()
+        world.alive = False
+        for _ in range(20):
+            world.gate.on_heartbeat(world.now, stamp=world.ros - late)
+            world.drive(0.02)
+        assert world.state == State.FALLBACK
+        assert not world.check("heartbeat_age").ok
+    world = World().ready()
+    world.alive, stamp = False, world.ros
+    for _ in range(15):
+        world.gate.on_heartbeat(world.now, stamp=stamp)
+        world.drive(0.02)
+    assert not world.check("heartbeat_age").ok
+    for _ in range(15):
+        world.gate.on_heartbeat(world.now, stamp=world.ros + 5.0)
+        world.drive(0.02)
+    assert not world.check("heartbeat_age").ok
+    world.ros -= 100.0  # a simulation begins again
+    for _ in range(40):
+        world.gate.on_heartbeat(world.now, stamp=world.ros - 0.01)
+        world.drive(0.02)
+    assert world.state == State.PASS
+
+
+def moving_arm(**changes):
+    """On its way to (0.5, 0), 0.2 of it commanded and 0.18 done."""
+    world = arm(**changes)
+    world.wait(0.5)
+    world.trajectory((0.5, 0.0))
+    world.verdict(center=[(0, 0), (0.5, 0)], times=[0, 1])
+    world.wait(0.2)
+    world.measured = None
+    world.gate.on_measured(np.array([0.09, 0.0]), world.now, stamp=world.ros)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("measured", "age", "goes_to"),
+    [
+        ((0.09, 0.0), 0.0, 0.09),
+        ((0.05, 0.0), 0.3, 0.1),  # old: the robot would go back to where it was
+        ((3.0, 0.0), 0.0, 0.1),  # beyond its limits
+        ((-0.9, 0.0), 0.0, 0.1),  # it cannot lag so far behind
+    ],
+)
+def test_a_stop_goes_to_no_place_where_the_robot_cannot_be(measured, age, goes_to):
+    world = moving_arm()
+    world.gate._motion.forget_stamps()
+    world.gate._motion._measured = None
+    world.gate.on_measured(np.array(measured), world.now, stamp=world.ros - age)
+    decision = world.verdict(BAD, center=[(0, 0), (0.5, 0)], times=[0, 1], begun=0.2)
+    assert (decision.send, sent(decision)) == (Send.STOP, [pytest.approx(goes_to), 0.0])
+
+
+def test_joint_states_that_come_again_grow_old():
+    world = moving_arm()
+    stamp = world.ros
+    for _ in range(15):
+        world.wait(0.02)
+        world.gate.on_measured(np.array([0.09, 0.0]), world.now, stamp=stamp)
+    assert world.gate._motion.measured(world.now, 0.2) is None
+
+
+def test_a_stopped_trajectory_goes_on_from_where_the_robot_was_stopped():
+    world = arm(release_time=0.1, position_tolerance=0.01)
+    world.wait(0.5)
+    world.trajectory((0.8, 0.0), times=[1.6])
+    world.verdict(center=[(0, 0), (0.8, 0.0)], times=[0, 1.6])
+    world.wait(0.3)
+    world.measured = (0.05, 0.0)  # it has lagged, as if something were in its way
+    world.wait(0.02)
+    assert sent(world.verdict(BAD, center=[(0.16, 0), (0.8, 0.0)], times=[0, 1.3])) == [0.05, 0.0]
+    for _ in range(3):
+        world.wait(0.1)
+        world.verdict(center=[(0.16, 0), (0.8, 0.0)], times=[0, 1.28], width=0.05)
+    assert world.state == State.STOP  # nobody imagined the way from 0.05 on
+    decisions = []
+    for _ in range(2):
+        decisions += world.wait(0.1)
+        decisions.append(world.verdict(center=[(0.05, 0), (0.8, 0.0)], times=[0, 1.2], width=0.05))
+    assert world.state == State.PASS
+    onward = next(d for d in decisions if d.send in (Send.COMMAND, Send.SCALED))
+    assert sent(onward) == [0.8, 0.0]
+    assert onward.command.start.tolist() == [0.05, 0.0]
+
+
+def test_an_envelope_of_everything_is_a_damaged_one():
+    world = World().ready()
+    decision = world.verdict(width=1.5)
+    assert decision.status.state == State.FALLBACK
+    assert "half_width of x is 1.5, at most half of its range, 1" in decision.status.reason
+
+
+def test_a_verdict_that_calls_itself_clear_and_still_asks_for_less_speed_gets_it():
+    world = World().ready()
+    assert sent(world.verdict(replace(CLEAR, scale=0.5))) == (GO / 2).tolist()
+    world = World().ready()
+    assert sent(world.verdict(replace(CLEAR, max_rate={"x": 0.25}))) == (GO / 2).tolist()
+
+
+def test_the_way_out_keeps_the_largest_rates_too():
+    world = World(recover_scale=1.0).ready()
+    world.drive(0.2, BAD)
+    back = -GO
+    last = world.drive(0.2, replace(OUT, max_rate={"x": 0.1}), back)[-1]
+    assert sent(last) == pytest.approx([-0.1, -0.02])
+
+
+def test_a_car_that_was_only_watched_is_braked_when_enforcing_begins():
+    world = World(CAR, mode=Mode.MONITOR)
+    world.wait(0.1)
+    assert world.command((0.2, 0.5, 0.0)).send == Send.COMMAND
+    world.gate.set_mode(Mode.ENFORCE, world.now)
+    decision = world.gate.tick(world.now)
+    assert (decision.send, sent(decision)) == (Send.HOLD, [0.2, 0.0, 1.0])  # the wheel stays where it was
+    world = World(CAR)
+    world.wait(0.1)
+    assert sent(world.command((0.2, 0.5, np.nan))) == [0.0, 0.0, 1.0]
+
+
+def test_enforcing_does_not_take_over_what_monitoring_would_have_stopped():
+    world = arm(release_time=0.1, mode=Mode.MONITOR)
+    world.wait(0.5)
+    way = {"center": [(0, 0), (0.8, 0.0)], "times": [0, 1.6]}
+    world.verdict(**way)
+    assert world.trajectory((0.8, 0.0), times=[1.6]).status.would == Send.COMMAND
+    world.wait(0.2)
+    world.measured = (0.1, 0.0)
+    world.verdict(BAD, begun=0.2, **way)
+    world.wait(0.1)
+    for _ in range(4):
+        world.verdict(center=[(0.1, 0), (0.8, 0.0)], times=[0, 1.4])
+        world.wait(0.06)
+    assert world.state == State.PASS
+    world.gate.set_mode(Mode.ENFORCE, world.now)  # the robot went on all the time, the gate has lost where it is
+    assert world.gate.tick(world.now).status.state == State.FALLBACK
+
+
+def test_enforcing_begins_closed_however_good_the_verdicts_were():
+    world = World(mode=Mode.MONITOR).ready()
+    world.drive(1.0)
+    world.command(GO + np.array([0, 0.3]))  # no verdict answers for it, and it passes
+    world.gate.set_mode(Mode.ENFORCE, world.now)
+    assert world.command().send == Send.HOLD
+    assert Send.COMMAND not in {d.send for d in world.drive(0.2)}
+    world.drive(0.3)
+    assert world.state == State.PASS
+
+
+def test_after_a_failure_a_latched_stop_is_still_one():
+    world = World(latch_stop=True).ready()
+    world.drive(0.2, BAD)
+    world.gate.fail("ValueError: something", world.now)
+    assert world.state == State.FALLBACK
+    assert "ValueError" in world.gate.tick(world.now).status.reason
+    assert Send.COMMAND not in {d.send for d in world.drive(1.0)}
+    assert world.state == State.STOP
+
+
+def test_what_could_not_be_read_closes_the_gate():
+    world = World().ready()
+    decision = world.gate.on_command(Command.setpoint(GO), world.now, problem="the frame is 'map'")
+    assert (decision.send, decision.status.state) == (Send.HOLD, State.FALLBACK)
+    assert "the frame is 'map'" in decision.status.reason
+    world.drive(0.6)
+    decision = world.gate.on_wrong_verdict("names are missing", world.now)
+    assert decision.status.state == State.FALLBACK
+    assert "names are missing" in decision.status.reason
+
+
 # --- faults ---------------------------------------------------------------------------------------------------------
 
 
