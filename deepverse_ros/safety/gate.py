@@ -149,13 +149,13 @@ class Gate:
         self._watch.heartbeat(now, stamp)
         return self._decide(now)
 
-    def on_measured(self, values: np.ndarray, now: Now, stamp: float = 0.0) -> None:
+    def on_measured(self, values: np.ndarray, now: Now, stamp: float = 0.0) -> bool:
         """The robot measured where it is: (A,) in the layout's order, of rates whatever.
 
         What is not finite, beyond the limits, or older than what came before is ignored. Args: stamp: of the
-        measurement, ROS seconds; 0 for none.
+        measurement, ROS seconds; 0 for none. Returns: whether it counts.
         """
-        self._motion.measure(values, now, stamp)
+        return self._motion.measure(values, now, stamp)
 
     def tick(self, now: Now) -> Decision:
         """Time has passed; to be called by a timer, at 50 Hz or so: it also acts when nothing comes any more."""
@@ -179,6 +179,17 @@ class Gate:
         """Something broke: what is known counts for nothing, and the fallback holds. A latched stop stays one."""
         self._verdicts.forget()
         self._close(why, now)
+
+    def halt(self, why: str, now: Now) -> Command | None:
+        """Bring the robot to rest because the gate is about to be closed; the fallback holds from now on.
+
+        Returns: what to send; None where the robot's place is not known, or nobody moved it through here.
+        """
+        now = self._look(now)
+        command = self._halt("stop" if self.settings.fallback == "stop" else "hold", now)[1]
+        self._newest = None
+        self._states.fall(why, now)
+        return command if self._watch.commanded else None
 
     def _close(self, why: str, now: Now) -> None:
         self._motion.forget(None if self._newest is None else self._newest.command.values[-1])

@@ -59,14 +59,15 @@ class Robot:
     def spin(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self.executor.spin_once(timeout_sec=max(0.0, deadline - time.monotonic()))
+            # Always the same timeout: with another one rclpy begins its list anew, and only what stands first runs.
+            self.executor.spin_once(timeout_sec=0.005)
 
     def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
         """Spin until `condition` is true, and return its value; fails after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             assert time.monotonic() < deadline, "timed out"
-            self.executor.spin_once(timeout_sec=0.02)
+            self.executor.spin_once(timeout_sec=0.005)
         return value
 
     def call(self, kind: type, name: str, request: Any, timeout: float = 60.0) -> Any:

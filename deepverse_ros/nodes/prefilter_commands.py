@@ -1,0 +1,241 @@
+"""Commands between ROS messages and the gate. What goes out says only what was checked."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import Twist, TwistStamped, Vector3
+from std_msgs.msg import Float64MultiArray, Header
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages import MessageError, stamp_seconds
+from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.safety.commands import Command, Layout
+
+GRIPPER = "gripper_state"
+TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
+"""Names of an embodiment's modalities that are values of a twist, in m/s and rad/s."""
+LONGEST = 2**31 - 1
+"""Seconds of a Duration."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A command as it came; problem: what is wrong with the message, empty where the gate shall say it."""
+
+    command: Command
+    problem: str = ""
+
+
+class CommandFormat:
+    """One kind of command message for one robot.
+
+    message_type: its class. shortest: seconds; a controller gets at least so long to reach a target.
+    Raises: ParameterError where such messages cannot carry this robot's commands.
+    """
+
+    message_type: Any
+
+    def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
+        self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
+
+    @property
+    def stamped(self) -> bool:
+        """Whether such messages have a stamp."""
+        return "header" in self.message_type.get_fields_and_field_types()
+
+    def read(self, message: Any, measured: np.ndarray | None) -> Incoming:
+        """Args: measured: (A,) where the robot is, for what the message may leave out. Raises nothing."""
+        try:
+            return Incoming(self._read(message, measured))
+        except (MessageError, TypeError, ValueError, OverflowError) as error:
+            return Incoming(Command.setpoint(np.full(self.layout.size, math.nan)), f"the command: {error}")
+
+    def write(self, command: Command, stamp: Time) -> Any:
+        """A message of a command in any order of names, to begin at once. Raises: MessageError."""
+        names = command.names or self.layout.names
+        values = np.asarray(command.values, float)[:, [names.index(n) for n in self.layout.names]]
+        if not np.isfinite(values).all() or not (np.asarray(command.times) < LONGEST).all():
+            raise MessageError(f"a command to send is not finite or without end: {values.tolist()}")
+        return self._write(values, np.asarray(command.times, float), stamp)
+
+    def cancel(self) -> Any | None:
+        """A message that ends what is being executed, wherever the robot is; None where there is no such message."""
+        return None
+
+    def _read(self, message: Any, measured: np.ndarray | None) -> Command:
+        raise NotImplementedError
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Any:
+        raise NotImplementedError
+
+    def _gripper(self, measured: np.ndarray | None) -> float:
+        """What a command that says nothing about the gripper means: rate 0, or stay where it is; NaN: unknown."""
+        index = self.layout.names.index(GRIPPER)
+        if not self.layout.position[index]:
+            return 0.0
+        return math.nan if measured is None else float(measured[index])
+
+
+class TrajectoryFormat(CommandFormat):
+    """trajectory_msgs/JointTrajectory: positions and their times; the way between two of them is straight.
+
+    Velocities, accelerations and efforts of a point are left out: nobody judged the curves that they make. So is the
+    stamp: a trajectory that had to wait for its verdict must not begin in its middle.
+    """
+
+    message_type = JointTrajectory
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.layout.stays:
+            raise ParameterError("parameter 'command_type' is 'joint_trajectory', whose values are positions: no rates")
+        known = {*self.joints.embodiment.joint_names, GRIPPER}
+        strange = [n for n in self.layout.names if n not in known]
+        if strange:
+            raise ParameterError(f"parameter 'command_type' is 'joint_trajectory'; '{strange[0]}' is no joint")
+        self._names = [self._joint(n) for n in self.layout.names]
+        self._frame = ""
+
+    def _joint(self, name: str) -> str:
+        return self.joints.gripper_joint if name == GRIPPER else name
+
+    def _read(self, message: JointTrajectory, measured: np.ndarray | None) -> Command:
+        if not message.points:
+            raise MessageError("points is empty; to end a trajectory, send the place to stay at")
+        names = list(message.joint_names)
+        values = []
+        for row, point in enumerate(message.points):
+            if len(point.positions) != len(names):
+                raise MessageError(
+                    f"point {row} has {len(point.positions)} positions; joint_names has {len(names)} entries"
+                )
+            values.append(list(point.positions))
+        times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
+        array: np.ndarray = np.array(values, float).reshape(len(values), len(names))
+        known = [*names]
+        if GRIPPER in self.layout.names:
+            closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
+            if self.joints.gripper_joint in names:
+                column = names.index(self.joints.gripper_joint)
+                array[:, column] = (array[:, column] - closed) / travel
+                known[column] = GRIPPER
+            elif GRIPPER not in names:
+                array = np.column_stack([array, np.full(len(array), self._gripper(measured))])
+                known.append(GRIPPER)
+        if set(known) == set(self.layout.names) and len(known) == self.layout.size:
+            # A controller of these joints would refuse a hold that names others.
+            self._names, self._frame = names, message.header.frame_id
+        return Command(array, np.array(times), tuple(known), stamp_seconds(message.header.stamp))
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> JointTrajectory:
+        columns = {self._joint(n): column for n, column in zip(self.layout.names, values.T, strict=True)}
+        if GRIPPER in self.layout.names:
+            closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
+            name = self.joints.gripper_joint
+            columns[name] = closed + columns[name] * travel
+        rows = np.stack([columns[n] for n in self._names], 1)
+        # The first points of a trajectory that begins at 0 are where the robot is.
+        times = np.maximum(times, self.shortest) if len(times) == 1 else times
+        points = [
+            JointTrajectoryPoint(positions=row.tolist(), time_from_start=_duration(t))
+            for row, t in zip(rows, times, strict=True)
+        ]
+        return JointTrajectory(header=Header(frame_id=self._frame), joint_names=self._names, points=points)
+
+    def cancel(self) -> JointTrajectory:
+        return JointTrajectory(header=Header(frame_id=self._frame), joint_names=self._names)
+
+
+class ArrayFormat(CommandFormat):
+    """std_msgs/Float64MultiArray: a value for each of the layout's, in its order; the gripper's may be missing."""
+
+    message_type = Float64MultiArray
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._size = self.layout.size
+
+    def _read(self, message: Float64MultiArray, measured: np.ndarray | None) -> Command:
+        if message.layout.data_offset:
+            raise MessageError(f"layout.data_offset is {message.layout.data_offset}; expected 0")
+        data, size = np.array(message.data, float), self.layout.size
+        if len(data) == size - 1 and self.layout.names[-1] == GRIPPER:
+            self._size = len(data)
+            data = np.append(data, self._gripper(measured))
+        elif len(data) == size:
+            self._size = size
+        return Command.setpoint(data)
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Float64MultiArray:
+        return Float64MultiArray(data=values[-1, : self._size].tolist())
+
+
+class TwistFormat(CommandFormat):
+    """geometry_msgs/Twist: velocities; those that the robot does not have must be 0."""
+
+    message_type = Twist
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        strange = [n for n in self.layout.names if n not in TWIST]
+        if strange:
+            raise ParameterError(
+                f"parameter 'command_type' is a twist; '{strange[0]}' of '{self.joints.embodiment.name}' is none of "
+                f"its values: {', '.join(TWIST)}"
+            )
+
+    def _read(self, message: Twist, measured: np.ndarray | None) -> Command:
+        return self._command(message)
+
+    def _command(self, twist: Twist, stamp: float = 0.0) -> Command:
+        given = dict(zip(TWIST, [getattr(v, a) for v in (twist.linear, twist.angular) for a in "xyz"], strict=True))
+        for name, value in given.items():
+            if name not in self.layout.names and value != 0:
+                raise MessageError(f"{name} is {value:.3g}; this robot has only {', '.join(self.layout.names)}")
+        return Command.setpoint(np.array([given[n] for n in self.layout.names]), self.layout.names, stamp)
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Any:
+        return self._twist(values)
+
+    def _twist(self, values: np.ndarray) -> Twist:
+        told = dict(zip(self.layout.names, values[-1].tolist(), strict=True))
+        x, y, z, roll, pitch, yaw = (told.get(name, 0.0) for name in TWIST)
+        return Twist(linear=Vector3(x=x, y=y, z=z), angular=Vector3(x=roll, y=pitch, z=yaw))
+
+
+class StampedTwistFormat(TwistFormat):
+    """geometry_msgs/TwistStamped. What goes out is stamped when it goes out."""
+
+    message_type = TwistStamped
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._frame = self.frame_id
+
+    def _read(self, message: TwistStamped, measured: np.ndarray | None) -> Command:
+        frame = message.header.frame_id
+        if self.frame_id and frame != self.frame_id:
+            raise MessageError(f"header.frame_id is '{frame}'; expected '{self.frame_id}'")
+        self._frame = frame
+        return self._command(message.twist, stamp_seconds(message.header.stamp))
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> TwistStamped:
+        return TwistStamped(header=Header(stamp=stamp, frame_id=self._frame), twist=self._twist(values))
+
+
+FORMATS: dict[str, Callable[..., CommandFormat]] = {
+    "joint_trajectory": TrajectoryFormat,
+    "float64_multi_array": ArrayFormat,
+    "twist": TwistFormat,
+    "twist_stamped": StampedTwistFormat,
+}
+
+
+def _duration(seconds: float) -> Duration:
+    nanoseconds = round(seconds * 1e9)
+    return Duration(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

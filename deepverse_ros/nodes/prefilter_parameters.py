@@ -1,0 +1,112 @@
+"""The prefilter's parameters, and what a command to this robot is by them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.safety.commands import Layout
+from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+def parameters_of(kind: type[Settings]) -> tuple[Parameter, ...]:
+    """One parameter for each field of settings, to be changed live."""
+    out = []
+    for spec in fields(kind):
+        meta, default = spec.metadata, cast(Any, spec.default)
+        text, choices = meta["description"], meta["choices"]
+        out.append(Parameter(spec.name, default, text, meta["lower"], meta["upper"], choices, dynamic=True))
+    return tuple(out)
+
+
+def settings_from(kind: type[S], value: Callable[[str], Any]) -> S:
+    """Args: value: of a parameter by its name. Raises: ConfigError naming field, value and what is allowed."""
+    return kind(**{spec.name: value(spec.name) for spec in fields(kind)})
+
+
+PARAMETERS = (
+    Parameter("embodiment", "arm", "The robot: a name or file of config/embodiments."),
+    Parameter(
+        "command_type", "joint_trajectory", "Message of a command.",
+        choices=("joint_trajectory", "float64_multi_array", "twist", "twist_stamped"),
+    ),
+    Parameter(
+        "command_values", "targets", "What a command says. targets: the embodiment's values; rates: their change per "
+        "second.", choices=("targets", "rates"),
+    ),
+    Parameter(
+        "rest", [""], "Modalities that go on until another command comes, each with the value that brings it to rest: "
+        "'throttle=0', or 'steering=keep' for the last one. Of a twist it is all of them, at 0.",
+    ),
+    Parameter("unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes)."),
+    Parameter("command_frame", "", "frame_id that a stamped twist must have; empty: any."),
+    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in messages."),
+    Parameter("gripper_closed", 0.0, "Position of that joint when closed (rad, m).", -10.0, 10.0),
+    Parameter("gripper_open", 1.0, "And when open (rad, m).", -10.0, 10.0),
+    Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),
+    Parameter("heartbeat_topic", "world_model/heartbeat", "The world model's sign of life (std_msgs/Header)."),
+    Parameter("joint_states_topic", "joint_states", "Measured joints."),
+    Parameter("tick_rate", 50.0, "How often it looks whether anything is late (Hz).", 10.0, 500.0),
+    Parameter("status_rate", 10.0, "Status messages per second; a change is said at once (Hz).", 1.0, 100.0),
+    Parameter(
+        "mode", "enforce", "monitor: judge and report, and let every command through. enforce: what is not clear does "
+        "not pass.", choices=("monitor", "enforce"), dynamic=True,
+    ),
+    *parameters_of(GateSettings),
+    *parameters_of(CommandLimits),
+)  # fmt: skip
+
+
+def layout_from(embodiment: Embodiment, p: Any) -> Layout:
+    """What the values of a command mean. Args: p: the parameters' values as attributes.
+
+    Raises: ParameterError naming the parameter; ShapeError for a modality that the robot does not have.
+    """
+    rest = dict(_rest(entry) for entry in p.rest if entry.strip())
+    unscaled = tuple(name.strip() for name in p.unscaled if name.strip())
+    twist = p.command_type.startswith("twist")
+    if p.command_values == "rates":
+        if twist or rest or unscaled:
+            raise ParameterError(
+                "parameter 'command_values' is 'rates', which are at rest at 0; 'rest' and 'unscaled' must be empty, "
+                "and a twist's values are the embodiment's own: use 'targets'"
+            )
+        return _rates(embodiment)
+    if twist and not rest:
+        rest = {m.name: 0.0 for m in embodiment.modalities}
+    layout = Layout.of(embodiment, rest, unscaled)
+    if twist and layout.position.any():
+        name = layout.names[int(np.argmax(layout.position))]
+        raise ParameterError(f"parameter 'rest' leaves out {name}; every value of a twist is a rate")
+    return layout
+
+
+def _rest(entry: str) -> tuple[str, float | None]:
+    name, _, value = (part.strip() for part in entry.partition("="))
+    try:
+        number = None if value == "keep" else float(value)
+    except ValueError:
+        number = math.nan
+    if not name or (number is not None and not math.isfinite(number)):
+        raise ParameterError(f"parameter 'rest' has '{entry}'; expected 'modality=number' or 'modality=keep'")
+    return name, number
+
+
+def _rates(embodiment: Embodiment) -> Layout:
+    layout = Layout.of(embodiment)
+    if np.isinf(layout.max_rate).any():
+        name = layout.names[int(np.argmax(np.isinf(layout.max_rate)))]
+        raise ParameterError(
+            f"parameter 'command_values' is 'rates', but {name} of '{embodiment.name}' has no max_rate to limit them"
+        )
+    size = layout.size
+    return replace(
+        layout, position=np.zeros(size, bool), lower=-layout.max_rate, upper=layout.max_rate,
+        max_rate=np.full(size, np.inf), rest=np.zeros(size), scaled=np.ones(size, bool),
+    )  # fmt: skip
