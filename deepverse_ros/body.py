@@ -96,7 +96,7 @@ class Body(_Frozen):
         poses = self.poses(values)
         used = np.stack([poses[c.frame] for c in self.capsules], -3)
         rotation, origin = used[..., :3, :3], used[..., :3, 3]
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             np.einsum("...ij,...j->...i", rotation, np.array([getattr(c, end) for c in self.capsules])) + origin
             for end in ("start", "end")
         )

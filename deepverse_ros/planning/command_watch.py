@@ -1,0 +1,310 @@
+"""The world model's side of the safety prefilter: imagines what a command leads to, and holds that against the zones.
+
+Everything is in the robot's base frame, metres. The future of a command is judged twice over: by what the world model
+imagines of the scene (points of its depth pictures that are not the robot), and by where the command takes the robot's
+own body (kinematics alone, which needs no picture).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from deepverse_ros import geometry
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError
+from deepverse_ros.model.memory import Memory
+from deepverse_ros.model.observation import Belief, Future, Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.safety.finding import Action, Finding, judge
+from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.safety.verdict import Verdict
+from deepverse_ros.safety.view import Slack, View
+from deepverse_ros.safety.zones import Zones
+
+_FAR = 0.98  # share of the camera's range from which on depth says "that far or farther"
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """What a command is judged by.
+
+    horizon: steps of dt that are imagined. margin: metres around the capsules within which points are the robot's own;
+    predicted depth is off by a few centimetres. stride: of a depth picture every row and column so far apart becomes
+    points. substeps: moments in a step for which the body's place is computed. valid_for: seconds for which a verdict
+    may be used. min_gain: metres by which a command must clear what is violated to lead out of it. refresh_points: a
+    command whose body would meet more scene points than this changes the scene, and is not refreshed.
+    refresh_clearance: metres that the coarse level must see between robot and things in a refresh. refresh_tool: metres
+    that its tool may be from where kinematics has it.
+    """
+
+    horizon: int = 8
+    margin: float = 0.04
+    stride: int = 2
+    substeps: int = 4
+    valid_for: float = 0.5
+    min_gain: float = 0.03
+    refresh_points: int = 8
+    refresh_clearance: float = 0.05
+    refresh_tool: float = 0.10
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One moment: what the model believes, and the measured picture that the belief ends with.
+
+    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. depth (h, w) metres at the
+    model's resolution, NaN unknown, or None. blind: why nothing can be judged from it; empty where it can.
+    """
+
+    belief: Belief
+    stamp: float
+    joints: np.ndarray | None
+    depth: np.ndarray | None
+    blind: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A verdict, and the future that it rests on; None where nothing was imagined."""
+
+    verdict: Verdict
+    future: Future | None = None
+    scene: np.ndarray | None = field(default=None, repr=False)
+
+
+class CommandWatch:
+    """Judges commands by their imagined future.
+
+    Args: model; embodiment: with the body that the checkpoint's own may lack; zones; course: what commands mean;
+    settings; lookup: (4, 4) from a frame to the base frame, None where it is not known: for zones in frames that are
+    neither the base, a link nor the camera.
+    Raises: ConfigError for zones that can not be judged with this robot.
+    """
+
+    def __init__(
+        self, model: WorldModel, embodiment: Embodiment, zones: Zones, course: CourseMaker,
+        settings: WatchSettings | None = None,
+        lookup: Callable[[str], np.ndarray | None] = lambda frame: None,
+    ) -> None:  # fmt: skip
+        self.model, self.embodiment, self.zones, self.course = model, embodiment, zones, course
+        self.settings = settings or WatchSettings()
+        self._lookup = lookup
+        self.body = OwnBody(embodiment) if embodiment.body is not None or zones.watches("robot") else None
+        self._links = {embodiment.base_frame} | ({link.name for link in self.body.body.links} if self.body else set())
+        for zone in zones.zones:
+            known = zone.frame_id in self._links or zone.frame_id == embodiment.camera.frame_id
+            if zone.attached and not known:
+                raise ConfigError(
+                    f"zone '{zone.name}': frame_id '{zone.frame_id}' moves, and where it will be is not known; known "
+                    f"are {', '.join(sorted(self._links))} and {embodiment.camera.frame_id}"
+                )
+        steps = np.arange(1, self.settings.horizon + 1)
+        zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
+        self._last: tuple[float, np.ndarray] | None = None
+
+    # ---- seeing
+
+    def see(self, belief: Belief, observation: Observation, joints: np.ndarray | None, stamp: float) -> Seen:
+        """Args: observation: that the belief is of, batch of one; joints (A,) measured at its newest frame."""
+        depth = None
+        if observation.depth is not None:
+            c = self.model.config
+            newest = replace(observation, rgb=observation.rgb[:, -1:], depth=observation.depth[:, -1:])
+            depth = newest.fitted(c.height, c.width).depth[0, 0].float().cpu().numpy()  # type: ignore[index]
+        reasons = (
+            (belief.out_of_distribution, f"the picture is out of distribution (score {belief.ood_score:.2f})"),
+            (depth is None or not np.isfinite(depth).any(), "the newest picture has no depth"),
+            (belief.intrinsics is None, "the camera's calibration is not known"),
+            (belief.camera_to_world is None, "where the camera is is not known"),
+            (joints is None, "where the robot is is not known"),
+        )
+        return Seen(belief, stamp, joints, depth, next((text for wrong, text in reasons if wrong), ""))
+
+    def forget(self) -> None:
+        """What was imagined last belongs to another scene."""
+        self._last = None
+
+    # ---- judging
+
+    def judge(self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None) -> Judged:
+        """Imagine what the command leads to from the seen moment on, on the fine level, and judge it.
+
+        Args: now: ROS seconds, the verdict's stamp.
+        """
+        if seen.blind:
+            return Judged(self.blind(seen.blind, watched, seen.stamp, now))
+        plan = self._plan(seen, watched)
+        future = self.model.imagine(seen.belief, plan[None], memory)
+        states = future.states[0].float().cpu().numpy()
+        imagined = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
+        assert future.camera_to_world is not None
+        scene = self._scene(future.depth[0].float().cpu().numpy(), future.camera_to_world[0], seen, imagined)
+        self._last = (seen.stamp, scene)
+        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future, scene)
+
+    def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
+        """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
+
+        The scene is taken as it was imagined last from the same picture, for another command; the body goes where this
+        command leads. That is right as long as neither command changes the scene, so there is no verdict where this
+        one's body meets imagined points, or the coarse level sees it near something or doubts where it will be.
+        """
+        if seen.blind or self._last is None or self._last[0] != seen.stamp or seen.belief.camera_to_world is None:
+            return None
+        settings, scene = self.settings, self._last[1]
+        plan = self._plan(seen, watched)
+        coarse = self.model.imagine_coarse(seen.belief, plan[None])
+        if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
+            return None
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(plan))
+            if self.embodiment.tool_frame in poses:
+                tool = coarse.readout["tool_position"][0].float().cpu().numpy()
+                off = np.linalg.norm(tool - poses[self.embodiment.tool_frame][:, :3, 3], axis=-1)
+                if off.max() > settings.refresh_tool:
+                    return None
+            ahead = self._ahead(1)
+            view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
+            met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
+            if (met.sum(1) > settings.refresh_points).any():
+                return None
+        camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
+        return self._verdict(seen, watched, plan, scene, camera, now)
+
+    def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
+        """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
+        finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
+        return self._wrap(finding, watched, stamp, now)
+
+    def _verdict(
+        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor, now: float
+    ) -> Verdict:
+        future = self._view(seen, watched, imagined, scene, camera)
+        if isinstance(future, str):
+            return self.blind(future, watched, seen.stamp, now)
+        present = self._present(seen, watched, future)
+        finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
+        return self._wrap(finding, watched, seen.stamp, now)
+
+    def _wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+        envelope = self.course.envelope(watched, stamp, self.settings.horizon * self.embodiment.dt)
+        return Verdict(now, stamp, self.settings.valid_for, envelope, finding, watched.plan_id)
+
+    # ---- views
+
+    def _ahead(self, substeps: int) -> np.ndarray:
+        """(H · substeps,) seconds from the image."""
+        return self.embodiment.dt / substeps * np.arange(1, self.settings.horizon * substeps + 1)
+
+    def _plan(self, seen: Seen, watched: Watched) -> np.ndarray:
+        assert seen.joints is not None
+        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
+
+    def _scene(self, depth: np.ndarray, camera: torch.Tensor, seen: Seen, joints: np.ndarray) -> np.ndarray:
+        """(S, N, 3) points of depth pictures (S, h, w) without the robot's own, NaN for no point.
+
+        Args: camera (S, 4, 4) to the base frame; joints (S, A) in these pictures.
+        """
+        assert seen.belief.intrinsics is not None
+        height, width = depth.shape[1:]
+        stride, far = self.settings.stride, self.embodiment.camera.far
+        whole = geometry.Intrinsics.from_matrix(seen.belief.intrinsics.cpu(), width, height)
+        rays = whole.rays()[::stride, ::stride].reshape(-1, 3).numpy()
+        depth = depth[:, ::stride, ::stride].reshape(len(depth), -1)
+        depth = np.where((depth > 0) & (depth < _FAR * far), depth, np.nan).astype(np.float32)
+        pose = camera.float().cpu().numpy()
+        points = (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(joints))
+            points[self.body.own(points, poses, self.settings.margin)] = np.nan
+        return points
+
+    def _view(
+        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
+    ) -> View | str:
+        """The future, or why there is none. Args: imagined (H, A): where the robot is when the scene is as imagined."""
+        poses: Mapping[str, np.ndarray] = {}
+        slack: dict[str, Slack] = {}
+        centres: np.ndarray | None = None
+        radii: np.ndarray | float = 0.0
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(imagined))
+            off = self.course.deviation(watched.command, self._ahead(1))
+            slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
+            slack.pop(self.embodiment.base_frame, None)
+            if self.zones.watches("robot"):
+                centres, radii = self._balls(seen, watched, poses, off)
+        transforms = self._transforms(poses, camera)
+        missing = [f for f in self.zones.frames if f not in transforms and f != self.embodiment.base_frame]
+        if missing:
+            return f"where the frame '{missing[0]}' of a zone is is not known"
+        return View(self.embodiment.base_frame, scene, centres, radii, transforms, slack)
+
+    def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
+        assert self.body is not None
+        deviation = self.course.modalities(off)
+        shift = self.body.shift(frame, poses[frame][:, None, :3, 3], poses, deviation)[:, 0]
+        return Slack(shift, self.body.turn(frame, deviation))
+
+    def _balls(
+        self, seen: Seen, watched: Watched, imagined: Mapping[str, np.ndarray], off: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centres (H, M, 3) and radii (H, M) of balls that cover the body on its way through each step.
+
+        That is where the command has it, at several moments between which each ball reaches half the way to the next,
+        and, at the end of the step, where it is imagined: a robot that lags or is blocked is at one or on the way.
+        """
+        assert self.body is not None
+        assert seen.joints is not None
+        count = self.settings.substeps
+        fine = np.concatenate([[0.0], self._ahead(count)])
+        told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
+        told[0] = seen.joints
+        deviation = self.course.modalities(self.course.deviation(watched.command, fine))
+        poses = self.body.poses(self.course.modalities(told))
+        centres, radii = self.body.balls(poses, deviation)
+        half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
+        radii[1:] += half
+        radii[1:-1] = np.maximum(radii[1:-1], radii[1:-1] - half[:-1] + half[1:])
+        steps = self.settings.horizon
+        # Each step begins with where the last one ended: nothing between two steps is left out.
+        centres, radii = (part[1:].reshape(steps, -1, *part.shape[2:]) for part in (centres, radii))
+        there, wide = self.body.balls(imagined, self.course.modalities(off))
+        return np.concatenate([centres, there], 1), np.concatenate([radii, wide], 1)
+
+    def _present(self, seen: Seen, watched: Watched, future: View) -> View:
+        """The moment of the image, as measured; frames and body as wide as at the end of the future's first step."""
+        assert seen.depth is not None
+        assert seen.joints is not None
+        assert seen.belief.camera_to_world is not None
+        camera = seen.belief.camera_to_world[:1]
+        scene = self._scene(seen.depth[None], camera, seen, seen.joints[None])
+        poses: Mapping[str, np.ndarray] = {}
+        slack: dict[str, Slack] = {}
+        centres: np.ndarray | None = None
+        radii: np.ndarray | float = 0.0
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(seen.joints[None].astype(float)))
+            off = self.course.deviation(watched.command, self._ahead(1)[:1])
+            slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
+            if self.zones.watches("robot"):
+                centres, radii = self.body.balls(poses, self.course.modalities(off))
+        return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)
+
+    def _transforms(self, poses: Mapping[str, np.ndarray], camera: torch.Tensor | None) -> dict[str, np.ndarray]:
+        """From the base frame to each frame that a zone stands in and that is known."""
+        out = {}
+        for frame in self.zones.frames:
+            pose: np.ndarray | None
+            if frame in poses:
+                pose = poses[frame]
+            elif frame == self.embodiment.camera.frame_id and camera is not None:
+                pose = camera.double().cpu().numpy()
+            else:
+                pose = self._lookup(frame)
+            if pose is not None:
+                out[frame] = np.linalg.inv(pose)
+        return out
