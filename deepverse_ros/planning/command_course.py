@@ -10,8 +10,8 @@ from deepverse_ros.errors import ConfigError
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.verdict import Envelope
 
-DEFAULT_SHARE = 0.002
-"""Half-width of a value for which none was given, as a share of its range: 0.7 degrees of a joint that turns by half a
+DEFAULT_SHARE = 0.001
+"""Half-width of a value for which none was given, as a share of its range: 0.3 degrees of a joint that turns by half a
 turn each way."""
 
 
@@ -59,7 +59,7 @@ class CourseMaker:
 
     def __init__(
         self, embodiment: Embodiment, layout: Layout, rates: bool = False,
-        half_width: Mapping[str, float] | None = None, time_slack: float = 0.03,
+        half_width: Mapping[str, float] | None = None, time_slack: float = 0.01,
     ) -> None:  # fmt: skip
         self.embodiment, self.layout, self.rates, self.time_slack = embodiment, layout, rates, time_slack
         width = DEFAULT_SHARE * (layout.upper - layout.lower)

@@ -25,6 +25,7 @@ from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 
 _FAR = 0.98  # share of the camera's range from which on depth says "that far or farther"
+_SAME = 0.02  # metres of depth within which a pixel still shows what it showed
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,18 @@ class WatchSettings:
     """What a command is judged by.
 
     horizon: steps of dt that are imagined. margin: metres around the capsules within which points are the robot's own;
-    predicted depth is off by a few centimetres. stride: of a depth picture every row and column so far apart becomes
-    points. substeps: moments in a step for which the body's place is computed. valid_for: seconds for which a verdict
-    may be used. min_gain: metres by which a command must clear what is violated to lead out of it. refresh_points: a
-    command whose body would meet more scene points than this changes the scene, and is not refreshed.
-    refresh_clearance: metres that the coarse level must see between robot and things in a refresh. refresh_tool: metres
-    that its tool may be from where kinematics has it.
+    predicted depth is off by a few centimetres. max_scale: metres; a pixel of whose depth the model is less sure than
+    this is no point: such are the edges of what moves, where depth is between two things. stride: rows and columns of
+    a depth picture from one point to the next. substeps: moments in a step for which the body's place is computed.
+    valid_for: seconds for which a verdict may be used. min_gain: metres by which a command must clear what is violated
+    to lead out of it. refresh_points: a command whose body would meet more scene points than this changes the scene,
+    and is not refreshed. refresh_clearance: metres that the coarse level must see between robot and things in a
+    refresh. refresh_tool: metres that its tool may be from where kinematics has it.
     """
 
     horizon: int = 8
     margin: float = 0.04
+    max_scale: float = 0.05
     stride: int = 2
     substeps: int = 4
     valid_for: float = 0.5
@@ -55,15 +58,18 @@ class WatchSettings:
 class Seen:
     """One moment: what the model believes, and the measured picture that the belief ends with.
 
-    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. depth (h, w) metres at the
-    model's resolution, NaN unknown, or None. blind: why nothing can be judged from it; empty where it can.
+    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
+    from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
+    (1, N): which of them are the robot.
     """
 
     belief: Belief
     stamp: float
     joints: np.ndarray | None
-    depth: np.ndarray | None
     blind: str = ""
+    depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+    points: np.ndarray = field(default_factory=lambda: np.zeros((1, 0, 3), np.float32), repr=False)
+    own: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), bool), repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +78,6 @@ class Judged:
 
     verdict: Verdict
     future: Future | None = None
-    scene: np.ndarray | None = field(default=None, repr=False)
 
 
 class CommandWatch:
@@ -109,19 +114,23 @@ class CommandWatch:
 
     def see(self, belief: Belief, observation: Observation, joints: np.ndarray | None, stamp: float) -> Seen:
         """Args: observation: that the belief is of, batch of one; joints (A,) measured at its newest frame."""
-        depth = None
+        depth: torch.Tensor | None = None
         if observation.depth is not None:
             c = self.model.config
             newest = replace(observation, rgb=observation.rgb[:, -1:], depth=observation.depth[:, -1:])
-            depth = newest.fitted(c.height, c.width).depth[0, 0].float().cpu().numpy()  # type: ignore[index]
+            depth = newest.fitted(c.height, c.width).depth
         reasons = (
             (belief.out_of_distribution, f"the picture is out of distribution (score {belief.ood_score:.2f})"),
-            (depth is None or not np.isfinite(depth).any(), "the newest picture has no depth"),
+            (depth is None or not bool(torch.isfinite(depth).any()), "the newest picture has no depth"),
             (belief.intrinsics is None, "the camera's calibration is not known"),
             (belief.camera_to_world is None, "where the camera is is not known"),
             (joints is None, "where the robot is is not known"),
         )
-        return Seen(belief, stamp, joints, depth, next((text for wrong, text in reasons if wrong), ""))
+        blind = next((text for wrong, text in reasons if wrong), "")
+        if blind or depth is None or joints is None or belief.camera_to_world is None:
+            return Seen(belief, stamp, joints, blind)
+        measured, points = self._lift(depth[0].float().cpu().numpy(), belief, belief.camera_to_world[:1])
+        return Seen(belief, stamp, joints, "", measured[0], points, self._own(points, joints[None]))
 
     def forget(self) -> None:
         """What was imagined last belongs to another scene."""
@@ -141,9 +150,9 @@ class CommandWatch:
         states = future.states[0].float().cpu().numpy()
         imagined = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
         assert future.camera_to_world is not None
-        scene = self._scene(future.depth[0].float().cpu().numpy(), future.camera_to_world[0], seen, imagined)
+        scene = self._scene(future, seen, imagined)
         self._last = (seen.stamp, scene)
-        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future, scene)
+        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future)
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
@@ -203,24 +212,45 @@ class CommandWatch:
         assert seen.joints is not None
         return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
 
-    def _scene(self, depth: np.ndarray, camera: torch.Tensor, seen: Seen, joints: np.ndarray) -> np.ndarray:
-        """(S, N, 3) points of depth pictures (S, h, w) without the robot's own, NaN for no point.
+    def _scene(self, future: Future, seen: Seen, joints: np.ndarray) -> np.ndarray:
+        """(H, N, 3) imagined points without the robot's own, NaN for no point. Args: joints (H, A) in these pictures.
 
-        Args: camera (S, 4, 4) to the base frame; joints (S, A) in these pictures.
+        What stands still is not taken for the robot where that comes near it or drives into it: a pixel of a fixed
+        camera that shows something else now, and still does, is not the robot.
         """
-        assert seen.belief.intrinsics is not None
-        height, width = depth.shape[1:]
-        stride, far = self.settings.stride, self.embodiment.camera.far
-        whole = geometry.Intrinsics.from_matrix(seen.belief.intrinsics.cpu(), width, height)
+        assert future.camera_to_world is not None
+        sure = future.depth_scale[0] <= self.settings.max_scale
+        depth = torch.where(sure, future.depth[0], torch.nan).float().cpu().numpy()
+        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0])
+        own = self._own(points, joints)
+        if self.embodiment.camera.fixed:
+            with np.errstate(invalid="ignore"):
+                own &= seen.own | ~(np.abs(ahead - seen.depth) < _SAME)
+        points[own] = np.nan
+        return points
+
+    def _lift(self, depth: np.ndarray, belief: Belief, camera: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Depth (S, N) metres of the pixels that are used, NaN unknown, and the points (S, N, 3) that they show.
+
+        Args: depth (S, h, w) metres; camera (S, 4, 4) to the base frame.
+        """
+        assert belief.intrinsics is not None
+        stride = self.settings.stride
+        whole = geometry.Intrinsics.from_matrix(belief.intrinsics.cpu(), depth.shape[2], depth.shape[1])
         rays = whole.rays()[::stride, ::stride].reshape(-1, 3).numpy()
         depth = depth[:, ::stride, ::stride].reshape(len(depth), -1)
-        depth = np.where((depth > 0) & (depth < _FAR * far), depth, np.nan).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            known = (depth > 0) & (depth < _FAR * self.embodiment.camera.far)
+        depth = np.where(known, depth, np.nan).astype(np.float32)
         pose = camera.float().cpu().numpy()
-        points = (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
-        if self.body is not None:
-            poses = self.body.poses(self.course.modalities(joints))
-            points[self.body.own(points, poses, self.settings.margin)] = np.nan
-        return points
+        return depth, (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
+
+    def _own(self, points: np.ndarray, joints: np.ndarray) -> np.ndarray:
+        """(S, N) bool: which points are the robot at `joints` (S, A)."""
+        if self.body is None:
+            return np.zeros(points.shape[:2], bool)
+        poses = self.body.poses(self.course.modalities(joints.astype(float)))
+        return self.body.own(points, poses, self.settings.margin)
 
     def _view(
         self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
@@ -277,11 +307,10 @@ class CommandWatch:
 
     def _present(self, seen: Seen, watched: Watched, future: View) -> View:
         """The moment of the image, as measured; frames and body as wide as at the end of the future's first step."""
-        assert seen.depth is not None
         assert seen.joints is not None
         assert seen.belief.camera_to_world is not None
         camera = seen.belief.camera_to_world[:1]
-        scene = self._scene(seen.depth[None], camera, seen, seen.joints[None])
+        scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points)
         poses: Mapping[str, np.ndarray] = {}
         slack: dict[str, Slack] = {}
         centres: np.ndarray | None = None
