@@ -1,6 +1,5 @@
 """Commands to the simulated arm of which half would touch an obstacle, with what really happens: drawn by seed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,7 @@ class Scenario:
 
     scene: seed of the scene. start (A,): where the arm stands. commands (H, A): way points dt apart. touches: seconds
     after which the arm first touches an obstacle where it drives them; None where it touches nothing at all. clearance:
-    metres that it keeps from everything on the way, and nearest: from the obstacles alone.
+    metres that it keeps from everything on the way.
     """
 
     scene: int
@@ -131,8 +130,3 @@ def tool_zones(embodiment: Embodiment, radius: float = 0.12, points: int = 4) ->
             ],
         }
     )  # fmt: skip
-
-
-def scenarios(simulation: ArmSimulation, count: int, seed: int, horizon: int) -> Iterator[Scenario]:
-    for number in range(count):
-        yield draw(simulation, seed, number, horizon)

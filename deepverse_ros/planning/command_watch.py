@@ -183,6 +183,18 @@ class CommandWatch:
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
 
+    def judge_still(self, seen: Seen, watched: Watched, now: float) -> Verdict:
+        """Without any imagination: the scene stays as it is seen, and the body goes where the command leads.
+
+        What a prefilter without a world model can do; it knows nothing of what moves by itself or is moved.
+        """
+        if seen.blind:
+            return self.blind(seen.blind, watched, seen.stamp, now)
+        assert seen.belief.camera_to_world is not None
+        plan = self._plan(seen, watched)
+        scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points).repeat(len(plan), 0)
+        return self._verdict(seen, watched, plan, scene, seen.belief.camera_to_world.expand(len(plan), 4, 4), now)
+
     def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
         """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
         finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
