@@ -155,8 +155,8 @@ class CommandWatching:
             self._current = _Current(watched, now, now, time.monotonic())
         self._wake()
 
-    def _on_passed(self, message: Any) -> None:
-        now = self._node.now()
+    def _on_passed(self, message: Any, info: Any) -> None:
+        now = self._node.now() - self._on_the_way(info)
         command = self._read(message, "passed_command_topic")
         with self._lock:
             current = self._current
@@ -164,6 +164,12 @@ class CommandWatching:
                 return
             watched = current.watched.continued(command, now) or current.watched.halted(now)
             self._current = replace(current, watched=watched, since=now)
+
+    def _on_the_way(self, info: Any) -> float:
+        """Seconds that a message took to get here: the robot has had it since it was sent."""
+        if self._node.get_clock().ros_time_is_active:
+            return 0.0  # it is stamped in the system's time
+        return float(np.clip(1e-9 * (time.time_ns() - info["source_timestamp"]), 0.0, 0.2))
 
     def _read(self, message: Any, topic: str) -> Command | None:
         try:
