@@ -163,7 +163,8 @@ class CommandWatching:
             if command is None or current is None:
                 return
             watched = current.watched.continued(command, now) or current.watched.halted(now)
-            self._current = replace(current, watched=watched, since=now)
+            if watched is not current.watched:  # a hold is sent again and again
+                self._current = replace(current, watched=watched, since=now)
 
     def _on_the_way(self, info: Any) -> float:
         """Seconds that a message took to get here: the robot has had it since it was sent."""

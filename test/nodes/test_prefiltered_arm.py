@@ -1,6 +1,6 @@
 """Simulated arm, world model and prefilter together: what touches an obstacle does not pass, the rest runs to its end.
 
-Simulated time with a slow clock, so that a machine without a GPU judges in time.
+The gate waits longer here than on a robot, so that a machine without a GPU judges in time.
 """
 
 import threading
@@ -31,7 +31,6 @@ from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.simulation.arm import ArmSimulation
 
 ARM = Embodiment.load("arm")
-FACTOR = 0.1  # simulated seconds per second
 
 
 class Cell:
@@ -39,18 +38,16 @@ class Cell:
 
     def __init__(self, scenario: Scenario, zones: Path) -> None:
         rclpy.init()
-        clock = {"use_sim_time": True}
         self.sim = _make(
-            SimNode, seed=scenario.scene, width=128, height=128, rate=10.0, publish_clock=True, real_time_factor=FACTOR,
-            trajectory_topic="prefilter/command_out",
+            SimNode, seed=scenario.scene, width=128, height=128, rate=10.0, trajectory_topic="prefilter/command_out",
         )  # fmt: skip
         self.model = _make(
             WorldModelNode, checkpoint="models/arm", device="cpu", torch_threads=1, zones=str(zones),
-            verdict_deadline=10.0, verdict_valid_for=1.0, **clock,
+            verdict_deadline=10.0, verdict_valid_for=2.0,
         )  # fmt: skip
         self.prefilter = _make(
-            PrefilterNode, command_timeout=0.0, heartbeat_timeout=2.0, clock_freeze=5.0, pending_timeout=30.0,
-            wait_timeout=5.0, measured_timeout=2.0, verdict_timeout=1.0, image_timeout=1.0, **clock,
+            PrefilterNode, command_timeout=0.0, heartbeat_timeout=2.0, pending_timeout=10.0, wait_timeout=5.0,
+            measured_timeout=2.0, verdict_timeout=2.0, image_timeout=2.0, min_lookahead=0.05,
         )  # fmt: skip
         self.peer = Node("peer")
         self.states: list[PrefilterStatus] = []
@@ -123,7 +120,7 @@ def cell(request, tmp_path) -> Iterator[tuple[Cell, Scenario]]:
 def test_a_harmless_trajectory_runs_to_its_end(cell):
     world, scenario = cell
     world.send(scenario.commands)
-    world.until(lambda: np.abs(world.joints - scenario.commands[-1]).max() < 0.03)
+    world.until(lambda: np.abs(world.joints - scenario.commands[-1]).max() < 0.03, timeout=20.0)
     assert {s.state for s in world.states} == {PrefilterStatus.PASS}, [s.reason_text for s in world.states if s.state]
 
 
