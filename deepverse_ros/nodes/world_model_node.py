@@ -194,11 +194,10 @@ class WorldModelNode(RobotNode):
         if watching is None or not watching.unanswered:
             return  # of commands that came while another was judged, the newest has had its verdict
         watching.refresh()
-        sight = self.input.sight() if self.input.slot.peek() is not None else None
-        age, stale = self.input.age(), self.parameters["stale_timeout"]
-        if sight is None or age > stale:
-            what = "no image has come" if sight is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
-            watching.say_blind(what, 0.0 if sight is None else sight.stamp)
+        newest, age, stale = self.input.slot.peek(), self.input.age(), self.parameters["stale_timeout"]
+        if newest is None or age > stale:
+            what = "no image has come" if newest is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
+            watching.say_blind(what, 0.0 if newest is None else newest.stamp)
             return
         sight = self._see()
         watching.on_frame(sight, self._observe(sight), self._memory)
