@@ -181,7 +181,7 @@ def prefilter_tables(figures: Mapping[str, Any]) -> list[Table]:
         some = next(iter(rows.values()))
         title = f"{kind} zones: {some['touching']} touching and {some['harmless']} harmless commands"
         table = Table(title=f"{title}, seed {figures['seed']}", title_justify="left")
-        for column in ("filter", "touched [%]", "harmless stopped [%]", "extra [s]", "judged p50 [ms]", "p95"):
+        for column in ("filter", "touched [%]", "harmless stopped [%]", "extra (s)", "judged p50 (ms)", "p95"):
             table.add_column(column, justify="left" if column == "filter" else "right")
         for name, row in rows.items():
             shares = (None if row[key] is None else 100 * row[key] for key in ("touched", "harmless_stopped"))
