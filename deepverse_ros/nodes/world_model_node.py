@@ -1,8 +1,10 @@
 """The world model as a node: camera frames and a command in, the RGB-D future that it leads to out."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future as Job
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +23,10 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, loading, observation_input, qos, verdict_limits
+from deepverse_ros.nodes import command_watching, futures, loading, observation_input, qos, verdict_limits
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.command_input import CommandInput
+from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
 from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
@@ -49,6 +52,7 @@ PARAMETERS = (
     ),
     Parameter("service_timeout", 5.0, "Seconds until a service request gives up (s).", 0.1, 120.0, dynamic=True),
     *verdict_limits.PARAMETERS,
+    *command_watching.PARAMETERS,
     *observation_input.PARAMETERS,
 )
 HEARTBEAT_PERIOD = 0.1
@@ -63,12 +67,16 @@ class _Condition:
 
 
 class WorldModelNode(RobotNode):
-    """Imagines the future of the running command from each new camera frame, and of plans that services hand in."""
+    """Imagines the future of the running command from each new camera frame, and of plans that services hand in.
+
+    With `zones`, it also judges the commands that a prefilter is given (`CommandWatching`).
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("world_model", PARAMETERS, **kwargs)
         self._outputs: list[Publisher] = []
         self._entities: list[tuple[Callable, object]] = []
+        self._watching: CommandWatching | None = None
 
     # Made by `configure`, gone after `cleanup`.
     model: WorldModel
@@ -94,6 +102,9 @@ class WorldModelNode(RobotNode):
         self._serve()
         self._transforms = TransformListener(self)
         self._entities.append((lambda listener: listener.destroy(), self._transforms))
+        if p.zones:
+            self._watching = CommandWatching(self, model, layout, self.input.joints_now, self._to_base)
+            self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
     def _advertise(self) -> None:
@@ -131,8 +142,12 @@ class WorldModelNode(RobotNode):
         self.command.start()
         self.worker.start()
         self.input.start()
+        if self._watching is not None:
+            self._watching.start(self._wake)
 
     def deactivate(self) -> None:
+        if self._watching is not None:
+            self._watching.stop()
         self.input.stop()
         self.command.stop()
         if not self.worker.stop(timeout=10.0):
@@ -146,25 +161,54 @@ class WorldModelNode(RobotNode):
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._entities, self._outputs = [], []
+        self._watching = None
         for name in ("model", "input", "worker", "command"):
             self.__dict__.pop(name, None)
 
     # The worker's thread ------------------------------------------------------------------------------------------
     def _on_frame(self, _frame: object) -> None:
-        self.worker.max_rate = self.parameters["max_rate"]
+        watching = self._watching
+        # A command that is on its way is judged as often as there are images.
+        self.worker.max_rate = None if watching is not None and watching.busy else self.parameters["max_rate"]
         started = time.monotonic()
         sight = self._see()
         self._ages.add(started - sight.received)
         belief = self._observe(sight)
+        imagined = None if watching is None else watching.on_frame(sight, belief, self._memory)
         if not any(output.get_subscription_count() for output in self._pictures):
             return
-        horizon = self.parameters["horizon"]
-        plan, plan_id = self.command.plan(sight, horizon)
-        if plan is None:
-            self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
+        if imagined is None:
+            plan, plan_id = self.command.plan(sight, self.parameters["horizon"])
+            if plan is None:
+                self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
+                return
+            imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
+        self._publish(sight, belief, *imagined, started)
+
+    def _wake(self) -> None:
+        """A command came: it is judged before the next image, by the newest one there is."""
+        with contextlib.suppress(WorkerStopped):
+            self.worker.submit(self._judge_command).add_done_callback(self._on_judged)
+
+    def _judge_command(self) -> None:
+        watching = self._watching
+        if watching is None or not watching.unanswered:
+            return  # of commands that came while another was judged, the newest has had its verdict
+        watching.refresh()
+        newest, age, stale = self.input.slot.peek(), self.input.age(), self.parameters["stale_timeout"]
+        if newest is None or age > stale:
+            what = "no image has come" if newest is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
+            watching.say_blind(what, 0.0 if newest is None else newest.stamp)
             return
-        future = self.model.imagine(belief, plan[None], self._memory)
-        self._publish(sight, belief, future, plan_id, started)
+        sight = self._see()
+        watching.on_frame(sight, self._observe(sight), self._memory)
+
+    def _on_judged(self, job: "Job[None]") -> None:
+        if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):
+            self._on_error(error)
+
+    def _to_base(self, frame: str) -> np.ndarray | None:
+        return self._transforms.tree.lookup(self.parameters["base_frame"], frame)
 
     def _see(self) -> Sight:
         self.input.camera_to_world = self._camera_pose()
@@ -224,7 +268,7 @@ class WorldModelNode(RobotNode):
             intrinsics = Intrinsics.from_matrix(matrix, depth.shape[2], depth.shape[1])
             self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], intrinsics, header))
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, error: BaseException) -> None:
         if isinstance(error, MessageError):
             self.warn("input", f"{self.parameters['image_topic']}: {error}")
         else:
@@ -336,6 +380,8 @@ class WorldModelNode(RobotNode):
             "predicted_frames_rate_hz": self._published.rate(),
             "skipped_images": self.input.slot.overwritten,
         }
+        if self._watching is not None:
+            values |= self._watching.values()
         if not self.worker.alive:
             return DiagnosticStatus.OK, "inactive", values
         condition = self._condition

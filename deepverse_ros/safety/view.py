@@ -12,13 +12,33 @@ Subject = Literal["scene", "robot"]
 
 
 @dataclass(frozen=True, eq=False)
+class Slack:
+    """How far a frame may be from where it is taken to be: its origin shift (S,) metres, its axes turn (S,) rad."""
+
+    shift: np.ndarray
+    turn: np.ndarray
+
+    def radius(self, points: np.ndarray) -> np.ndarray:
+        """(S, N) metres by which points (S, N, 3) in that frame may be elsewhere in it; inf for a turn of 1 or more.
+
+        A point that is fixed in the world and x away from the true origin is off by shift + turn x at most, and x is
+        itself off by that much.
+        """
+        away = np.linalg.norm(points, axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = (self.shift[:, None] + self.turn[:, None] * away) / (1 - self.turn[:, None])
+        return np.where(self.turn[:, None] < 1, off, np.inf).astype(points.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """S moments, such as the steps of an imagined future.
 
     frame_id: frame of the points. scene: (S, N, 3) metres, what is seen but is not the robot; a point that is not
     finite is no point. robot: (S, M, 3) metres, centres of balls that together cover the robot (see
-    `capsules.Placed.balls`); None where the robot is not known. robot_radius: metres, one for all or (M,).
+    `capsules.Placed.balls`); None where the robot is not known. robot_radius: metres, one for all, (M,) or (S, M).
     transforms: from `frame_id` to each frame that a zone stands in, (4, 4), or (S, 4, 4) for a frame that moves.
+    slack: of frames whose place is not exactly known: by how much they may be shifted and turned.
 
     Raises: ShapeError naming the field, for another shape, a transform that is not rigid, or a radius below zero.
     """
@@ -28,6 +48,7 @@ class View:
     robot: np.ndarray | None = None
     robot_radius: np.ndarray | float = 0.0
     transforms: Mapping[str, np.ndarray] = field(default_factory=dict)
+    slack: Mapping[str, "Slack"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("scene", "robot"):
@@ -38,12 +59,19 @@ class View:
             if len(self.robot) != self.steps:
                 raise ShapeError(f"robot: has {len(self.robot)} moments, the scene has {self.steps}")
             radius = np.asarray(self.robot_radius)
-            if radius.shape not in ((), self.robot.shape[1:2]) or not (np.isfinite(radius) & (radius >= 0)).all():
+            if (
+                radius.shape not in ((), self.robot.shape[1:2], self.robot.shape[:2])
+                or not (np.isfinite(radius) & (radius >= 0)).all()
+            ):
                 raise ShapeError(
-                    f"robot_radius: expected one value or {self.robot.shape[1]}, none below 0, got shape {radius.shape}"
+                    f"robot_radius: expected one value, {self.robot.shape[1:2]} or {self.robot.shape[:2]}, none below "
+                    f"0, got shape {radius.shape}"
                 )
         for frame, transform in self.transforms.items():
             check_rigid(f"transforms['{frame}']", transform, self.steps)
+        for frame, slack in self.slack.items():
+            if slack.shift.shape != (self.steps,) or slack.turn.shape != (self.steps,):
+                raise ShapeError(f"slack['{frame}']: expected shift and turn ({self.steps},)")
 
     @property
     def steps(self) -> int:

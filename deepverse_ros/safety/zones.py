@@ -76,7 +76,11 @@ class Zone(Frozen):
 
     def _local(self, view: View) -> tuple[np.ndarray, np.ndarray | float]:
         points, radius = view.points(self.of)
-        return moved(self._to_shape @ view.transform(self.frame_id, self.attached), points), radius
+        to_frame = view.transform(self.frame_id, self.attached)
+        slack = view.slack.get(self.frame_id)
+        if slack is not None:  # what may be elsewhere is a ball
+            radius = radius + slack.radius(moved(to_frame, points))
+        return moved(self._to_shape @ to_frame, points), radius
 
     def covers(self, times: np.ndarray) -> np.ndarray:
         """(S,) bool: the steps in which the zone counts."""

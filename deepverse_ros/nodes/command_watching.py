@@ -1,0 +1,310 @@
+"""The world model's answers to the prefilter: each command's imagined future, held against the zones, as a verdict."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.memory import Memory
+from deepverse_ros.model.observation import Belief, Future
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
+from deepverse_ros.nodes.conversions import JointLayout, MessageError
+from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.prefilter_parameters import layout_from
+from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings
+from deepverse_ros.safety.commands import Command, arranged
+from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.verdict import Verdict
+from deepverse_ros.safety.zones import Zones
+
+PARAMETERS = (
+    Parameter("zones", "", "File of the zones that commands are judged by (config/safety); empty: none are judged."),
+    Parameter("watched_command_topic", "prefilter/command_in", "Commands to judge: what the prefilter is given."),
+    Parameter(
+        "passed_command_topic", "prefilter/command_out", "What the prefilter lets through, which tells when a "
+        "trajectory began; empty: every command begins when it comes.",
+    ),
+    Parameter(
+        "watched_command_type", "joint_trajectory", "Message of a command, as the prefilter's command_type.",
+        choices=tuple(FORMATS),
+    ),
+    Parameter(
+        "watched_command_values", "targets", "What it says, as the prefilter's command_values.",
+        choices=("targets", "rates"),
+    ),
+    Parameter("watched_command_rest", [""], "The prefilter's rest: modalities that go on until another command comes."),
+    Parameter(
+        "half_width", [""], "How far another command may be off and still share a verdict, as 'modality=number' in the "
+        "command's unit; one that is not named has 0.1 % of its range. The wider, the more room a command needs.",
+    ),
+    Parameter("time_slack", 0.01, "How early or late a trajectory may run and still share a verdict (s).", 0.0, 0.5),
+    Parameter("own_margin", 0.04, "So near to its capsules a point is the robot's own (m).", 0.0, 0.3),
+    Parameter("verdict_valid_for", 0.5, "How long a verdict may be used (s).", 0.05, 5.0),
+    Parameter(
+        "verdict_deadline", 1.0, "A verdict that took longer than this says stop (s).", 0.05, 10.0, dynamic=True
+    ),
+)  # fmt: skip
+RATE_TIMEOUT, WAIT_TIMEOUT, AFTER, SETPOINT_TIMEOUT = 1.0, 2.0, 0.5, 30.0
+"""Seconds for which is judged: a rate that is not repeated, a trajectory that does not pass, one that is done, and a
+set-point that is not reached."""
+REACHED = 0.02
+"""So near to a set-point in each value (rad, m) it is reached."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Current:
+    """watched: the newest command. came, since: ROS seconds of its coming and of its last beginning or halt.
+
+    received: time.monotonic() of its coming.
+    """
+
+    watched: Watched
+    came: float
+    since: float
+    received: float
+
+
+class CommandWatching:
+    """Subscribes to commands, and publishes a verdict on the newest one: at once, and again with every new image.
+
+    Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
+
+    Args: submit: hands a job to the worker. joints_now: the newest measured joints (A,).
+    Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
+    """
+
+    def __init__(
+        self, node: RobotNode, model: WorldModel, joints: JointLayout, joints_now: Callable[[], np.ndarray | None],
+        lookup: Callable[[str], np.ndarray | None],
+    ) -> None:  # fmt: skip
+        p = node.parameters.values()
+        embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
+        if p.base_frame != embodiment.base_frame:
+            raise ParameterError(
+                f"parameter 'base_frame' is '{p.base_frame}', but zones and verdicts are in the base frame of "
+                f"'{embodiment.name}', '{embodiment.base_frame}'"
+            )
+        layout = layout_from(
+            embodiment,
+            SimpleNamespace(
+                command_type=p.watched_command_type, command_values=p.watched_command_values,
+                rest=p.watched_command_rest, unscaled=[],
+            ),
+        )  # fmt: skip
+        rates = p.watched_command_values == "rates"
+        course = CourseMaker(embodiment, layout, rates, dict(_widths(p.half_width)), p.time_slack)
+        settings = WatchSettings(horizon=p.horizon, margin=p.own_margin, valid_for=p.verdict_valid_for)
+        self.watch = CommandWatch(model, embodiment, Zones.load(p.zones), course, settings, lookup)
+        self.latency = Quantiles()
+        self._node, self._joints_now, self._layout = node, joints_now, layout
+        self._format = FORMATS[p.watched_command_type](layout, joints)
+        self._lock = threading.Lock()
+        self._current: _Current | None = None
+        self._answered: _Current | None = None
+        self._seen: Seen | None = None
+        self._counts = dict.fromkeys(("verdicts", "stopped", "refreshed"), 0)
+        self._subscriptions: list = []
+        self._verdicts = node.advertise(CommandVerdict, "~/command_verdict", qos.command())
+
+    def start(self, wake: Callable[[], object]) -> None:
+        """Args: wake: called when a command has come that nobody has judged yet."""
+        node, kind = self._node, self._format.message_type
+        self._wake = wake
+        wanted = (
+            (node.parameters["watched_command_topic"], self._on_command),
+            (node.parameters["passed_command_topic"], self._on_passed),
+        )
+        self._subscriptions = [node.subscribe(kind, topic, hear, qos.command()) for topic, hear in wanted if topic]
+
+    def stop(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        with self._lock:
+            self._current = None
+        self._seen = self._answered = None
+        self.watch.forget()
+
+    def destroy(self) -> None:
+        self._node.destroy_lifecycle_publisher(self._verdicts)
+
+    # Callbacks: store only ----------------------------------------------------------------------------------------
+    def _on_command(self, message: Any) -> None:
+        now = self._node.now()
+        command = self._read(message, "watched_command_topic")
+        if command is None:
+            return
+        with self._lock:
+            command = replace(command, start=self._start(now))
+            passes = not self._node.parameters["passed_command_topic"] and command.duration > 0
+            watched = Watched(command, begun=now if passes else None)
+            self._current = _Current(watched, now, now, time.monotonic())
+        self._wake()
+
+    def _on_passed(self, message: Any, info: Any) -> None:
+        now = self._node.now() - self._on_the_way(info)
+        command = self._read(message, "passed_command_topic")
+        with self._lock:
+            current = self._current
+            if command is None or current is None:
+                return
+            watched = current.watched.continued(command, now) or current.watched.halted(now)
+            if watched is not current.watched:  # a hold is sent again and again
+                self._current = replace(current, watched=watched, since=now)
+
+    def _on_the_way(self, info: Any) -> float:
+        """Seconds that a message took to get here: the robot has had it since it was sent."""
+        if self._node.get_clock().ros_time_is_active:
+            return 0.0  # it is stamped in the system's time
+        return float(np.clip(1e-9 * (time.time_ns() - info["source_timestamp"]), 0.0, 0.2))
+
+    def _read(self, message: Any, topic: str) -> Command | None:
+        try:
+            incoming = self._format.read(message, self._joints_now())
+            problem = incoming.problem
+        except MessageError as error:
+            problem = str(error)
+        if not problem:
+            command, checks = arranged(incoming.command, self._layout)
+            if command is not None and command.times[0] >= 0 and (np.diff(command.times) > 0).all():
+                return command
+            problem = next((c.text for c in checks if not c.ok), "times of the way points must rise from 0 or later")
+        # The prefilter refuses it as well, so nothing has to be judged.
+        self._node.warn("watched", f"{self._node.parameters[topic]}: {problem}; it is not judged")
+        return None
+
+    def _start(self, now: float) -> np.ndarray | None:
+        """Where the robot was told to be by the command before, if that is on its way, else where it is."""
+        before = self._current.watched if self._current is not None else None
+        if before is not None and before.begun is not None and before.elapsed(now) <= before.command.duration + AFTER:
+            return before.command.at(before.elapsed(now))
+        joints = self._joints_now()
+        return None if joints is None else joints.astype(float)
+
+    # On the worker's thread ---------------------------------------------------------------------------------------
+    @property
+    def busy(self) -> bool:
+        """Whether there is a command to judge."""
+        return self._newest() is not None
+
+    def on_frame(self, sight: Sight, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
+        """Judge the newest command by a new image. Returns: the future that was imagined for it, and its id."""
+        current = self._newest()
+        if current is None:
+            return None
+        seen = self.watch.see(belief, sight.observation, sight.joints, sight.stamp)
+        return self._judge(current, seen, sight.received, memory)
+
+    def refresh(self) -> None:
+        """Judge a command that has just come without imagining anew, where that can be done."""
+        current = self._newest()
+        if current is None or self._seen is None or current is self._answered:
+            return
+        verdict = self.watch.refresh(self._seen, current.watched, self._node.now())
+        if verdict is not None:
+            self._counts["refreshed"] += 1
+            self._publish(verdict, current.received)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the newest command has had no verdict by its own imagined future yet."""
+        current = self._newest()
+        return current is not None and (self._answered is None or current.received != self._answered.received)
+
+    def say_blind(self, why: str, stamp: float) -> None:
+        """Nothing can be judged: the newest command must not pass. Args: stamp: of the newest image, ROS seconds."""
+        current = self._newest()
+        if current is not None:
+            self._answered = current
+            self._publish(self.watch.blind(why, current.watched, stamp, self._node.now()), current.received)
+
+    def _judge(
+        self, current: _Current, seen: Seen, received: float, memory: Memory | None
+    ) -> tuple[Future, str] | None:
+        self._answered = current
+        try:
+            judged = self.watch.judge(seen, current.watched, self._node.now(), memory)
+        except Exception as error:
+            self.say_blind(f"judging failed: {type(error).__name__}: {error}", seen.stamp)
+            raise
+        self._seen = seen
+        since = max(current.received, received)
+        took, limit = time.monotonic() - since, self._node.parameters["verdict_deadline"]
+        verdict = replace(judged.verdict, stamp=self._node.now())
+        if took > limit:
+            late = Finding(
+                Action.STOP, scale=0.0, time_to_enter=0.0, text=f"judging took {took:.2g} s, at most {limit:.2g}"
+            )
+            verdict = replace(verdict, finding=late)
+        self._publish(verdict, since)
+        return None if judged.future is None else (judged.future, current.watched.plan_id)
+
+    def _publish(self, verdict: Verdict, since: float) -> None:
+        latency = 1e3 * (time.monotonic() - since)
+        self.latency.add(latency)
+        self._counts["verdicts"] += 1
+        self._counts["stopped"] += verdict.finding.action == Action.STOP
+        frame = self.watch.embodiment.base_frame
+        self._verdicts.publish(command_verdict_to_msg(verdict, self._layout.names, frame, latency))
+
+    def _newest(self) -> _Current | None:
+        """The newest command, unless it is done, or nobody will execute it any more."""
+        now = self._node.now()
+        with self._lock:
+            current = self._current
+            if current is None:
+                return None
+            watched, command = current.watched, current.watched.command
+            if not self._layout.stays:
+                done = now - current.came > RATE_TIMEOUT
+            elif watched.begun is not None:
+                done = watched.elapsed(now) > command.duration + AFTER
+            elif command.duration > 0:
+                done = now - current.since > WAIT_TIMEOUT
+            else:
+                done = now - current.came > SETPOINT_TIMEOUT or self._reached(command.values[-1])
+            if done or now < current.came - 1.0:  # the clock jumped back: it belongs to another time
+                self._current = None
+            return self._current
+
+    def _reached(self, target: np.ndarray) -> bool:
+        try:
+            joints = self._joints_now()
+        except MessageError:
+            return False
+        return joints is not None and bool((np.abs(joints - target) <= REACHED).all())
+
+    def values(self) -> dict[str, object]:
+        """What /diagnostics says."""
+        p50, p95 = self.latency.at(0.5, 0.95)
+        counts = {f"command_{name}": count for name, count in self._counts.items()}
+        return {"command_verdict_p50_ms": p50, "command_verdict_p95_ms": p95, **counts}
+
+
+def _widths(entries: list[str]) -> list[tuple[str, float]]:
+    """Raises: ParameterError naming the entry."""
+    out = []
+    for entry in entries:
+        name, _, value = (part.strip() for part in entry.partition("="))
+        try:
+            number = float(value) if name else 0.0
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ParameterError(f"parameter 'half_width' has '{entry}'; expected 'modality=number'")
+        out += [(name, number)] if name else []
+    return out

@@ -1,0 +1,112 @@
+"""Where a command leads: what the robot is told over time, and which other commands are judged with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError
+from deepverse_ros.safety.commands import Command, Layout
+from deepverse_ros.safety.verdict import Envelope
+
+DEFAULT_SHARE = 0.001
+"""Half-width of a value for which none was given, as a share of its range: 0.3 degrees of a joint that turns by half a
+turn each way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """The newest command.
+
+    command: in the layout's order; start: where the robot was, or was told to be, when it came. begun: ROS seconds at
+    which its time 0 was executed; None while it waits, and for a set-point or rate, which holds at once.
+    """
+
+    command: Command
+    plan_id: str = ""
+    begun: float | None = None
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of it that are done at `now` (ROS seconds); below 0 before it began."""
+        return 0.0 if self.begun is None else now - self.begun
+
+    def halted(self, now: float) -> "Watched":
+        """It waits again: what is left of it begins where it was."""
+        if self.begun is None:
+            return self
+        return replace(self, command=self.command.remaining(max(self.elapsed(now), 0.0), 1.0), begun=None)
+
+    def continued(self, passed: Command, now: float) -> "Watched | None":
+        """It passed, as `passed`, at `now`; None where that is something else, such as a hold."""
+        same_end = np.allclose(passed.values[-1], self.command.values[-1], atol=1e-3)
+        if not same_end or (passed.duration > 0) != (self.command.duration > 0):
+            return None
+        start = self.halted(now).command.start
+        return replace(self, command=replace(passed, start=start), begun=now if passed.duration > 0 else None)
+
+
+class CourseMaker:
+    """Turns commands into what the world model imagines, and into the envelope that the verdict is for.
+
+    Args: rates: a command's values are changes per second of the embodiment's values (velocities of joints); else
+    they are the embodiment's own values, be they places or, as the layout says, rates such as a throttle. half_width:
+    by modality, in the command's unit: how far another command may be off and still share the verdict; where none is
+    given, DEFAULT_SHARE of the value's range. time_slack: seconds by which a trajectory may be early or late: each
+    value's half-width grows by what it changes in that time where it changes fastest.
+    Raises: ConfigError for an unknown modality or a half-width below 0.
+    """
+
+    def __init__(
+        self, embodiment: Embodiment, layout: Layout, rates: bool = False,
+        half_width: Mapping[str, float] | None = None, time_slack: float = 0.01,
+    ) -> None:  # fmt: skip
+        self.embodiment, self.layout, self.rates, self.time_slack = embodiment, layout, rates, time_slack
+        width = DEFAULT_SHARE * (layout.upper - layout.lower)
+        for name, value in (half_width or {}).items():
+            if name not in embodiment.slices:
+                known = ", ".join(embodiment.slices)
+                raise ConfigError(f"half_width: '{name}' is no modality of '{embodiment.name}'; it has {known}")
+            if not 0 <= value < np.inf:
+                raise ConfigError(f"half_width: {name} is {value}; it must be 0 or more")
+            width[embodiment.slices[name]] = value
+        self._half_width = width
+
+    def half_width(self, command: Command) -> np.ndarray:
+        """(A,) in the command's units."""
+        fastest = command.fastest()
+        return self._half_width + self.time_slack * np.where(np.isfinite(fastest), fastest, 0.0)
+
+    def plan(self, watched: Watched, now: float, here: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+        """(T, A) values of the embodiment, float32, `ahead` (T,) seconds after `now` (ROS seconds).
+
+        Args: here (A,): the measured state at `now`.
+        """
+        command, robot = watched.command, self.embodiment
+        values = command.values[-1]
+        if self.rates:
+            out = here + ahead[:, None] * values
+        elif command.duration > 0:
+            out = command.at(watched.elapsed(now) + ahead)
+        else:  # the places are gone to on a straight way as fast as they may; the rest holds at once
+            way = np.where(self.layout.position, values - here, 0.0)
+            needed = float((np.abs(way) / self.layout.max_rate).max())
+            share = np.clip(ahead / needed, 0.0, 1.0) if needed > 0 else np.ones(len(ahead))
+            out = np.where(self.layout.position, here + share[:, None] * way, values)
+        return np.clip(out, robot.lower, robot.upper).astype(np.float32)
+
+    def deviation(self, command: Command, ahead: np.ndarray) -> np.ndarray:
+        """(T, A) by how much the embodiment's values of a command at the envelope's border differ at most."""
+        width = self.half_width(command)
+        return ahead[:, None] * width if self.rates else np.repeat(width[None], len(ahead), 0)
+
+    def envelope(self, watched: Watched, now: float, duration: float) -> Envelope:
+        """Commands that are within the half-widths of this one from `now` (ROS seconds) for `duration` seconds."""
+        command, elapsed = watched.command, watched.elapsed(now)
+        knots = command.times - elapsed
+        times = np.unique(np.concatenate([[0.0], knots[(knots > 0) & (knots < duration)], [duration]]))
+        return Envelope(now, times, command.at(elapsed + times), self.half_width(command))
+
+    def modalities(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """(T, A) as modalities, (T, D) each."""
+        return {name: values[:, part] for name, part in self.embodiment.slices.items()}

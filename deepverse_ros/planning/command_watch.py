@@ -1,0 +1,351 @@
+"""The world model's side of the safety prefilter: imagines what a command leads to, and holds that against the zones.
+
+Everything is in the robot's base frame, metres. The future of a command is judged twice over: by what the world model
+imagines of the scene (points of its depth pictures that are not the robot), and by where the command takes the robot's
+own body (kinematics alone, which needs no picture).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from deepverse_ros import geometry
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError
+from deepverse_ros.model.memory import Memory
+from deepverse_ros.model.observation import Belief, Future, Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.safety.finding import Action, Finding, judge
+from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.safety.verdict import Verdict
+from deepverse_ros.safety.view import Slack, View
+from deepverse_ros.safety.zones import Zones
+
+_FAR = 0.98  # share of the camera's range from which on depth says "that far or farther"
+_SAME = 0.02  # metres of depth within which a pixel still shows what it showed
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """What a command is judged by.
+
+    horizon: steps of dt that are imagined. margin: metres around the capsules within which points are the robot's own;
+    predicted depth is off by a few centimetres. max_scale: metres; a pixel of whose depth the model is less sure than
+    this is no point: such are the edges of what moves, where depth is between two things. stride: rows and columns of
+    a depth picture from one point to the next. substeps: moments in a step for which the body's place is computed.
+    valid_for: seconds for which a verdict may be used. min_gain: metres by which a command must clear what is violated
+    to lead out of it. refresh_points: a command whose body would meet more scene points than this changes the scene,
+    and is not refreshed. refresh_clearance: metres that the coarse level must see between robot and things in a
+    refresh. refresh_tool: metres that its tool may be from where kinematics has it.
+    """
+
+    horizon: int = 8
+    margin: float = 0.04
+    max_scale: float = 0.05
+    stride: int = 2
+    substeps: int = 4
+    valid_for: float = 0.5
+    min_gain: float = 0.03
+    refresh_points: int = 8
+    refresh_clearance: float = 0.05
+    refresh_tool: float = 0.10
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One moment: what the model believes, and the measured picture that the belief ends with.
+
+    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
+    from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
+    (1, N): which of them are the robot.
+    """
+
+    belief: Belief
+    stamp: float
+    joints: np.ndarray | None
+    blind: str = ""
+    depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+    points: np.ndarray = field(default_factory=lambda: np.zeros((1, 0, 3), np.float32), repr=False)
+    own: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), bool), repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A verdict, and the future that it rests on; None where nothing was imagined."""
+
+    verdict: Verdict
+    future: Future | None = None
+
+
+class CommandWatch:
+    """Judges commands by their imagined future.
+
+    Args: model; embodiment: with the body that the checkpoint's own may lack; zones; course: what commands mean;
+    settings; lookup: (4, 4) from a frame to the base frame, None where it is not known: for zones in frames that are
+    neither the base, a link nor the camera.
+    Raises: ConfigError for zones that can not be judged with this robot.
+    """
+
+    def __init__(
+        self, model: WorldModel, embodiment: Embodiment, zones: Zones, course: CourseMaker,
+        settings: WatchSettings | None = None,
+        lookup: Callable[[str], np.ndarray | None] = lambda frame: None,
+    ) -> None:  # fmt: skip
+        self.model, self.embodiment, self.zones, self.course = model, embodiment, zones, course
+        self.settings = settings or WatchSettings()
+        self._lookup = lookup
+        self.body = OwnBody(embodiment) if embodiment.body is not None or zones.watches("robot") else None
+        self._links = {embodiment.base_frame} | ({link.name for link in self.body.body.links} if self.body else set())
+        for zone in zones.zones:
+            known = zone.frame_id in self._links or zone.frame_id == embodiment.camera.frame_id
+            if zone.attached and not known:
+                raise ConfigError(
+                    f"zone '{zone.name}': frame_id '{zone.frame_id}' moves, and where it will be is not known; known "
+                    f"are {', '.join(sorted(self._links))} and {embodiment.camera.frame_id}"
+                )
+        steps = np.arange(1, self.settings.horizon + 1)
+        zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
+        self._last: tuple[float, np.ndarray] | None = None
+
+    # ---- seeing
+
+    def see(self, belief: Belief, observation: Observation, joints: np.ndarray | None, stamp: float) -> Seen:
+        """Args: observation: that the belief is of, batch of one; joints (A,) measured at its newest frame."""
+        depth: torch.Tensor | None = None
+        if observation.depth is not None:
+            c = self.model.config
+            newest = replace(observation, rgb=observation.rgb[:, -1:], depth=observation.depth[:, -1:])
+            depth = newest.fitted(c.height, c.width).depth
+        reasons = (
+            (belief.out_of_distribution, f"the picture is out of distribution (score {belief.ood_score:.2f})"),
+            (depth is None or not bool(torch.isfinite(depth).any()), "the newest picture has no depth"),
+            (belief.intrinsics is None, "the camera's calibration is not known"),
+            (belief.camera_to_world is None, "where the camera is is not known"),
+            (joints is None, "where the robot is is not known"),
+        )
+        blind = next((text for wrong, text in reasons if wrong), "")
+        if blind or depth is None or joints is None or belief.camera_to_world is None:
+            return Seen(belief, stamp, joints, blind)
+        measured, points = self._lift(depth[0].float().cpu().numpy(), belief, belief.camera_to_world[:1])
+        return Seen(belief, stamp, joints, "", measured[0], points, self._own(points, joints[None]))
+
+    def forget(self) -> None:
+        """What was imagined last belongs to another scene."""
+        self._last = None
+
+    # ---- judging
+
+    def judge(self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None) -> Judged:
+        """Imagine what the command leads to from the seen moment on, on the fine level, and judge it.
+
+        Args: now: ROS seconds, the verdict's stamp.
+        """
+        if seen.blind:
+            return Judged(self.blind(seen.blind, watched, seen.stamp, now))
+        plan = self._plan(seen, watched)
+        future = self.model.imagine(seen.belief, plan[None], memory)
+        states = future.states[0].float().cpu().numpy()
+        imagined = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
+        assert future.camera_to_world is not None
+        scene = self._scene(future, seen, imagined)
+        self._last = (seen.stamp, scene)
+        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future)
+
+    def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
+        """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
+
+        The scene is taken as it was imagined last from the same picture, for another command; the body goes where this
+        command leads. That is right as long as neither command changes the scene, so there is no verdict where this
+        one's body meets imagined points, or the coarse level sees it near something or doubts where it will be.
+        """
+        if seen.blind or self._last is None or self._last[0] != seen.stamp or seen.belief.camera_to_world is None:
+            return None
+        settings, scene = self.settings, self._last[1]
+        plan = self._plan(seen, watched)
+        coarse = self.model.imagine_coarse(seen.belief, plan[None])
+        if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
+            return None
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(plan))
+            if self.embodiment.tool_frame in poses:
+                tool = coarse.readout["tool_position"][0].float().cpu().numpy()
+                off = np.linalg.norm(tool - poses[self.embodiment.tool_frame][:, :3, 3], axis=-1)
+                if off.max() > settings.refresh_tool:
+                    return None
+            ahead = self._ahead(1)
+            view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
+            met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
+            if (met.sum(1) > settings.refresh_points).any():
+                return None
+        camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
+        return self._verdict(seen, watched, plan, scene, camera, now)
+
+    def judge_still(self, seen: Seen, watched: Watched, now: float) -> Verdict:
+        """Without any imagination: the scene stays as it is seen, and the body goes where the command leads.
+
+        What a prefilter without a world model can do; it knows nothing of what moves by itself or is moved.
+        """
+        if seen.blind:
+            return self.blind(seen.blind, watched, seen.stamp, now)
+        assert seen.belief.camera_to_world is not None
+        plan = self._plan(seen, watched)
+        scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points).repeat(len(plan), 0)
+        return self._verdict(seen, watched, plan, scene, seen.belief.camera_to_world.expand(len(plan), 4, 4), now)
+
+    def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
+        """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
+        finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
+        return self._wrap(finding, watched, stamp, now)
+
+    def _verdict(
+        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor, now: float
+    ) -> Verdict:
+        future = self._view(seen, watched, imagined, scene, camera)
+        if isinstance(future, str):
+            return self.blind(future, watched, seen.stamp, now)
+        present = self._present(seen, watched, future)
+        finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
+        return self._wrap(finding, watched, seen.stamp, now)
+
+    def _wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+        envelope = self.course.envelope(watched, stamp, self.settings.horizon * self.embodiment.dt)
+        return Verdict(now, stamp, self.settings.valid_for, envelope, finding, watched.plan_id)
+
+    # ---- views
+
+    def _ahead(self, substeps: int) -> np.ndarray:
+        """(H · substeps,) seconds from the image."""
+        return self.embodiment.dt / substeps * np.arange(1, self.settings.horizon * substeps + 1)
+
+    def _plan(self, seen: Seen, watched: Watched) -> np.ndarray:
+        assert seen.joints is not None
+        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
+
+    def _scene(self, future: Future, seen: Seen, joints: np.ndarray) -> np.ndarray:
+        """(H, N, 3) imagined points without the robot's own, NaN for no point. Args: joints (H, A) in these pictures.
+
+        What stands still is not taken for the robot where that comes near it or drives into it: a pixel of a fixed
+        camera that shows something else now, and still does, is not the robot.
+        """
+        assert future.camera_to_world is not None
+        sure = future.depth_scale[0] <= self.settings.max_scale
+        depth = torch.where(sure, future.depth[0], torch.nan).float().cpu().numpy()
+        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0])
+        own = self._own(points, joints)
+        if self.embodiment.camera.fixed:
+            with np.errstate(invalid="ignore"):
+                own &= seen.own | ~(np.abs(ahead - seen.depth) < _SAME)
+        points[own] = np.nan
+        return points
+
+    def _lift(self, depth: np.ndarray, belief: Belief, camera: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Depth (S, N) metres of the pixels that are used, NaN unknown, and the points (S, N, 3) that they show.
+
+        Args: depth (S, h, w) metres; camera (S, 4, 4) to the base frame.
+        """
+        assert belief.intrinsics is not None
+        stride = self.settings.stride
+        whole = geometry.Intrinsics.from_matrix(belief.intrinsics.cpu(), depth.shape[2], depth.shape[1])
+        rays = whole.rays()[::stride, ::stride].reshape(-1, 3).numpy()
+        depth = depth[:, ::stride, ::stride].reshape(len(depth), -1)
+        with np.errstate(invalid="ignore"):
+            known = (depth > 0) & (depth < _FAR * self.embodiment.camera.far)
+        depth = np.where(known, depth, np.nan).astype(np.float32)
+        pose = camera.float().cpu().numpy()
+        return depth, (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
+
+    def _own(self, points: np.ndarray, joints: np.ndarray) -> np.ndarray:
+        """(S, N) bool: which points are the robot at `joints` (S, A)."""
+        if self.body is None:
+            return np.zeros(points.shape[:2], bool)
+        poses = self.body.poses(self.course.modalities(joints.astype(float)))
+        return self.body.own(points, poses, self.settings.margin)
+
+    def _view(
+        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
+    ) -> View | str:
+        """The future, or why there is none. Args: imagined (H, A): where the robot is when the scene is as imagined."""
+        poses: Mapping[str, np.ndarray] = {}
+        slack: dict[str, Slack] = {}
+        centres: np.ndarray | None = None
+        radii: np.ndarray | float = 0.0
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(imagined))
+            off = self.course.deviation(watched.command, self._ahead(1))
+            slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
+            slack.pop(self.embodiment.base_frame, None)
+            if self.zones.watches("robot"):
+                centres, radii = self._balls(seen, watched, poses, off)
+        transforms = self._transforms(poses, camera)
+        missing = [f for f in self.zones.frames if f not in transforms and f != self.embodiment.base_frame]
+        if missing:
+            return f"where the frame '{missing[0]}' of a zone is is not known"
+        return View(self.embodiment.base_frame, scene, centres, radii, transforms, slack)
+
+    def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
+        assert self.body is not None
+        deviation = self.course.modalities(off)
+        shift = self.body.shift(frame, poses[frame][:, None, :3, 3], poses, deviation)[:, 0]
+        return Slack(shift, self.body.turn(frame, deviation))
+
+    def _balls(
+        self, seen: Seen, watched: Watched, imagined: Mapping[str, np.ndarray], off: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centres (H, M, 3) and radii (H, M) of balls that cover the body on its way through each step.
+
+        That is where the command has it, at several moments between which each ball reaches half the way to the next,
+        and, at the end of the step, where it is imagined: a robot that lags or is blocked is at one or on the way.
+        """
+        assert self.body is not None
+        assert seen.joints is not None
+        count = self.settings.substeps
+        fine = np.concatenate([[0.0], self._ahead(count)])
+        told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
+        told[0] = seen.joints
+        deviation = self.course.modalities(self.course.deviation(watched.command, fine))
+        poses = self.body.poses(self.course.modalities(told))
+        centres, radii = self.body.balls(poses, deviation)
+        half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
+        radii[1:] += half
+        radii[1:-1] = np.maximum(radii[1:-1], radii[1:-1] - half[:-1] + half[1:])
+        steps = self.settings.horizon
+        # Each step begins with where the last one ended: nothing between two steps is left out.
+        centres, radii = (part[1:].reshape(steps, -1, *part.shape[2:]) for part in (centres, radii))
+        there, wide = self.body.balls(imagined, self.course.modalities(off))
+        return np.concatenate([centres, there], 1), np.concatenate([radii, wide], 1)
+
+    def _present(self, seen: Seen, watched: Watched, future: View) -> View:
+        """The moment of the image, as measured; frames and body as wide as at the end of the future's first step."""
+        assert seen.joints is not None
+        assert seen.belief.camera_to_world is not None
+        camera = seen.belief.camera_to_world[:1]
+        scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points)
+        poses: Mapping[str, np.ndarray] = {}
+        slack: dict[str, Slack] = {}
+        centres: np.ndarray | None = None
+        radii: np.ndarray | float = 0.0
+        if self.body is not None:
+            poses = self.body.poses(self.course.modalities(seen.joints[None].astype(float)))
+            off = self.course.deviation(watched.command, self._ahead(1)[:1])
+            slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
+            if self.zones.watches("robot"):
+                centres, radii = self.body.balls(poses, self.course.modalities(off))
+        return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)
+
+    def _transforms(self, poses: Mapping[str, np.ndarray], camera: torch.Tensor | None) -> dict[str, np.ndarray]:
+        """From the base frame to each frame that a zone stands in and that is known."""
+        out = {}
+        for frame in self.zones.frames:
+            pose: np.ndarray | None
+            if frame in poses:
+                pose = poses[frame]
+            elif frame == self.embodiment.camera.frame_id and camera is not None:
+                pose = camera.double().cpu().numpy()
+            else:
+                pose = self._lookup(frame)
+            if pose is not None:
+                out[frame] = np.linalg.inv(pose)
+        return out

@@ -1,0 +1,248 @@
+"""The world model's verdicts on commands over ROS, with the shipped model and pictures of the simulated arm."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray, Header
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones
+from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
+from deepverse_ros.nodes.conversions import (
+    JointLayout,
+    image_from_array,
+    image_from_depth,
+    info_from_intrinsics,
+    joint_state,
+)
+from deepverse_ros.nodes.messages import stamp_from_seconds
+from deepverse_ros.nodes.plans import trajectory_from_plan
+from deepverse_ros.nodes.transforms import transform_from_matrix
+from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.safety.commands import Layout
+from deepverse_ros.safety.verdict import Verdict
+from deepverse_ros.simulation.arm import ArmSimulation
+
+ARM = Embodiment.load("arm")
+NAMES = Layout.of(ARM).names
+JOINTS = [*ARM.joint_names, "gripper_joint"]
+TOUCHING, HARMLESS = 4, 3  # numbers of the scenarios of seed 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Iterator[ArmSimulation]:
+    with ArmSimulation(width=128, height=128, embodiment=ARM) as simulation:
+        yield simulation
+
+
+class Standing:
+    """A camera and joints that show one scene of the simulation again and again, with the time of now."""
+
+    def __init__(self, robot, simulation: ArmSimulation, number: int) -> None:
+        self.robot, peer, camera = robot, robot.peer, qos.sensor_output()
+        self.scenario: Scenario = draw(simulation, 5, number, 8)
+        look(simulation, RobotControl(WorldModel.load("models/arm", device="cpu")), self.scenario)
+        self.rgb, self.depth = simulation.render()
+        self.joints, self.zones = simulation.joints, obstacle_zones(simulation, ARM)
+        self.intrinsics = Intrinsics.from_matrix(simulation.intrinsics, 128, 128)
+        self.outputs = [
+            peer.create_publisher(kind, topic, camera)
+            for kind, topic in (
+                (JointState, "joint_states"),
+                (CameraInfo, "camera/camera_info"),
+                (Image, "camera/depth/image_raw"),
+                (Image, "camera/image_raw"),
+            )
+        ]
+        self.static = peer.create_publisher(TFMessage, "/tf_static", qos.latched())
+        frame = transform_from_matrix(simulation.camera_to_world, Header(frame_id="base_link"), "camera_optical_frame")
+        self.static.publish(TFMessage(transforms=[frame]))
+        self.command = peer.create_publisher(JointTrajectory, "prefilter/command_in", qos.command())
+        self.passed = peer.create_publisher(JointTrajectory, "prefilter/command_out", qos.command())
+        self.heard = robot.hear(CommandVerdict, "world_model/command_verdict", qos.command())
+        self.timer = peer.create_timer(0.1, self.publish)
+
+    def publish(self) -> None:
+        header = Header(stamp=stamp_from_seconds(time.time()), frame_id="camera_optical_frame")
+        for output, message in zip(
+            self.outputs,
+            (
+                joint_state(JOINTS, self.joints, header),
+                info_from_intrinsics(self.intrinsics, header),
+                image_from_depth(self.depth, "32FC1", header),
+                image_from_array(self.rgb, "rgb8", header),
+            ),
+            strict=True,
+        ):
+            output.publish(message)
+
+    def start(self, folder: Path, **parameters) -> WorldModelNode:
+        file = folder / "zones.yaml"
+        file.write_text(yaml.safe_dump(self.zones.model_dump(mode="json", by_alias=True, exclude_none=True)))
+        node = self.robot.start(
+            WorldModelNode,
+            **{"checkpoint": "models/arm", "device": "cpu", "torch_threads": 1, "zones": str(file),
+               "verdict_deadline": 10.0, "stale_timeout": 5.0} | parameters,
+        )  # fmt: skip
+        self.robot.until(lambda: node.input.images.total > 4 and node._camera_pose() is not None)
+        return node
+
+    def trajectory(self) -> JointTrajectory:
+        return trajectory_from_plan(self.scenario.commands, JointLayout(ARM), Header())
+
+    def verdict(self, number: int = 0) -> tuple[Verdict, CommandVerdict]:
+        """The verdict after so many others."""
+        self.robot.until(lambda: len(self.heard) > number)
+        message = self.heard[number]
+        return command_verdict_from_msg(message, NAMES, "base_link"), message
+
+
+def test_a_command_that_touches_is_stopped_and_the_model_is_alive(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, TOUCHING)
+    node = standing.start(tmp_path)
+    robot.until(standing.command.get_subscription_count)
+    beats = robot.hear(Header, "world_model/heartbeat")
+    robot.until(lambda: beats)
+    assert not standing.heard  # there is nothing to judge
+    before = time.time()
+    standing.command.publish(standing.trajectory())
+    verdict, message = standing.verdict()
+    assert verdict.finding.action == CommandVerdict.STOP
+    assert verdict.finding.zone == "obstacle_0"
+    assert 0 <= verdict.finding.step * ARM.dt <= standing.scenario.touches
+    assert before - 1.0 < verdict.image_stamp < verdict.stamp < time.time()
+    assert 0 < message.latency_ms < 1e3 * (time.time() - before)
+    assert verdict.envelope.times[-1] == pytest.approx(1.6)
+    # As long as it waits, each new image judges it anew.
+    again, _ = standing.verdict(2)
+    assert again.image_stamp > verdict.image_stamp
+    assert again.finding.action == CommandVerdict.STOP
+    values = {v.key: v.value for v in node.diagnostics.status().values}
+    assert int(values["command_stopped"]) >= 3
+    assert float(values["command_verdict_p50_ms"]) > 0
+
+
+def test_a_harmless_command_is_clear_also_while_it_runs_and_until_it_is_done(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    standing.start(tmp_path)
+    robot.until(standing.command.get_subscription_count)
+    standing.command.publish(standing.trajectory())
+    verdict, _ = standing.verdict()
+    assert verdict.finding.action == CommandVerdict.CLEAR, verdict.finding
+    plan = np.concatenate([standing.joints[None], standing.scenario.commands])
+    np.testing.assert_allclose(verdict.envelope.center, plan, atol=1e-3)
+    # A hold does not begin it; what passes does.
+    hold = trajectory_from_plan(standing.joints[None], JointLayout(ARM), Header())
+    standing.passed.publish(hold)
+    number = len(standing.heard)
+    verdict, _ = standing.verdict(number + 1)
+    np.testing.assert_allclose(verdict.envelope.center[0], plan[0], atol=1e-3)
+    standing.passed.publish(standing.trajectory())
+    began = time.time()
+
+    def running() -> Verdict | None:
+        newest, _ = standing.verdict(len(standing.heard) - 1)
+        return newest if newest.image_stamp > began + 0.3 else None
+
+    verdict = robot.until(running)
+    elapsed = verdict.image_stamp - began
+    at = np.stack([np.interp(elapsed, ARM.dt * np.arange(9), joint) for joint in plan.T], -1)
+    most = np.abs(np.diff(plan, axis=0)).max(0) / ARM.dt
+    assert (np.abs(verdict.envelope.center[0] - at) <= 0.1 * most + 1e-3).all()  # give or take 0.1 s
+    robot.until(lambda: time.time() > began + 2.5)
+    count = len(standing.heard)
+    robot.spin(1.0)
+    assert len(standing.heard) <= count + 1
+
+
+def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    node = standing.start(tmp_path)
+    robot.until(standing.command.get_subscription_count)
+    ordinary = standing.rgb
+    standing.rgb = np.random.default_rng(0).integers(0, 255, ordinary.shape, np.uint8)
+    robot.spin(1.0)
+
+    def said(text: str) -> bool:
+        standing.command.publish(standing.trajectory())
+        number = len(standing.heard)
+        verdict, _ = standing.verdict(number)
+        return text in verdict.finding.text and verdict.finding.action == CommandVerdict.STOP
+
+    robot.until(lambda: said("out of distribution"))
+    standing.rgb = ordinary
+    node.set_parameters([RosParameter("verdict_deadline", value=0.05)])
+    robot.until(lambda: said("judging took"))
+    node.set_parameters([RosParameter("verdict_deadline", value=10.0), RosParameter("stale_timeout", value=0.5)])
+    robot.peer.destroy_timer(standing.timer)
+    robot.spin(0.7)
+    robot.until(lambda: said("the newest image is"))
+
+
+def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    rates = robot.peer.create_publisher(Float64MultiArray, "velocities", qos.command())
+    standing.start(
+        tmp_path, watched_command_topic="velocities", watched_command_type="float64_multi_array",
+        watched_command_values="rates", passed_command_topic="",
+        half_width=["joint_positions=0.02", "gripper_state=0.1"],
+    )  # fmt: skip
+    robot.until(rates.get_subscription_count)
+    for k in range(40):
+        rates.publish(Float64MultiArray(data=[0.005 * k] + [0.0] * 6))
+        robot.spin(0.01)
+    verdict = robot.until(
+        lambda: next((v for v in map(_read, standing.heard) if v.envelope.center[0, 0] == pytest.approx(0.195)), None)
+    )
+    np.testing.assert_allclose(verdict.envelope.half_width, [0.02] * 7 + [0.1])
+    assert len(standing.heard) < 30  # not one for each
+    count = len(standing.heard)
+    robot.spin(2.5)
+    settled = len(standing.heard)
+    robot.spin(1.0)
+    assert len(standing.heard) == settled >= count  # a rate that nobody repeats is not judged for ever
+
+
+def _read(message: CommandVerdict) -> Verdict:
+    return command_verdict_from_msg(message, NAMES, "base_link")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"zones": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({"half_width": ["joint_positions=wide"]}, "half_width' has 'joint_positions=wide'"),
+        ({"half_width": ["wings=0.1"]}, "'wings' is no modality"),
+        ({"watched_command_type": "twist"}, "'command_type' is a twist"),
+        ({"base_frame": "odom"}, "base_frame' is 'odom'"),
+    ],
+)
+def test_what_cannot_be_judged_is_named_by_configure(robot, small_checkpoint, capfd, parameters, said):
+    node = robot.start(
+        WorldModelNode, active=False,
+        **{"checkpoint": str(small_checkpoint), "zones": "config/safety/arm_zones.yaml"} | parameters,
+    )  # fmt: skip
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert said in capfd.readouterr().err

@@ -1,0 +1,108 @@
+"""What commands mean over time: trajectories, set-points and rates, and the envelopes of their verdicts."""
+
+import numpy as np
+import pytest
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError
+from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.safety.commands import Command, Layout
+
+ARM = Embodiment.load("arm")
+LAYOUT = Layout.of(ARM)
+HOME = np.array(ARM.home)
+AHEAD = ARM.dt * np.arange(1, 9)
+
+
+def rate_layout() -> Layout:
+    most = LAYOUT.max_rate
+    size = LAYOUT.size
+    return Layout(
+        LAYOUT.names, np.zeros(size, bool), -most, most, np.full(size, np.inf), np.zeros(size), np.ones(size, bool)
+    )
+
+
+def moved(*first: float) -> np.ndarray:
+    """Way points that differ from home in the first joint."""
+    out = np.repeat(HOME[None], len(first), 0)
+    out[:, 0] += first
+    return out
+
+
+def trajectory(*first: float, seconds: float = 0.5) -> Watched:
+    times = seconds * np.arange(1, len(first) + 1)
+    return Watched(Command(moved(*first), times, LAYOUT.names, 0.0, HOME))
+
+
+def test_a_trajectory_is_driven_from_where_it_is():
+    course = CourseMaker(ARM, LAYOUT)
+    waiting = trajectory(0.5, 0.0)
+    np.testing.assert_allclose(course.plan(waiting, 7.0, HOME, AHEAD)[:5, 0], [0.2, 0.4, 0.4, 0.2, 0.0], atol=1e-6)
+    begun = Watched(waiting.command, begun=7.0)
+    np.testing.assert_allclose(course.plan(begun, 7.2, HOME, AHEAD)[:4, 0], [0.4, 0.4, 0.2, 0.0], atol=1e-6)
+    early = course.plan(begun, 6.9, HOME, AHEAD)  # an image of before it began
+    np.testing.assert_allclose(early[:2, 0], [0.1, 0.3], atol=1e-6)
+
+
+def test_a_set_point_is_gone_to_straight_and_as_fast_as_allowed():
+    course = CourseMaker(ARM, LAYOUT)
+    target = HOME.copy()
+    target[:2] += (1.483, 0.5)
+    plan = course.plan(Watched(Command.setpoint(target)), 0.0, HOME, AHEAD)
+    np.testing.assert_allclose(plan[:, 0], np.minimum(1.483 * AHEAD, 1.483), rtol=1e-5)
+    np.testing.assert_allclose(plan[:, 1], 0.6 + np.minimum(0.5 * AHEAD, 0.5), rtol=1e-5)
+    here = course.plan(Watched(Command.setpoint(HOME)), 0.0, HOME, AHEAD)
+    np.testing.assert_allclose(here, np.repeat(HOME[None], 8, 0), rtol=1e-6)
+
+
+def test_rates_add_up_within_the_limits_and_so_does_what_they_may_be_off():
+    course = CourseMaker(ARM, rate_layout(), rates=True, half_width={"joint_positions": 0.1})
+    rate = np.zeros(8)
+    rate[[0, 3]] = 0.5, -1.0
+    plan = course.plan(Watched(Command.setpoint(rate)), 0.0, HOME, AHEAD)
+    np.testing.assert_allclose(plan[:, 0], 0.5 * AHEAD, rtol=1e-5)
+    np.testing.assert_allclose(plan[:, 3], np.maximum(-1.4 - AHEAD, -2.094), rtol=1e-5)
+    np.testing.assert_allclose(course.deviation(Command.setpoint(rate), AHEAD)[:, 0], 0.1 * AHEAD)
+    envelope = course.envelope(Watched(Command.setpoint(rate)), 3.0, 1.6)
+    assert (envelope.center == rate).all()
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 0.13, 0.5, 0.9])
+def test_the_envelope_holds_the_command_that_it_is_of_and_little_more(elapsed):
+    course = CourseMaker(ARM, LAYOUT, half_width={"joint_positions": 0.02, "gripper_state": 0.1}, time_slack=0.01)
+    watched = Watched(trajectory(0.5, 0.0, 0.3).command, begun=4.0)
+    envelope = course.envelope(watched, 4.0 + elapsed, 1.6)
+    assert not envelope.problem(8)
+    times = np.concatenate([[0.0], watched.command.times[watched.command.times > elapsed] - elapsed])
+    path = watched.command.at(elapsed + times)
+    assert envelope.excess(times, path, 0.0) == pytest.approx(0.0, abs=1e-9)
+    np.testing.assert_allclose(envelope.half_width[:2], [0.02 + 0.01 * 1.0, 0.02])
+    assert envelope.excess(times, path + 0.019, 0.0) < 1
+    assert envelope.excess(times, path + 0.021, 0.0) > 1
+    # 10 ms later in the world model's eyes than in the gate's.
+    assert envelope.excess(times, path, 0.01) < 1
+
+
+def test_a_halt_leaves_the_rest_and_a_passed_command_goes_on_from_there():
+    whole = trajectory(0.5, 1.0)
+    begun = whole.continued(Command(whole.command.values, whole.command.times, LAYOUT.names), 10.0)
+    assert begun is not None
+    assert begun.begun == 10.0
+    assert np.array_equal(begun.command.start, HOME)
+    hold = Command.setpoint(moved(0.25)[0], LAYOUT.names)
+    assert begun.continued(hold, 10.25) is None
+    rest = begun.halted(10.25)
+    np.testing.assert_allclose(rest.command.times, [0.25, 0.75])
+    np.testing.assert_allclose(rest.command.start[0], 0.25)
+    slower = rest.continued(Command(moved(0.5, 1.0), np.array([0.5, 1.5]), LAYOUT.names), 12.0)
+    assert slower is not None
+    np.testing.assert_allclose(slower.command.at(0.25)[0], 0.375)
+    assert whole.continued(Command(moved(0.5, 0.9), whole.command.times, LAYOUT.names), 10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "said"), [({"wings": 0.1}, "'wings' is no modality"), ({"gripper_state": -1.0}, "must be 0 or more")]
+)
+def test_half_widths_that_do_not_fit_are_named(width, said):
+    with pytest.raises(ConfigError, match=said):
+        CourseMaker(ARM, LAYOUT, half_width=width)

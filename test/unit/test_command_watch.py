@@ -1,0 +1,235 @@
+"""Commands judged by what the shipped model imagines of them, in scenes of the simulated arm whose truth is known."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.errors import ConfigError
+from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones, tool_zones
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.command_watch import CommandWatch, Seen
+from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.safety.commands import Command, Layout
+from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.zones import Zones
+from deepverse_ros.simulation.arm import ArmSimulation
+
+ARM = Embodiment.load("arm")
+LAYOUT = Layout.of(ARM)
+STAMP, NOW = 50.0, 50.2
+
+
+@dataclass
+class Place:
+    """The simulated arm, the model that looks at it, and the commands of the scenario that it stands in."""
+
+    simulation: ArmSimulation
+    control: RobotControl
+    scenario: Scenario | None = None
+
+    def begin(self, number: int) -> Watched:
+        self.scenario = draw(self.simulation, 5, number, 8)
+        look(self.simulation, self.control, self.scenario)
+        return self.command(self.scenario.commands)
+
+    def command(self, values: np.ndarray) -> Watched:
+        times = ARM.dt * np.arange(1, len(values) + 1)
+        return Watched(Command(np.asarray(values, float), times, LAYOUT.names, 0.0, self.simulation.joints), "c1")
+
+    def watch(self, zones: Zones) -> CommandWatch:
+        return CommandWatch(self.control.model, ARM, zones, CourseMaker(ARM, LAYOUT))
+
+    def observation(self) -> Observation:
+        rgb, depth = self.simulation.render()
+        sim = self.simulation
+        return Observation.from_numpy(rgb[None], depth[None], sim.intrinsics, sim.camera_to_world)
+
+    def seen(self, watch: CommandWatch) -> Seen:
+        joints = self.simulation.joints.astype(np.float32)
+        return watch.see(self.control.believe(), self.observation(), joints, STAMP)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ArmSimulation(width=128, height=128, embodiment=ARM) as simulation:
+        yield Place(simulation, RobotControl(WorldModel.load("models/arm", device="cpu")))
+    torch.set_num_threads(threads)
+
+
+def keep_out(size: list[float], position: list[float], **changes) -> Zones:
+    zone = {"name": "box", "type": "stop", "of": "robot", "frame_id": "base_link"} | changes
+    return Zones.model_validate(
+        {"zones": [zone | {"shape": {"kind": "box", "size": size}, "position": [float(v) for v in position]}]}
+    )
+
+
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_a_command_that_touches_an_obstacle_is_stopped_before_it_does(place, number):
+    command = place.begin(number)
+    watch = place.watch(obstacle_zones(place.simulation, ARM))
+    verdict = watch.judge(place.seen(watch), command, NOW).verdict
+    assert not verdict.problem(8)
+    assert verdict.finding.action == Action.STOP
+    assert verdict.finding.zone == "obstacle_0"
+    assert verdict.finding.step * ARM.dt <= place.scenario.touches
+    assert (verdict.stamp, verdict.image_stamp, verdict.envelope.start, verdict.plan_id) == (NOW, STAMP, STAMP, "c1")
+    # Without a map of anything: what is seen around the hand as it is imagined to go.
+    blind_to_maps = place.watch(tool_zones(ARM))
+    found = blind_to_maps.judge(place.seen(blind_to_maps), command, NOW).verdict.finding
+    assert found.action == Action.STOP
+    assert found.zone == "at_the_hand"
+
+
+@pytest.mark.parametrize("number", [3, 5, 7, 9])
+def test_a_harmless_command_is_clear(place, number):
+    command = place.begin(number)
+    for zones in (obstacle_zones(place.simulation, ARM), tool_zones(ARM)):
+        watch = place.watch(zones)
+        finding = watch.judge(place.seen(watch), command, NOW).verdict.finding
+        assert finding.action == Action.CLEAR, finding
+
+
+def test_the_robot_does_not_see_itself(place):
+    """Every pixel that is nearer than what stands behind the arm shows the arm; none may be left over."""
+    watch = place.watch(tool_zones(ARM))
+    rng = np.random.default_rng(0)
+    with ArmSimulation(width=128, height=128, embodiment=ARM, n_objects=0, n_obstacles=0) as simulation:
+        control = RobotControl(place.control.model)
+        own, depths = [], []
+        for _ in range(40):
+            simulation.set_joints(rng.uniform(ARM.lower, ARM.upper))
+            rgb, depth = simulation.render()
+            joints = simulation.joints
+            known = {"intrinsics": simulation.intrinsics, "camera_to_world": simulation.camera_to_world}
+            if not depths:
+                control.see(rgb, joints, depth, **known)
+                belief = replace(control.believe(), novelty=torch.zeros(1))  # where it stretches to is unusual
+            seen = watch.see(belief, Observation.from_numpy(rgb[None], depth[None], **known), joints, STAMP)
+            own.append(seen.own[0])
+            depths.append(seen.depth)
+    depth, own = np.nan_to_num(np.stack(depths), nan=np.inf), np.stack(own)
+    arm = depth < depth.max(0) - 0.02
+    assert arm.sum() > 40 * 60
+    assert (arm & ~own).sum() == 0
+
+
+def test_what_is_seen_in_a_zone_counts_and_what_has_no_place_is_no_point(place):
+    place.begin(3)
+    obstacle = place.simulation.scene.obstacles[0]
+    zones = Zones.model_validate(
+        {
+            "zones": [
+                {
+                    "name": "there", "type": "stop", "frame_id": "base_link", "min_points": 4,
+                    "shape": {"kind": "box", "size": [0.25, 0.25, 0.3]},
+                    "position": [*map(float, obstacle.position[:2]), 0.2],
+                }
+            ]
+        }
+    )  # fmt: skip
+    watch = place.watch(zones)
+    command = place.command(np.repeat(place.simulation.joints[None], 8, 0))
+    finding = watch.judge(place.seen(watch), command, NOW).verdict.finding
+    assert (finding.action, finding.step, finding.zone) == (Action.STOP, 0, "there")
+    # The same future, of a scene in which nobody can tell how far anything is.
+    blind = zones.model_copy(update={"min_seen": 500})
+    unsure = CommandWatch(
+        place.control.model, ARM, blind, CourseMaker(ARM, LAYOUT), replace(watch.settings, max_scale=0.0)
+    )
+    finding = unsure.judge(place.seen(unsure), command, NOW).verdict.finding
+    assert finding.action == Action.STOP
+    assert "only 0 points are seen" in finding.text
+
+
+def test_who_cannot_see_stops(place):
+    command = place.begin(3)
+    watch = place.watch(tool_zones(ARM))
+    belief, seen, joints = place.control.believe(), place.observation(), place.simulation.joints.astype(np.float32)
+    noise = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), np.uint8)
+    strange = place.control.model.observe(Observation.from_numpy(noise, None, place.simulation.intrinsics))
+    without = (
+        (strange, seen, joints, "out of distribution"),
+        (belief, replace(seen, depth=None), joints, "no depth"),
+        (belief, replace(seen, depth=torch.full_like(seen.depth, torch.nan)), joints, "no depth"),
+        (replace(belief, intrinsics=None), seen, joints, "calibration"),
+        (replace(belief, camera_to_world=None), seen, joints, "where the camera is"),
+        (belief, seen, None, "where the robot is"),
+    )
+    for how, what, where, said in without:
+        judged = watch.judge(watch.see(how, what, where, STAMP), command, NOW)
+        assert judged.verdict.finding.action == Action.STOP
+        assert said in judged.verdict.finding.text
+        assert judged.verdict.finding.text.endswith("blind is not clear")
+        assert not judged.verdict.problem(8)
+        assert judged.future is None
+
+
+def test_another_command_is_answered_at_once_where_the_scene_does_not_change_by_it(place):
+    harmless = place.begin(3)
+    watch = place.watch(obstacle_zones(place.simulation, ARM))
+    seen = place.seen(watch)
+    assert watch.refresh(seen, harmless, NOW) is None  # nothing was imagined yet
+    watch.judge(seen, place.command(np.repeat(place.simulation.joints[None], 8, 0)), NOW)
+    quick = watch.refresh(seen, harmless, NOW)
+    assert quick.finding.action == Action.CLEAR
+    assert quick.image_stamp == STAMP
+    assert watch.refresh(replace(seen, stamp=STAMP + 0.1), harmless, NOW) is None
+    touching = place.begin(4)
+    seen = place.seen(watch)
+    watch.judge(seen, place.command(np.repeat(place.simulation.joints[None], 8, 0)), NOW)
+    assert watch.refresh(seen, touching, NOW) is None
+
+
+def test_the_way_between_two_steps_counts(place):
+    """A thing so small that a finger is past it from one step to the next."""
+    place.begin(3)
+    start = place.simulation.joints
+    values = np.repeat(start[None], 8, 0)
+    values[:, 0] += 0.29 * np.arange(1, 9)
+    watch = place.watch(keep_out([0.004, 0.004, 0.004], [0, 0, 2.5]))
+    ends, middle = (watch.body.poses(watch.course.modalities(v)) for v in (values[2:4], values[2:4].mean(0)[None]))
+    tip = (middle["finger_0"][0] @ (0, 0, 0.09, 1))[:3]
+    assert not watch.body.own(np.tile(tip, (2, 1, 1)), ends, 0.005).any()
+    watch = place.watch(keep_out([0.004, 0.004, 0.004], tip))
+    finding = watch.judge(place.seen(watch), place.command(values), NOW).verdict.finding
+    assert (finding.action, finding.step) == (Action.STOP, 3)
+
+
+def test_a_command_that_leads_out_of_a_zone_says_so(place):
+    place.begin(3)
+    start = place.simulation.joints
+    watch = place.watch(obstacle_zones(place.simulation, ARM))
+    at = watch.body.poses(watch.course.modalities(start[None]))["tool0"][0, :3, 3]
+    watch = place.watch(keep_out([0.1, 0.1, 0.1], at))
+    values = np.repeat(start[None], 8, 0)
+    values[:, 1] -= 0.12 * np.arange(1, 9)  # backwards and up
+    seen = place.seen(watch)
+    out = watch.judge(seen, place.command(values), NOW).verdict.finding
+    assert (out.action, out.leads_out) == (Action.STOP, True)
+    stay = watch.judge(seen, place.command(np.repeat(start[None], 8, 0)), NOW).verdict.finding
+    assert (stay.action, stay.leads_out) == (Action.STOP, False)
+
+
+def test_frames_of_zones(place):
+    command = place.begin(3)
+    with pytest.raises(ConfigError, match=r"zone 'box': frame_id 'lift' moves.*tool0"):
+        place.watch(keep_out([1.0, 1.0, 1.0], [0, 0, 0], frame_id="lift", attached=True))
+    far = keep_out([0.1, 0.1, 0.1], [0, 0, 0], frame_id="cell")
+    unknown = place.watch(far)
+    finding = unknown.judge(place.seen(unknown), command, NOW).verdict.finding
+    assert finding.action == Action.STOP
+    assert "where the frame 'cell' of a zone is is not known" in finding.text
+    pose = np.eye(4)
+    pose[:3, 3] = 0.0, 0.0, 3.0
+    known = CommandWatch(place.control.model, ARM, far, CourseMaker(ARM, LAYOUT), lookup={"cell": pose}.get)
+    assert known.judge(place.seen(known), command, NOW).verdict.finding.action == Action.CLEAR
+    with pytest.raises(ConfigError, match="describes no body"):
+        CommandWatch(place.control.model, Embodiment.load("drone"), far, CourseMaker(ARM, LAYOUT))
