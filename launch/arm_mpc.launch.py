@@ -43,6 +43,7 @@ ARGUMENTS = {
         "says what it would do (monitor)",
         ["off", "monitor", "enforce"],
     ),
+    "zones": ("config/safety/arm_zones.yaml", "what the prefilter keeps the imagined future clear of", None),
     "prefilter_params": ("config/nodes/prefilter.yaml", "parameters of the prefilter", None),
     "planner_params": ("config/nodes/planner.yaml", "parameters of the planner", None),
     "use_sim_time": ("false", "follow /clock; the simulated arm then publishes it", ["true", "false"]),
@@ -70,6 +71,12 @@ def _start(context: LaunchContext) -> list[Action]:
         "trajectory_topic": "",
         "verdict_topic": "planner/verdict",
     }
+    if given["prefilter"] != "off":
+        imagine |= {
+            "zones": _file(given["zones"]),
+            "watched_command_topic": "prefilter/command_in",
+            "passed_command_topic": given["trajectory_topic"],
+        }
     # Two models share the cores: threads that wait for work must not burn what the other one needs.
     sharing = {"additional_env": {"OMP_WAIT_POLICY": "PASSIVE"}}
     nodes = []

@@ -74,7 +74,7 @@ class MpcConfig:
     longer: int = 2
     iterations: int = 6
     search_level: Literal["coarse", "fine"] = "coarse"
-    corrected: int = 2
+    corrected: int = 3
     max_replans: int = 2
     verified: int = 4
     early: float = 0.05
@@ -288,7 +288,8 @@ class Mpc:
         self._plans += 1
         coarse = self.config.search_level == "coarse"
         search = self.model.imagine_coarse if coarse else self.model.imagine
-        uncorrected = self.config.iterations - self.config.corrected if coarse and self.config.corrected else -1
+        # The first round at least: it finds the plan that both levels are asked about.
+        uncorrected = max(1, self.config.iterations - self.config.corrected) if coarse and self.config.corrected else -1
         pool: list[tuple[float, np.ndarray, np.ndarray]] = []  # cost, plan (H, A), coarse path of its tool (H, 3)
         candidates, rounds = None, 0
         shift: Tensor | None = None

@@ -205,7 +205,7 @@ def test_the_fine_level_corrects_the_search_on_the_coarse_one():
             mpc(TrueImagination(coarse_error=0.03), corrected=corrected, iterations=6, max_replans=0)
             .plan(Seen(), goal_at(joints), HOME)
             .verdict.predicted_distance
-            for corrected in (0, 2)
+            for corrected in (0, 3)
         ]
         assert distances[0] > 0.02
         assert distances[1] < 0.015
