@@ -211,7 +211,7 @@ def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, 
     )  # fmt: skip
     robot.until(rates.get_subscription_count)
     for k in range(40):
-        rates.publish(Float64MultiArray(data=[0.005 * k] + [0.0] * 6))
+        rates.publish(Float64MultiArray(data=[0.005 * k] + [0.0] * 7))
         robot.spin(0.01)
     verdict = robot.until(
         lambda: next((v for v in map(_read, standing.heard) if v.envelope.center[0, 0] == pytest.approx(0.195)), None)
