@@ -1,6 +1,7 @@
 """Commands between ROS messages and the gate. What goes out says only what was checked."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Incoming:
     problem: str = ""
 
 
-class CommandFormat:
+class CommandFormat(ABC):
     """One kind of command message for one robot.
 
     message_type: its class. shortest: seconds; a controller gets at least so long to reach a target. most_points: a
@@ -69,11 +70,13 @@ class CommandFormat:
         """A message that ends what is being executed, wherever the robot is; None where there is no such message."""
         return None
 
+    @abstractmethod
     def _read(self, message: Any, measured: np.ndarray | None) -> Command:
-        raise NotImplementedError
+        """Raises: MessageError."""
 
+    @abstractmethod
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Any:
-        raise NotImplementedError
+        """A message of values (K, A) in the layout's order, at `times` (K,) seconds from now."""
 
     def _gripper(self, measured: np.ndarray | None) -> float:
         """What a command that says nothing about the gripper means: rate 0, or stay where it is; NaN: unknown."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
+from deepverse_ros.planning.surroundings import Seen
 
 NEAR = 0.1
 """Metres within which bounds of the clearance are calibrated: what stays further away cannot be touched, however wrong
@@ -204,27 +205,14 @@ class Limits:
             raise ShapeError(f"clearance: bounds are calibrated for less than {NEAR} m, got {self.clearance}")
 
 
-class Belief(Protocol):
-    """What the world model made of the observations.
-
-    depth (1, h, w) metres, NaN unknown, intrinsics (3, 3) of it in pixels, and camera_to_world (1, 4, 4) metres, of the
-    newest frame; None: unknown.
-    """
+class Belief(Seen, Protocol):
+    """What the world model made of the observations."""
 
     @property
     def ood_score(self) -> float: ...
 
     @property
     def out_of_distribution(self) -> bool: ...
-
-    @property
-    def depth(self) -> Tensor | None: ...
-
-    @property
-    def intrinsics(self) -> Tensor | None: ...
-
-    @property
-    def camera_to_world(self) -> Tensor | None: ...
 
 
 def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limits: Limits) -> Verdict | None:

@@ -1,5 +1,6 @@
 """Convex bodies around their own origin, and how far points are from them. Lengths in metres, z up."""
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -17,13 +18,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
-class _Shape(Frozen):
+class _Shape(Frozen, ABC):
+    @abstractmethod
     def excess(self, points: np.ndarray) -> np.ndarray:
         """How far points (..., 3) are beyond the faces, in directions at right angles to each other.
 
         Returns: (..., E) metres; a point is inside, or on the surface, where none of them is positive.
         """
-        raise NotImplementedError
 
     def inside(self, points: np.ndarray) -> np.ndarray:
         """(...) bool for points (..., 3); the surface belongs to the body, a NaN point does not."""
