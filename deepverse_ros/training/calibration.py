@@ -37,11 +37,12 @@ class Errors:
     """Of E independent plans over H steps.
 
     Most in multiples of the spread that the model predicts, NaN where nobody measured it. goal_z (E, H): how much
-    further the true tool is from the true goal than the imagined tool from where the goal is read. clearance_z (E, H):
-    how much nearer than imagined the robot came to what it might touch, 0 where it stayed away from everything. path_z
-    (E, H): how far from its imagined path the model read the tool during each step, as a robot can know it while it
-    follows the plan. clearance_m (P, H) metres: how much nearer than its surroundings tell the robot came to things, in
-    P other plans, past obstacles; None where that was not measured.
+    further the true tool is from the true goal than the imagined tool from where the goal is read, at the end of a
+    plan; before that, how far these two ways are apart. clearance_z (E, H): how much nearer than imagined the robot
+    came to what it might touch, 0 where it stayed away from everything. path_z (E, H): how far from its imagined path
+    the model read the tool during each step, as a robot can know it while it follows the plan. clearance_m (P, H)
+    metres: how much nearer than its surroundings tell the robot came to things, in P other plans, past obstacles; None
+    where that was not measured.
     """
 
     goal_z: np.ndarray
@@ -274,6 +275,10 @@ def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np
         off.append(max(deviation.metres / deviation.bound for deviation in seen))
         true.append(robot.simulation.tool_position)
         clearance.append(robot.simulation.clearance)
-    further = np.linalg.norm(np.stack(true) - truth, axis=-1) - np.linalg.norm(imagined - goal.tool_position, axis=-1)
+    ways = np.stack(true) - truth, imagined - goal.tool_position
+    # How much further it is than it seems, at the end, which was chosen to be near the goal. On the way it is not near,
+    # and only a part of an error shows in the distance; there the whole of it counts, for plans that end so early.
+    further = np.linalg.norm(ways[0] - ways[1], axis=-1)
+    further[-1] = np.linalg.norm(ways[0][-1]) - np.linalg.norm(ways[1][-1])
     goal_z = further / np.hypot(spread, goal.tool_std)
     return goal_z, _nearer(result.future, np.array(clearance)), np.array(off)
