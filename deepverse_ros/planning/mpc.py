@@ -288,8 +288,10 @@ class Mpc:
         self._plans += 1
         coarse = self.config.search_level == "coarse"
         search = self.model.imagine_coarse if coarse else self.model.imagine
-        # The first round at least: it finds the plan that both levels are asked about.
-        uncorrected = max(1, self.config.iterations - self.config.corrected) if coarse and self.config.corrected else -1
+        # Half of the rounds at least find the plan that both levels are asked about: it must end where others do later.
+        half = (self.config.iterations + 1) // 2
+        uncorrected = max(half, self.config.iterations - self.config.corrected)
+        uncorrected = uncorrected if coarse and self.config.corrected else -1
         pool: list[tuple[float, np.ndarray, np.ndarray]] = []  # cost, plan (H, A), coarse path of its tool (H, 3)
         candidates, rounds = None, 0
         shift: Tensor | None = None

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_training import QUIET, config, episode
+from test_training import QUIET, bodiless, config, episode
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import ConfigError, DeviceError
@@ -139,10 +139,11 @@ def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:
     Adam divides a gradient by its size, so where there is next to none, rounding decides a step: after six steps of
     up to 4e-3 each, weights agree to 4e-3.
     """
-    printed = finished(command(exact(data), tmp_path / "two", processes=2))
+    robot = bodiless(tmp_path)
+    printed = finished(command(exact(data, embodiment=robot), tmp_path / "two", processes=2))
     assert printed.count("checkpoint: ") == printed.count("outcome 6: ") == 1
-    train(exact(data, accumulate=2), tmp_path / "micro", device="cpu", console=QUIET)
-    train(exact(data), tmp_path / "one", device="cpu", console=QUIET)
+    train(exact(data, accumulate=2, embodiment=robot), tmp_path / "micro", device="cpu", console=QUIET)
+    train(exact(data, embodiment=robot), tmp_path / "one", device="cpu", console=QUIET)
     for stage in STAGES:
         assert largest_difference(tmp_path / "two", tmp_path / "micro", stage) == 0
         assert largest_difference(tmp_path / "two", tmp_path / "one", stage) < 4e-3
