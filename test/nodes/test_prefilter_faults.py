@@ -72,26 +72,33 @@ class Recorder:
             self.listener(message)
 
 
-def started(**parameters: Any) -> Iterator[VirtualPrefilter]:
+@pytest.fixture(scope="module", autouse=True)
+def ros() -> Iterator[None]:
     rclpy.init()
-    node = VirtualPrefilter(parameter_overrides=[RosParameter(name, value=v) for name, v in parameters.items()])
+    yield
+    rclpy.try_shutdown()
+
+
+def started(namespace: str, **parameters: Any) -> Iterator[VirtualPrefilter]:
+    """In a namespace of its own: a topic has one type only, and both nodes are there at once."""
+    overrides = [RosParameter(name, value=v) for name, v in parameters.items()]
+    node = VirtualPrefilter(namespace=namespace, parameter_overrides=overrides)
     node.trigger_configure()
     node.trigger_activate()
     yield node
     node.destroy_node()
-    rclpy.try_shutdown()
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[VirtualPrefilter]:
     """For commands of rates."""
-    yield from started(**RATES)
+    yield from started("rates", **RATES)
 
 
 @pytest.fixture(scope="module")
 def follower() -> Iterator[VirtualPrefilter]:
     """For trajectories."""
-    yield from started(command_timeout=0.0)
+    yield from started("trajectories", command_timeout=0.0)
 
 
 def wanted(now: float) -> np.ndarray:
