@@ -93,8 +93,8 @@ class Calibration:
 
     level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon, of how much
     further from the goal than imagined the tool ends there. clearance_error_z: likewise, of how much nearer than
-    imagined the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are covered;
-    None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
+    imagined the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are
+    covered; None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
     `Surroundings` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
     the model reads the tool while the plan is executed.
     """
