@@ -28,7 +28,7 @@ build: env  ## build the package into install/
 	@$(ENVIRONMENT) tools/build.sh
 
 test: build  ## run all tests
-	@$(WORKSPACE) python -m pytest test/unit test/nodes test/launch --reruns 2 --reruns-delay 5
+	@$(WORKSPACE) python -m pytest test/unit && python -m pytest test/nodes test/launch --reruns 2 --reruns-delay 5
 
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh
