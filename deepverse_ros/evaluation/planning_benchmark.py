@@ -111,7 +111,7 @@ def benchmark(
     return report
 
 
-STRAIGHT = 1.0
+STRAIGHT = 4.0
 
 
 def _for_task(config: MpcConfig, task: str) -> MpcConfig:
