@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_training import QUIET, bodiless, config, episode
+from test_training import QUIET, config, episode
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import ConfigError, DeviceError
@@ -100,12 +100,12 @@ def states(run: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {stage: load_file(run / f"{stage}.state.safetensors") for stage in STAGES}
 
 
-def largest_difference(a: Path, b: Path, stage: str) -> float:
-    """Between the weights of two runs, the averaged ones included."""
+def differences(a: Path, b: Path, stage: str) -> torch.Tensor:
+    """Between all weights of two runs, the averaged ones included."""
     first, second = states(a)[stage], states(b)[stage]
     names = [k for k in first if k.startswith(("weight.", "average."))]
     assert first.keys() == second.keys()
-    return max(float((first[k] - second[k]).abs().max()) for k in names)
+    return torch.cat([(first[k] - second[k]).float().flatten() for k in names])
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**31), st.integers(0, 10_000))
@@ -136,17 +136,18 @@ def test_a_batch_without_equal_parts_is_refused_before_anything_is_done(data: Pa
 def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:
     """Equal to the bit to two micro-batches in one process; to one whole batch but for the order of float32 sums.
 
-    Adam divides a gradient by its size, so where there is next to none, rounding decides a step: after six steps of
-    up to 4e-3 each, weights agree to 4e-3.
+    Adam divides a gradient by its size, so where there is next to none, rounding decides whole steps of single weights,
+    and a stage that learns from an earlier one's output inherits that, some 30 times as large. So the mean over all
+    weights is what counts: six steps move each by up to 2e-2.
     """
-    robot = bodiless(tmp_path)
-    printed = finished(command(exact(data, embodiment=robot), tmp_path / "two", processes=2))
+    printed = finished(command(exact(data), tmp_path / "two", processes=2))
     assert printed.count("checkpoint: ") == printed.count("outcome 6: ") == 1
-    train(exact(data, accumulate=2, embodiment=robot), tmp_path / "micro", device="cpu", console=QUIET)
-    train(exact(data, embodiment=robot), tmp_path / "one", device="cpu", console=QUIET)
+    train(exact(data, accumulate=2), tmp_path / "micro", device="cpu", console=QUIET)
+    train(exact(data), tmp_path / "one", device="cpu", console=QUIET)
     for stage in STAGES:
-        assert largest_difference(tmp_path / "two", tmp_path / "micro", stage) == 0
-        assert largest_difference(tmp_path / "two", tmp_path / "one", stage) < 4e-3
+        assert differences(tmp_path / "two", tmp_path / "micro", stage).abs().max() == 0
+        off = differences(tmp_path / "two", tmp_path / "one", stage).square().mean().sqrt()
+        assert off < (2e-5 if stage in ("codec", "picture") else 5e-4)
 
 
 def test_ctrl_c_ends_all_processes_and_another_number_of_them_goes_on(data: Path, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(data: Path,
     printed = finished(command(settings, tmp_path / "cut", "--resume"))
     assert "codec: resumed at step" in printed
     for stage in STAGES:
-        assert largest_difference(tmp_path / "whole", tmp_path / "cut", stage) == 0
+        assert differences(tmp_path / "whole", tmp_path / "cut", stage).abs().max() == 0
     # The log holds every step once, also those that were logged before the kill and done again after it.
     steps = [row.split(",")[:2] for row in (tmp_path / "cut" / "codec.csv").read_text().splitlines()]
     assert len({tuple(s) for s in steps}) == len(steps)
