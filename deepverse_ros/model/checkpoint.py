@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,11 @@ def write_calibration(path: str | Path, calibration: dict[str, Any]) -> None:
 
 def _write_config(folder: Path, values: dict[str, Any]) -> None:
     temporary = folder / f".{CONFIG}.tmp"
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    # Every list of numbers on a line of its own, however many they are.
+    text = re.sub(
+        r"\[\s+([^][{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(values, indent=2)
+    )
+    temporary.write_text(text + "\n")
     os.replace(temporary, folder / CONFIG)
 
 

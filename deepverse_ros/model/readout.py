@@ -53,13 +53,17 @@ class PictureReadout(nn.Module):
         position, std, _ = self.look_at(frames)
         return position, std
 
-    def look_at(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `forward`, and where the first head looks: log-probabilities (B, H/4, W/4)."""
+    def features(self, frames: Tensor) -> Tensor:
+        """What it sees at each place, and around it: (B, 5, H, W) to (B, C, H/4, W/4)."""
         x4 = self.block4(self.stem(frames))
         x8 = self.block8(self.down8(F.silu(x4)))
         x16 = self.block16(self.down16(F.silu(x8)))
         x8 = x8 + F.pixel_shuffle(self.up8(F.silu(x16)), 2)
-        x4 = x4 + F.pixel_shuffle(self.up4(F.silu(x8)), 2)
+        return x4 + F.pixel_shuffle(self.up4(F.silu(x8)), 2)
+
+    def look_at(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and where the first head looks: log-probabilities (B, H/4, W/4)."""
+        x4 = self.features(frames)
         where, what = self.look(x4).float().split([self.heads, self.seen], 1)
         log_weights = where.flatten(2).log_softmax(-1)
         rows, columns = (torch.linspace(-1, 1, n, device=x4.device) for n in x4.shape[2:])

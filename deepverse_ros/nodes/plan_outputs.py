@@ -131,8 +131,8 @@ class PlanOutputs:
         """Metres from the goal, imagined for the end of a plan with spreads (H,), that get a plan rejected."""
         if calibration is None:
             return -1.0
-        bound = calibration.bound(len(tool_std) - 1, float(tool_std[-1]), goal.tool_std)
-        return float(self._node.parameters["goal_tolerance"]) - bound
+        tolerance = float(self._node.parameters["goal_tolerance"])
+        return tolerance - calibration.margin(len(tool_std) - 1, float(tool_std[-1]), goal.tool_std, tolerance)
 
     def _base(self) -> Header:
         return Header(frame_id=self._node.parameters["base_frame"])

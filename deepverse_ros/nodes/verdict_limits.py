@@ -9,12 +9,20 @@ PARAMETERS = (
     Parameter(
         "goal_tolerance",
         0.08,
-        "A plan is accepted when the upper bound of its distance to the goal at its end is within this (m).",
+        "A plan is accepted when its imagined distance to the goal at its end, with its margin, is within this (m).",
         0.001,
         2.0,
         dynamic=True,
     ),
     Parameter("max_uncertainty", 0.10, "Largest predicted deviation of the tool (m).", 0.001, 2.0, dynamic=True),
+    Parameter(
+        "max_goal_uncertainty",
+        0.03,
+        "Largest deviation with which a goal picture may show where the tool shall be (m).",
+        0.001,
+        2.0,
+        dynamic=True,
+    ),
     Parameter(
         "min_clearance",
         _TOUCHING_IS_ALLOWED,
@@ -31,4 +39,4 @@ def limits(parameters: Parameters) -> Limits:
     """The values at this moment."""
     p = parameters.values()
     clearance = None if p.min_clearance == _TOUCHING_IS_ALLOWED else p.min_clearance
-    return Limits(p.goal_tolerance, p.max_uncertainty, clearance)
+    return Limits(p.goal_tolerance, p.max_uncertainty, p.max_goal_uncertainty, clearance)

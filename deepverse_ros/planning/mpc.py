@@ -240,7 +240,8 @@ class Mpc:
             if verdict.accepted:
                 break
             failed.append(verdict)
-            if verdict.reason is Reason.OUT_OF_DISTRIBUTION or self.calibration is None:
+            unsure = goal.tool_std > self.config.limits.max_goal_uncertainty
+            if verdict.reason is Reason.OUT_OF_DISTRIBUTION or self.calibration is None or unsure:
                 break  # another seed cannot change this
         latency = (time.monotonic() - start) * 1e3
         if best is None:

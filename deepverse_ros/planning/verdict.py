@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
+from deepverse_ros.planning.acceptance import Ends, margin_multiple
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
 from deepverse_ros.planning.surroundings import Seen
 
@@ -96,7 +97,9 @@ class Calibration:
     imagined the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are
     covered; None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
     `Surroundings` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
-    the model reads the tool while the plan is executed.
+    the model reads the tool while the plan is executed. ends: how plans of the planner's own lengths ended, which says
+    by how much a verdict must see them within their tolerance. factor: how much wider than calibrated the bounds and
+    margins of the goal distance are.
     """
 
     level: float
@@ -104,6 +107,8 @@ class Calibration:
     clearance_error_z: tuple[float, ...] | None = None
     path_error_z: tuple[float, ...] | None = None
     clearance_error_m: tuple[float, ...] | None = None
+    ends: tuple[Ends, ...] = ()
+    factor: float = 1.0
 
     @classmethod
     def from_model(cls, values: Mapping[str, Any] | None) -> "Calibration | None":
@@ -117,7 +122,8 @@ class Calibration:
             level, goal = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
             names = ("clearance_error_z", "path_error_z", "clearance_error_m")
             clearance, path, metres = (_optional(values.get(name)) for name in names)
-        except (KeyError, TypeError, ValueError) as error:
+            ends = tuple(Ends(e["steps"], tuple(e["further"]), tuple(e["spread"])) for e in values.get("ends", ()))
+        except (KeyError, TypeError, ValueError, ShapeError) as error:
             raise CheckpointError(
                 f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
             ) from error
@@ -126,11 +132,11 @@ class Calibration:
             raise CheckpointError(
                 f"calibration: level must be in (0, 1), errors >= 0; got {level}, {goal}, {clearance}, {path}, {metres}"
             )
-        return cls(level, goal, clearance, path, metres)
+        return cls(level, goal, clearance, path, metres, ends)
 
     def scaled(self, factor: float) -> "Calibration":
         """With bounds of the goal distance that are `factor` times as wide; those of clearance and path stay."""
-        return replace(self, goal_error_z=tuple(factor * z for z in self.goal_error_z))
+        return replace(self, factor=factor * self.factor)
 
     @property
     def percent(self) -> str:
@@ -144,7 +150,19 @@ class Calibration:
         """
         if step >= len(self.goal_error_z):
             return math.inf
-        return self.goal_error_z[step] * math.hypot(tool_std, goal_std)
+        return self.factor * self.goal_error_z[step] * math.hypot(tool_std, goal_std)
+
+    def margin(self, step: int, tool_std: float, goal_std: float, tolerance: float) -> float:
+        """Metres by which a plan that ends with `step` must be imagined within `tolerance` to be accepted.
+
+        Of the plans that are accepted by it, a share of `level` ends within the tolerance. Where nobody measured how
+        plans of that length end, the bound that covers every plan stands in; inf beyond what was calibrated.
+        Args: as for `bound`; tolerance: metres.
+        """
+        measured = next((ends for ends in self.ends if ends.steps == step + 1), None)
+        if measured is None:
+            return self.bound(step, tool_std, goal_std)
+        return self.factor * margin_multiple(measured, self.level, tolerance) * math.hypot(tool_std, goal_std)
 
     def clearance_bound(self, clearance_std: np.ndarray) -> np.ndarray:
         """Metres (H,) to take off an imagined clearance; inf where it was never calibrated.
@@ -189,14 +207,16 @@ def _multiples(known: tuple[float, ...] | None, steps: int) -> np.ndarray:
 class Limits:
     """What a plan must keep to be accepted.
 
-    tolerance: largest upper bound of the goal distance at the last step, metres. max_uncertainty: largest predicted
-    standard deviation of the tool position at any step, metres. clearance: the lower bound of the clearance must be
-    above it at every step, metres below NEAR; None where touching things is allowed. rate_slack: share by which an
-    external plan may exceed the embodiment's step limits (rounding).
+    tolerance: metres from the goal within which a plan must end. max_uncertainty: largest predicted standard deviation
+    of the tool position at any step, metres. max_goal_uncertainty: the same of the tool in the goal picture, metres:
+    pictures of places that the robot cannot reach are read with little certainty. clearance: the lower bound of the
+    clearance must be above it at every step, metres below NEAR; None where touching things is allowed. rate_slack:
+    share by which an external plan may exceed the embodiment's step limits (rounding).
     """
 
     tolerance: float = 0.08
     max_uncertainty: float = 0.10
+    max_goal_uncertainty: float = 0.03
     clearance: float | None = None
     rate_slack: float = 0.02
 
@@ -262,9 +282,9 @@ def judge(
 ) -> Verdict:
     """Judge plan number `index` of an imagined future against a goal.
 
-    Accepted only when the upper bound of the goal distance at the last step (imagined distance + conformal quantile)
-    is within tolerance, the lower bound of the clearance is above its limit at every step, and the model is not asked
-    about something that it does not know.
+    Accepted only when the imagined goal distance at the last step, with its calibrated margin, is within tolerance, the
+    lower bound of the clearance is above its limit at every step, and the model is not asked about something that it
+    does not know.
 
     Args: clearance (H,) metres: what the `Surroundings` of this plan tell; None: only what is imagined is known of it.
     """
@@ -281,26 +301,21 @@ def judge(
         return unknown
     if calibration is None:
         return rejected(Reason.TOO_UNCERTAIN, "the checkpoint has no calibration, so nothing can be promised", **seen)
-    if (spread > limits.max_uncertainty).any():
-        step = int(np.argmax(spread > limits.max_uncertainty))
-        text = (
-            f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {limits.max_uncertainty:.3f} m"
-        )
-        return rejected(Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=limits.max_uncertainty,
-                        first_offending_step=step, **seen)  # fmt: skip
-    near = _too_near(future, clearance, calibration, limits, seen)
-    if near is not None:
-        return near
-    bound = float(distance[last]) + calibration.bound(last, float(spread[last]), goal.tool_std)
+    doubted = _too_uncertain(spread, goal, limits, seen) or _too_near(future, clearance, calibration, limits, seen)
+    if doubted is not None:
+        return doubted
+    margin = calibration.margin(last, float(spread[last]), goal.tool_std, limits.tolerance)
+    bound = float(distance[last]) + margin
+    percent = f"margin at {100 * calibration.level:.0f} %"
     if not bound <= limits.tolerance:
-        text = f"ends up to {bound:.3f} m from the goal ({calibration.percent}), {limits.tolerance:.3f} m is tolerated"
+        text = f"ends up to {bound:.3f} m from the goal ({percent}), {limits.tolerance:.3f} m is tolerated"
         if last >= len(calibration.goal_error_z):
             text = (
                 f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: no bound holds"
             )
         return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
                         first_offending_step=last, **seen)  # fmt: skip
-    text = f"ends within {bound:.3f} m of the goal ({calibration.percent})"
+    text = f"ends within {bound:.3f} m of the goal ({percent})"
     return Verdict(True, Reason.ACCEPTED, value=bound, threshold=limits.tolerance, text=text, **seen)
 
 
@@ -310,6 +325,22 @@ def _strange(belief: Belief, goal: Goal, seen: dict[str, Any]) -> Verdict | None
             text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f})"
             return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
     return None
+
+
+def _too_uncertain(spread: np.ndarray, goal: Goal, limits: Limits, seen: dict[str, Any]) -> Verdict | None:
+    """Args: spread (H,) metres."""
+    most = limits.max_goal_uncertainty
+    if goal.tool_std > most:
+        text = f"the goal image shows the tool to a standard deviation of {goal.tool_std:.3f} m, more than {most:.3f} m"
+        return rejected(Reason.TOO_UNCERTAIN, text, value=goal.tool_std, threshold=most, **seen)
+    most = limits.max_uncertainty
+    if not (spread > most).any():
+        return None
+    step = int(np.argmax(spread > most))
+    text = f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {most:.3f} m"
+    return rejected(
+        Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=most, first_offending_step=step, **seen
+    )
 
 
 def _not_finite(distance: np.ndarray, spread: np.ndarray, seen: dict[str, Any]) -> Verdict | None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning.acceptance import Ends
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.monitor import PathMonitor
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
@@ -41,14 +42,30 @@ class Errors:
     plan; before that, how far these two ways are apart. clearance_z (E, H): how much nearer than imagined the robot
     came to what it might touch, 0 where it stayed away from everything. path_z (E, H): how far from its imagined path
     the model read the tool during each step, as a robot can know it while it follows the plan. clearance_m (P, H)
-    metres: how much nearer than its surroundings tell the robot came to things, in P other plans, past obstacles; None
-    where that was not measured.
+    metres: how much nearer than its surroundings tell the robot came to things, in P other plans, past obstacles.
+    spread (E, H) metres: that of goal_z. These two are None where they were not measured.
     """
 
     goal_z: np.ndarray
     clearance_z: np.ndarray
     path_z: np.ndarray
     clearance_m: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+    def ends(self) -> list[Ends]:
+        """How the plans of each length ended; a plan is as long as its errors are known."""
+        if self.spread is None:
+            return []
+        rows = [
+            (int(np.flatnonzero(np.isfinite(z))[-1]), z, spread)
+            for z, spread in zip(self.goal_z, self.spread, strict=True)
+            if np.isfinite(z).any()
+        ]
+        found = []
+        for last in sorted({last for last, _, _ in rows}):
+            z, spread = (np.array([row[k][last] for row in rows if row[0] == last]) for k in (1, 2))
+            found.append(Ends(last + 1, _rounded(z * spread), _rounded(spread)))
+        return found
 
 
 def calibrate(
@@ -61,11 +78,12 @@ def calibrate(
     """Write the bounds at `level` into the checkpoint's config.json, and return them.
 
     tool_error_q, metres, bounds the imagined tool on held-out episodes. goal_error_z, multiples of the predicted
-    spread, is what a verdict adds to a goal distance, clearance_error_z what it takes off an imagined clearance and
-    clearance_error_m, metres, off one that the camera tells, path_error_z how far the tool may be off its imagined path
-    during execution. These come from plans that the planner chose and the robot executed, because a planner picks plans
-    that look good, also by mistake. Without such plans, held-out episodes stand in for them, but not for path_error_z
-    and clearance_error_m: null. Without held-out episodes tool_error_q stays as it is.
+    spread, bounds a goal distance, and ends tell by how much a verdict must see plans of the planner's own lengths
+    within their tolerance; clearance_error_z is what it takes off an imagined clearance and clearance_error_m, metres,
+    off one that the camera tells, path_error_z how far the tool may be off its imagined path during execution. These
+    come from plans that the planner chose and the robot executed, because a planner picks plans that look good, also by
+    mistake. Without such plans, held-out episodes stand in for them, but not for path_error_z and clearance_error_m
+    (null) nor for ends (none). Without held-out episodes tool_error_q stays as it is.
     """
     folder = resources.find(checkpoint)
     model = WorldModel.load(folder, device)
@@ -81,11 +99,17 @@ def calibrate(
             "clearance_error_z": _joint_bounds(judged.clearance_z, level),
             "path_error_z": _joint_bounds(judged.path_z, level),
             "clearance_error_m": None if judged.clearance_m is None else _joint_bounds(judged.clearance_m, level),
+            "ends": [asdict(ends) for ends in judged.ends()],
             "executed_plans": len(executed.goal_z) if executed else 0,
         }
     # Not model.save: the weights in memory are in the inference format.
     write_calibration(folder, values)
     return values
+
+
+def _rounded(metres: np.ndarray) -> tuple[float, ...]:
+    """To a hundredth of a millimetre, for a file that people read."""
+    return tuple(round(float(value), 5) for value in metres)
 
 
 def _bounds(errors: np.ndarray, level: float) -> list[float]:
@@ -166,13 +190,14 @@ def executed_errors(
             rgb, depth, truth = simulation.goal_frame(pictured)
             goal = model.encode_goal(rgb, depth if number // 2 % 2 else None)
             planners[number % 2].forget()
-            errors = np.full((3, lengths[1]), np.nan)
+            errors = np.full((4, lengths[1]), np.nan)
             errors[:, : lengths[number % 2]] = _execute(planners[number % 2], goal, truth, _Robot(model, simulation))
             if number % 2:  # a place on the way was not chosen to be near the goal, as the end of a short plan was
                 errors[0, : lengths[0]] = np.nan
             found.append(errors)
             progress(number + 1, plans)
-    return Errors(*np.stack(found, 1))
+    goal_z, clearance_z, path_z, spread = np.stack(found, 1)
+    return Errors(goal_z, clearance_z, path_z, spread=spread)
 
 
 def avoiding_errors(
@@ -258,8 +283,11 @@ class _Robot:
         return self._model.observe(observation, joints[None, 1:].astype(np.float32))
 
 
-def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Plan and execute. Args: truth (3,) metres: where the goal's tool really is. Returns: see Errors, (H,) each."""
+def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np.ndarray, ...]:
+    """Plan and execute. Args: truth (3,) metres: where the goal's tool really is.
+
+    Returns: goal_z, clearance_z, path_z and spread of Errors, (H,) each.
+    """
     belief, dt = robot.believe(), mpc.embodiment.dt
     result = mpc.plan(belief, goal, robot.joints)
     if result.plan is None or result.future is None:
@@ -280,5 +308,5 @@ def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np
     # and only a part of an error shows in the distance; there the whole of it counts, for plans that end so early.
     further = np.linalg.norm(ways[0] - ways[1], axis=-1)
     further[-1] = np.linalg.norm(ways[0][-1]) - np.linalg.norm(ways[1][-1])
-    goal_z = further / np.hypot(spread, goal.tool_std)
-    return goal_z, _nearer(result.future, np.array(clearance)), np.array(off)
+    expected = np.hypot(spread, goal.tool_std)
+    return further / expected, _nearer(result.future, np.array(clearance)), np.array(off), expected

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.model.codec import Codec
+from deepverse_ros.model.codec import Codec, Decoded
 from deepverse_ros.model.config import CELL
 from deepverse_ros.model.losses import codec_loss
 from deepverse_ros.model.silhouette import draw as draw_body
@@ -94,7 +94,13 @@ class CodecStage:
             decoded = self.codec.decoder(latent.flatten(0, 1), source.repeat(self.config.targets), drawn)
         truth, newest = frames[:, 2:].flatten(0, 1), frames[:, 1].repeat_interleave(self.config.targets, 0)
         disparity = torch.where(truth[:, 4] > 0, truth[:, 3], torch.nan)
-        return codec_loss(decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight)
+        losses = codec_loss(decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight)
+        return self._judged(losses, decoded, truth)
+
+    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
+        """The losses of decoded frames, given the true ones (M, 5, H, W), with what a later stage adds to them."""
+        del decoded, truth
+        return losses
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:

@@ -78,9 +78,13 @@ class CodecStageConfig(StageConfig):
 
 
 class DecoderStageConfig(CodecStageConfig):
-    """imagined: share of windows whose latents the dynamics imagines; the others are of true frames, with noise."""
+    """imagined: share of windows whose latents the dynamics imagines; the others are of true frames, with noise.
+
+    seen_weight: of how differently the picture readout sees the decoded frame and the true one.
+    """
 
     imagined: float = Field(default=0.75, ge=0, le=1)
+    seen_weight: float = Field(default=0.1, ge=0)
 
 
 class DynamicsStageConfig(StageConfig):

@@ -6,14 +6,16 @@ decoder, which also sees the observed frames, can make up for a part of it.
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from deepverse_ros.model.codec import Decoded
 from deepverse_ros.model.dynamics import to_cells
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.codec_stage import CodecStage, Imagined
 from deepverse_ros.training.config import DecoderStageConfig
 from deepverse_ros.training.draw import Draw
 from deepverse_ros.training.dynamics_stage import imagine, prediction_scores
-from deepverse_ros.training.precision import Precision
+from deepverse_ros.training.precision import Precision, autocast
 from deepverse_ros.training.windows import EncodedEpisodes
 
 
@@ -58,6 +60,22 @@ class DecoderStage(CodecStage):
         if stands is not None:
             states = torch.where(torch.from_numpy(ahead[rows] > 0).to(self.device)[..., None], stands, states)
         return Imagined(torch.from_numpy(rows).to(self.device), cells, states)
+
+    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
+        """A gripper that is a little blurred costs few pixels, and yet nobody can tell where it is. So the frozen
+        picture readout has to see the same in both (perceptual loss: Johnson et al. 2016, arXiv 1603.08155).
+        """
+        if not self.config.seen_weight:
+            return losses
+        reader = self.model.picture_readout
+        known = truth[:, 4:]  # what the camera does not know, both leave out
+        imagined = torch.cat([decoded.rgb, decoded.disparity[:, None] * known, known], 1)
+        with autocast(self.device, self.precision):
+            ours = reader.features(imagined)
+            with torch.no_grad():
+                theirs = reader.features(truth)
+        seen = (ours - theirs).abs().mean() / theirs.abs().mean()
+        return losses | {"total": losses["total"] + self.config.seen_weight * seen, "seen": seen}
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:

@@ -37,6 +37,7 @@ QUICK = {
     "settle_timeout": 10.0,
     "goal_tolerance": 2.0,
     "max_uncertainty": 2.0,
+    "max_goal_uncertainty": 2.0,
     "reached_tolerance": 0.001,
     "observation_timeout": 1.0,
     "stale_timeout": 1.0,

@@ -85,6 +85,22 @@ def test_short_and_long_plans_together_give_one_bound_per_step_and_one_for_all_s
     np.testing.assert_allclose(values["path_error_z"], 16 * [np.sort(np.nanmax(path_z, 1))[36]])
 
 
+def test_how_plans_of_each_length_ended_is_kept(checkpoint: Path) -> None:
+    rng = np.random.default_rng(2)
+    goal_z, spread = rng.uniform(-1, 4, (40, 16)), rng.uniform(0.01, 0.02, (40, 16))
+    goal_z[::2, 8:] = goal_z[1::2, :8] = np.nan
+    errors = Errors(goal_z, np.full((40, 16), np.nan), np.full((40, 16), np.nan), spread=spread)
+    values = calibrate(checkpoint, 0.9, None, errors, "cpu")
+    assert [ends["steps"] for ends in values["ends"]] == [8, 16]
+    for ends, rows in zip(values["ends"], (slice(0, None, 2), slice(1, None, 2)), strict=True):
+        last = ends["steps"] - 1
+        np.testing.assert_allclose(ends["further"], (goal_z * spread)[rows, last], atol=1e-5)
+        np.testing.assert_allclose(ends["spread"], spread[rows, last], atol=1e-5)
+    loaded = Calibration.from_model(WorldModel.load(checkpoint, "cpu").calibration)
+    assert loaded.margin(7, 0.01, 0.0, 0.08) != loaded.bound(7, 0.01, 0.0)
+    assert loaded.margin(6, 0.01, 0.0, 0.08) == loaded.bound(6, 0.01, 0.0), "no plan was so long"
+
+
 def test_what_nobody_measured_gets_no_bound(checkpoint: Path) -> None:
     errors = Errors(np.ones((20, 8)), np.full((20, 8), np.nan), np.full((20, 8), np.nan))
     values = calibrate(checkpoint, 0.9, None, errors, "cpu")

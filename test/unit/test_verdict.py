@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
+from deepverse_ros.planning.acceptance import Ends, margin_multiple
 from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
 
 ARM = Embodiment.load("arm")
@@ -98,14 +99,17 @@ def test_calibration_is_read_from_a_checkpoint():
     path = Calibration.from_model({"level": 0.9, "goal_error_z": [1.0, 2.0], "path_error_z": [3.0, 4.0]})
     np.testing.assert_allclose(path.path_bound(np.array([0.1, 0.2, 0.1])), [0.3, 0.8, math.inf])
     assert np.isinf(more.path_bound(np.array([0.1]))).all(), "never measured"
-    assert path.scaled(1.5) == Calibration(0.9, (1.5, 3.0), None, (3.0, 4.0)), "the goal's bound alone"
+    wider = path.scaled(1.5)
+    assert wider.bound(0, 0.3, 0.4) == pytest.approx(0.75)
+    assert wider.path_error_z == (3.0, 4.0), "the goal's bound alone"
     assert read.bound(1, 0.3, 0.4) == pytest.approx(0.01)
     assert read.bound(2, 0.3, 0.4) == math.inf
     seen = Calibration.from_model({"level": 0.9, "goal_error_z": [0.01], "clearance_error_m": [0.02]})
     assert seen == Calibration(0.9, (0.01,), clearance_error_m=(0.02,))
     negative = {"level": 0.9, "goal_error_z": [1.0], "path_error_z": [-1.0]}
     not_known = {"level": 0.9, "goal_error_z": [math.nan]}
-    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, not_known, negative):
+    unequal = {"level": 0.9, "goal_error_z": [1.0], "ends": [{"steps": 1, "further": [0.1, 0.2], "spread": [0.1]}]}
+    for wrong in ({}, {"level": 0.9}, {"level": 2, "goal_error_z": [0.1]}, not_known, negative, unequal):
         with pytest.raises(CheckpointError, match="calibration"):
             Calibration.from_model(wrong)
 
@@ -130,6 +134,30 @@ def test_a_plan_is_accepted_only_when_its_upper_bound_is_within_tolerance():
     assert missed.first_offending_step == 3
     assert "0.090 m" in missed.text
     assert "90 %" in missed.text
+
+
+def test_where_ends_of_plans_of_its_length_are_known_a_plan_needs_the_margin_that_they_ask_for():
+    ends = Ends(4, tuple(np.linspace(0, 0.02, 60)), (SPREAD,) * 60)
+    measured = replace(CALIBRATION, ends=(ends,))
+    margin = margin_multiple(ends, 0.9, 0.08) * SPREAD
+    assert 0.001 < margin < 0.03, "less than the bound that covers every plan"
+    way = [0.3, 0.2, 0.1, 0.055]
+    assert verdict(Path(way), tolerance=0.08).reason is Reason.MISSES_GOAL
+    judged = verdict(Path(way), calibration=measured, tolerance=0.08)
+    assert judged.accepted
+    assert judged.value == pytest.approx(0.055 + margin)
+    assert not verdict(Path(way), calibration=measured.scaled(4.0), tolerance=0.08).accepted
+    assert verdict(Path(way[1:]), calibration=measured, tolerance=0.08).value == pytest.approx(0.055 + 0.02), "3 steps"
+
+
+def test_a_goal_picture_that_is_read_without_certainty_is_refused():
+    goal = Seen()
+    goal.tool_std = 0.04
+    unsure = verdict(Path([0.0] * 4), goal=goal, tolerance=1.0)
+    assert unsure.reason is Reason.TOO_UNCERTAIN
+    assert (unsure.value, unsure.threshold, unsure.first_offending_step) == (0.04, 0.03, -1)
+    assert "goal image" in unsure.text
+    assert verdict(Path([0.0] * 4), goal=goal, tolerance=1.0, max_goal_uncertainty=0.05).accepted
 
 
 def test_a_plan_whose_lower_bound_of_the_clearance_is_too_small_is_rejected_at_its_first_step():
