@@ -104,8 +104,8 @@ class WayPoints:
     def of(self, course: np.ndarray) -> np.ndarray:
         """(knots, A) way points of what is left of a plan from `start` on.
 
-        Args: course: where the plan began, and the plan, (1 + H, A). The row that is nearest to `start` is done: without
-        the first one, a robot that has not begun could not be told from one that has done the first action roughly.
+        Args: course: where the plan began, and the plan, (1 + H, A). All is done up to the row nearest to `start`: but
+        for the first one, a robot that has not begun could not be told from one that did the first action roughly.
         """
         course = np.asarray(course, np.float32)
         away = np.linalg.norm((course - self.start) / self.embodiment.max_step, axis=1)
