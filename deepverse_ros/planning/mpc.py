@@ -162,7 +162,7 @@ class Mpc:
 
     def forget(self) -> None:
         """Drop what the last goal left behind: its plan and the count of plans."""
-        self._last: np.ndarray | None = None
+        self._last: np.ndarray | None = None  # (1 + H, A), where the last accepted plan began, and the plan
         self._plans = 0
 
     def surroundings(self, belief: Belief, joints: np.ndarray) -> Surroundings | None:
@@ -224,7 +224,7 @@ class Mpc:
         for search in range(self.config.max_replans + 1):
             sampler, warm = self._sampler, self._last
             if failed:
-                warm = best[1] if best is not None and search % 2 else None
+                warm = np.concatenate([joints[None], best[1]]) if best is not None and search % 2 else None
                 too_short = failed[-1].reason in (Reason.MISSES_GOAL, Reason.COLLISION_ZONE)
                 if too_short and self._longer is not sampler:
                     sampler, warm, round_s = self._longer, None, round_s * self.config.longer
@@ -252,7 +252,7 @@ class Mpc:
             on_verdict(verdict)
             return PlanResult(None, verdict, None, None, 0, 0, latency, (verdict,))
         verdict, plan, future = best
-        self._last = plan if verdict.accepted else None
+        self._last = np.concatenate([joints[None], plan]) if verdict.accepted else None
         return PlanResult(plan, verdict, future, candidates, iterations, searches, latency, tuple(failed))
 
     def judge_plan(

@@ -14,7 +14,7 @@ class Sampler(Protocol):
     """Proposes plans and learns from their costs (ask and tell)."""
 
     def reset(self, start: np.ndarray, seed: int, warm: np.ndarray | None = None) -> None:
-        """Begin a search from `start` (A,); `warm` (H, A) is a plan to continue from.
+        """Begin a search from `start` (A,); `warm` (1 + H, A) is a plan to continue from, after where it began.
 
         What the robot has done of that plan, as `start` tells, is skipped.
         """
@@ -101,25 +101,26 @@ class WayPoints:
         plans = path[:, index] * (1 - fraction) + path[:, index + 1] * fraction
         return self.embodiment.limit_plan(plans, self.start)
 
-    def of(self, plan: np.ndarray) -> np.ndarray:
-        """(knots, A) way points of what is left of a plan (H, A) from `start` on."""
-        plan = np.asarray(plan, np.float32)
-        away = np.linalg.norm((plan - self.start) / self.embodiment.max_step, axis=1)
-        nearest = int(np.argmin(away))
-        ahead = plan[min(nearest + 1, len(plan) - 1)]
-        # A robot that has not begun is nearest to the first action, but a whole step away from it.
-        done = away[nearest] < 0.5 * np.linalg.norm((ahead - plan[nearest]) / self.embodiment.max_step)
-        path = np.concatenate([self.start[None], plan[nearest + bool(done) :]])
+    def of(self, course: np.ndarray) -> np.ndarray:
+        """(knots, A) way points of what is left of a plan from `start` on.
+
+        Args: course: where the plan began, and the plan, (1 + H, A). All is done up to the row nearest to `start`: but
+        for the first one, a robot that has not begun could not be told from one that did the first action roughly.
+        """
+        course = np.asarray(course, np.float32)
+        away = np.linalg.norm((course - self.start) / self.embodiment.max_step, axis=1)
+        ahead = min(int(np.argmin(away)) + 1, len(course) - 1)
+        path = np.concatenate([self.start[None], course[ahead:]])
         steps = self._line[1:, 0] * self._moving
         points = np.stack([np.interp(steps, np.arange(len(path)), values) for values in path.T], 1)
-        points[-1] = plan[-1]
-        points[:-1] -= (self.start + self._line * (plan[-1] - self.start))[1:-1]
+        points[-1] = course[-1]
+        points[:-1] -= (self.start + self._line * (course[-1] - self.start))[1:-1]
         return self.clip(points.astype(np.float32))
 
     def begin(self, warm: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Way points (knots, A) that a search begins from, and their standard deviation in its first round.
 
-        They stand at `start`, or follow what is left of the plan `warm` (H, A).
+        They stand at `start`, or follow what is left of the plan `warm` (1 + H, A); see `of`.
         """
         fraction = np.full((self.knots, 1), self.config.bend, np.float32)
         fraction[-1] = self.config.spread if warm is None else self.config.warm_spread

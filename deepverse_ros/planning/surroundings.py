@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from deepverse_ros.body import Body
+from deepverse_ros.body import Body, balls_along, square_distance
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 
@@ -171,10 +171,7 @@ def _within(points: np.ndarray, ends: tuple[np.ndarray, np.ndarray], radii: np.n
     """(P,) whether points (P, 3) lie within `margin` metres of a capsule."""
     inside = np.zeros(len(points), bool)
     for start, end, radius in zip(*ends, radii, strict=True):
-        line, gap = end - start, points - start
-        share = np.clip(gap @ line / max(float(line @ line), 1e-12), 0, 1)
-        gap -= share[:, None] * line
-        inside |= np.einsum("pi,pi->p", gap, gap) < (radius + margin) ** 2
+        inside |= square_distance(points, start, end) < (radius + margin) ** 2
     return inside
 
 
@@ -241,8 +238,8 @@ def _balls(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if c.mounted:
             continue
         length = float(np.linalg.norm(np.subtract(c.end, c.start)))
-        gaps = int(np.ceil(length / _SPACING))
-        capsules += [k] * (gaps + 1)
-        shares += list(np.linspace(0, 1, gaps + 1))
-        radii += [float(np.hypot(c.radius, length / gaps / 2 if gaps else 0))] * (gaps + 1)
+        places, radius = balls_along(length, c.radius, _SPACING)
+        capsules += [k] * len(places)
+        shares += list(places)
+        radii += [radius] * len(places)
     return np.array(capsules, int), np.array(shares, np.float32), np.array(radii, np.float32)

@@ -1,10 +1,11 @@
-"""The robot's own body as capsules: which points belong to it, and balls that cover it."""
+"""The robot's own body as capsules: where they are, and balls that cover them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from deepverse_ros.body import balls_along
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.safety.view import check_rigid
 
@@ -62,41 +63,19 @@ class Placed:
     end: np.ndarray
     radius: np.ndarray
 
-    def distance(self, points: np.ndarray) -> np.ndarray:
-        """(S, N) metres from points (S, N, 3) to the nearest capsule's surface, negative inside; NaN for a NaN point.
-
-        Raises: ShapeError for points of another S.
-        """
-        if points.ndim != 3 or points.shape[2] != 3 or len(points) != len(self.start):
-            raise ShapeError(f"points: expected ({len(self.start)}, N, 3), got {points.shape}")
-        nearest = np.full(points.shape[:2], np.inf, points.dtype)
-        for k, radius in enumerate(self.radius):
-            start = self.start[:, k, None].astype(points.dtype)
-            along = self.end[:, k, None].astype(points.dtype) - start
-            from_start = points - start
-            square = (along**2).sum(-1)
-            share = (from_start * along).sum(-1) / np.where(square > 0, square, 1)
-            gap = from_start - np.clip(share, 0, 1)[..., None] * along
-            nearest = np.minimum(nearest, np.linalg.norm(gap, axis=-1) - points.dtype.type(radius))
-        return nearest
-
-    def without(self, points: np.ndarray, margin: float = 0.02) -> np.ndarray:
-        """The points (S, N, 3), NaN where they are within `margin` metres of the robot's body."""
-        return np.where((self.distance(points) <= margin)[..., None], np.nan, points)
-
     def balls(self, spacing: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
         """Balls that cover the capsules: centres (S, M, 3) and radii (M,), metres.
 
-        They reach beyond a capsule of radius r by √(r² + spacing² / 4) - r at most, so that a zone which the balls
-        keep clear of is clear of the capsules: the conservative bound that a kinematic check needs.
+        They reach so little beyond a capsule (see `body.balls_along`) that a zone which they keep clear of is clear of
+        the capsules: the conservative bound that a kinematic check needs.
 
         Args: spacing: largest distance between neighbouring centres, metres.
         """
         centres, radii = [], []
         lengths = np.linalg.norm(self.end - self.start, axis=-1).max(0)
         for k, (length, radius) in enumerate(zip(lengths, self.radius, strict=True)):
-            gaps = int(np.ceil(length / spacing))
-            shares = np.linspace(0, 1, gaps + 1)[:, None]
+            places, size = balls_along(length, radius, spacing)
+            shares = places[:, None]
             centres.append(self.start[:, k, None] * (1 - shares) + self.end[:, k, None] * shares)
-            radii.append(np.full(gaps + 1, np.hypot(radius, length / gaps / 2 if gaps else 0.0)))
+            radii.append(np.full(len(places), size))
         return np.concatenate(centres, 1), np.concatenate(radii)

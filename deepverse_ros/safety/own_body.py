@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from deepverse_ros.body import square_distance
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.safety.capsules import Capsules
@@ -59,12 +60,8 @@ class OwnBody:
         found = np.zeros(len(step), bool)
         inside = points[step, index].astype(np.float32)
         for start, end, limit in zip(placed.start.swapaxes(0, 1), placed.end.swapaxes(0, 1), reach[:, 0], strict=True):
-            along = (end - start).astype(np.float32)[step]
-            offset = inside - start.astype(np.float32)[step]
-            square = np.einsum("pi,pi->p", along, along)
-            share = np.einsum("pi,pi->p", offset, along) / np.where(square > 0, square, 1)
-            gap = offset - np.clip(share, 0, 1)[:, None] * along
-            found |= np.einsum("pi,pi->p", gap, gap) <= limit**2
+            segment = start.astype(np.float32)[step], end.astype(np.float32)[step]
+            found |= square_distance(inside, *segment) <= limit**2
         near[step, index] = found
         return near
 

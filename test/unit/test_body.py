@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from reaching import ARM, FORWARD
 
-from deepverse_ros.body import Body, Capsule, Link
+from deepverse_ros.body import Body, Capsule, Link, square_distance
 from deepverse_ros.simulation.arm import ArmSimulation
 
 BODY = ARM.body
@@ -55,12 +56,33 @@ def _lifted(depth: np.ndarray, simulation: ArmSimulation) -> np.ndarray:
 
 def _distance(points: np.ndarray, joints: np.ndarray) -> np.ndarray:
     starts, ends = BODY.capsule_ends(ARM.measured_values(joints))
-    gaps = []
-    for a, b, radius in zip(starts, ends, BODY.radii, strict=True):
-        along = b - a
-        share = np.clip((points - a) @ along / max(along @ along, 1e-12), 0, 1)
-        gaps.append(np.linalg.norm(points - a - share[..., None] * along, axis=-1) - radius)
-    return np.min(gaps, 0)
+    gaps = np.sqrt([square_distance(points, a, b) for a, b in zip(starts, ends, strict=True)])
+    return (gaps - BODY.radii[:, None, None]).min(0)
+
+
+coordinate = st.floats(-1.5, 1.5).map(lambda x: round(x, 3))
+vectors = arrays(float, 3, elements=coordinate)
+
+
+@given(vectors, vectors, arrays(float, (6, 3), elements=coordinate))
+@settings(max_examples=60, deadline=None)
+def test_distance_is_that_to_the_nearest_of_many_points(start, end, points) -> None:
+    along = start + np.linspace(0, 1, 2001)[:, None] * (end - start)
+    expected = np.linalg.norm(points[:, None] - along, axis=-1).min(1)
+    # Between two of 2000 samples the segment is nearer by no more than half their distance.
+    half = np.linalg.norm(end - start) / 4000 + 1e-9
+    np.testing.assert_allclose(np.sqrt(square_distance(points, start, end)), expected, atol=half)
+
+
+def test_distance_by_hand_at_several_moments() -> None:
+    start = np.array([[0.0, 0, 0], [2, 0, 0], [0, 0, 0]])
+    end = np.array([[0.0, 0, 1], [2, 0, 0], [0, 0, 1]])
+    points = np.array([[0.0, 0.4, 0.5], [2, 0.1, 0], [0, 0, 1.5]])
+    assert np.sqrt(square_distance(points, start, end)) == pytest.approx([0.4, 0.1, 0.5])
+    assert np.sqrt(square_distance(points[:, None], start, end))[0] == pytest.approx([0.4, np.sqrt(4.41), 0.4])
+    points[1, 2] = np.nan
+    assert np.isnan(square_distance(points, start, end)).tolist() == [False, True, False]
+    assert square_distance(points.astype(np.float32), start.astype(np.float32), end.astype(np.float32)).dtype == "f4"
 
 
 def test_an_unknown_joint_leaves_what_hangs_on_it_unknown() -> None:

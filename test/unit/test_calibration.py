@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from untrained import untrained_checkpoint
 
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdict import Calibration
+from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.tasks.base import SCENE_SEEDS
 from deepverse_ros.training.calibration import Errors, avoiding_errors, calibrate, executed_errors
 
 
@@ -40,13 +43,25 @@ def test_every_plan_is_executed_in_a_scene_of_its_own_and_again_the_same(model: 
     np.testing.assert_allclose(again.path_z, errors.path_z, rtol=1e-3)
 
 
-def test_plans_past_obstacles_tell_how_far_the_seen_clearance_is_from_the_true_one(model: WorldModel) -> None:
+def test_plans_past_obstacles_tell_how_far_the_seen_clearance_is_from_the_true_one(
+    model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes, reset = set(), ArmSimulation.reset
+
+    def noted(simulation: ArmSimulation, seed: int, *args: Any, **kwargs: Any) -> None:
+        scenes.add(seed)
+        reset(simulation, seed, *args, **kwargs)
+
+    monkeypatch.setattr(ArmSimulation, "reset", noted)
     seen = []
     errors = avoiding_errors(model, 2, lambda done, total: seen.append((done, total)))
     assert errors is not None
     assert seen == [(1, 2), (2, 2)]
     np.testing.assert_array_equal(np.isfinite(errors), np.stack([np.arange(16) < 8, np.ones(16, bool)]))
     assert (np.abs(errors) < 0.2).all(where=np.isfinite(errors))
+    # Beside the one that every simulation begins with; a benchmark's tasks have scenes below 2 · SCENE_SEEDS.
+    assert len(scenes) > 2
+    assert min(scenes - {0}) >= 2 * SCENE_SEEDS
     np.testing.assert_allclose(avoiding_errors(model, 1), errors[:1], atol=1e-4)
 
 

@@ -76,7 +76,8 @@ def test_setup_py_and_cmake_install_the_same_commands() -> None:
 @pytest.mark.parametrize("entry_point", cmake_list("NODE_EXECUTABLES") + cmake_list("CONSOLE_SCRIPTS"))
 def test_every_command_has_its_function(entry_point: str) -> None:
     _, module, function = re.split("[=:]", entry_point)
-    path = ROOT / (module.replace(".", "/") + ".py")
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     tree = ast.parse(path.read_text())
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}

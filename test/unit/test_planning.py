@@ -114,7 +114,7 @@ def test_one_search_and_two_replans_find_nearly_every_reachable_goal():
         for _ in range(3):
             result = planner.plan(Seen(), goal, start)
             distances.append(result.verdict.predicted_distance)
-            planner._last = result.plan
+            planner._last = np.concatenate([start[None], result.plan])
         first.append(distances[0])
         final.append(min(distances))
         start = joints

@@ -208,12 +208,16 @@ class Recording(ArmSimulation):
         super().reset(seed, *args, **kwargs)
 
 
-def test_no_scene_of_a_task_can_be_one_that_a_model_learnt_or_was_calibrated_on():
+def test_no_scene_of_a_task_can_be_one_of_another_block_or_one_that_a_model_learnt():
     with Recording(seed=0, width=64, height=64) as simulation:
         simulation.seeds = []
         for name in TASKS:
             make_task(name, simulation).reset(5)
-    assert min(simulation.seeds) >= SCENE_SEEDS
+        assert SCENE_SEEDS <= min(simulation.seeds) <= max(simulation.seeds) < 2 * SCENE_SEEDS
+        simulation.seeds = []
+        for name in TASKS:
+            make_task(name, simulation).reset(SCENE_SEEDS + 5)
+        assert 2 * SCENE_SEEDS <= min(simulation.seeds) <= max(simulation.seeds) < 3 * SCENE_SEEDS
     collections = (0, 1, 999_999, EVALUATION_SEEDS, EVALUATION_SEEDS + 100_000)
     assert max(scene_seed(seed, index) for seed in collections for index in range(200)) < SCENE_SEEDS
 

@@ -11,8 +11,10 @@ from deepverse_ros.simulation.kinematics import ArmKinematics
 from deepverse_ros.simulation.motions import MotionGenerator
 
 SCENE_SEEDS = 2**32
-"""Scenes of tasks have seeds from here on. Every scene for training, evaluation and calibration has a seed of 32 bits
-(`data.synthetic.scene_seed`), so none of them is ever the scene of a task."""
+"""Scenes of tasks have seeds from here on. Every other scene, for training, evaluation or calibration, has a seed of 32
+bits (`data.synthetic.scene_seed`), so none of them is ever the scene of a task. Tasks stand in blocks of so many seeds,
+and tasks of different blocks never share a scene: benchmarks use the first block, calibration past obstacles uses the
+second."""
 
 MAX_STEPS = 30
 MAX_REDRAWS = 100
@@ -67,13 +69,14 @@ class Task(ABC):
     def reset(self, seed: int) -> None:
         """Begin the episode of `seed`, 0 or more; the same seed gives the same episode.
 
+        Seeds of one block, n · SCENE_SEEDS up to (n + 1) · SCENE_SEEDS, have scenes that those of no other block have.
         Scenes are drawn until one has room for the task and, where there is a demonstration, it reaches the goal also
         from an arm that first stands still for a few frames. Raises: RuntimeError when no scene does, as in a
         simulation without objects or obstacles.
         """
         for redraw in range(MAX_REDRAWS):
             rng = np.random.default_rng([seed, redraw])
-            scene = SCENE_SEEDS + int(rng.integers(SCENE_SEEDS))
+            scene = SCENE_SEEDS * (1 + seed // SCENE_SEEDS) + int(rng.integers(SCENE_SEEDS))
             self.simulation.reset(scene, base_offset=(0.0, 0.0))
             draw = self._draw(rng)
             if draw is None:

@@ -1,0 +1,204 @@
+"""Commands that measure a model: evaluate and benchmark."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deepverse_ros.cli.common import CheckpointOption, Device, Json, Model, checkpoint_config, progress_bars
+from deepverse_ros.errors import EpisodeError, ShapeError
+
+_RANKED_SCENES = 10
+"""Scenes whose plans are ranked on both levels: 256 on the fine one take a second or two."""
+
+
+def evaluate(
+    model: Model,
+    *,
+    simulate: Annotated[int, typer.Option(min=2, help="Fresh simulated episodes to score on.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=100_000, help="Of the fresh episodes and of the shuffling.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Score on this episode store instead.", metavar="DIR")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Imagined steps; the model's own if not given.")
+    ] = None,
+    ood: Annotated[
+        Path | None, typer.Option(help="Pictures or DROID recordings that the model cannot know.", metavar="DIR")
+    ] = None,
+    revisits: Annotated[
+        int, typer.Option(min=0, help="Simulated returns of the arm, imagined with memory and without.")
+    ] = 0,
+    plots: Annotated[Path | None, typer.Option(help="Also draw the figures here, as PNG.", metavar="DIR")] = None,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Compare imagined frames with what really happened, next to trivial predictors; test uncertainty and ranking.
+
+    The fresh episodes' seeds are kept apart from every seed of `deepverse collect`, so they are never training data.
+
+    Example: `deepverse evaluate models/arm --simulate 20 --seed 7 --json evaluation.json`
+    """
+    import itertools
+    import tempfile
+
+    from deepverse_ros.data.store import EpisodeStore
+    from deepverse_ros.evaluation import evaluate as evaluation
+    from deepverse_ros.evaluation import ood as novelty
+    from deepverse_ros.evaluation import ranking, report, revisit
+    from deepverse_ros.evaluation.lpips import Lpips
+    from deepverse_ros.model.world_model import WorldModel
+
+    world, lpips = WorldModel.load(model, device), Lpips.installed()
+    if ood:
+        next(novelty.sightings(world, ood))  # a folder that holds nothing is told at once
+    with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, progress_bars() as progress:
+        if data is None:
+            task = progress.add_task("simulating", total=simulate)
+            store = evaluation.simulated_episodes(
+                world, Path(temporary), simulate, seed, lambda done, _: progress.update(task, completed=done), horizon
+            )
+        elif data.is_dir():
+            store = EpisodeStore(data)
+        else:
+            raise EpisodeError(f"{data}: no such folder of episodes")
+        task = progress.add_task("imagining", total=len(store))
+        figures = evaluation.evaluate(
+            world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total),
+            horizon=horizon, lpips=lpips,
+        )  # fmt: skip
+        task = progress.add_task("looking at strangers", total=len(store))
+        figures["ood"] = novelty.evaluate(
+            world, store, seed, ood, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+        task = progress.add_task("ranking plans", total=None)
+        scenes = itertools.islice(store, _RANKED_SCENES)
+        figures["rank_correlation"] = ranking.rank_correlation(world, scenes, coarse=world.rank, seed=seed)
+        progress.update(task, completed=1, total=1)
+        figures["definitions"] |= {**novelty.DEFINITIONS, **ranking.DEFINITIONS}
+        if revisits:
+            task = progress.add_task("returning", total=revisits)
+            returns = revisit.collect_revisits(world, Path(temporary) / "revisits", revisits, seed)
+            figures["revisit"] = revisit.evaluate_revisits(world, returns, lambda: progress.advance(task))
+    source = f"--data {data} --seed {seed}" if data else f"--simulate {simulate} --seed {seed}"
+    source += "".join(f" --{name} {value}" for name, value in (("horizon", horizon), ("ood", ood)) if value is not None)
+    figures = {
+        "model": model,
+        "model_sha256": checkpoint_config(model)["weights_sha256"],
+        "command": f"deepverse evaluate {model} {source}",
+        "collection_seed": evaluation.EVALUATION_SEEDS + seed if data is None else None,
+        **figures,
+    }
+    Console().print(report.evaluation_table(figures), report.summary_table(figures))
+    if json:
+        report.write_json(json, figures)
+    if plots:
+        from deepverse_ros.evaluation.plots import draw
+
+        draw(figures, plots)
+
+
+benchmarks = typer.Typer(invoke_without_command=True)
+
+
+@benchmarks.callback()
+def benchmark(
+    context: typer.Context,
+    model: CheckpointOption = "models/arm",
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Time observing, imagining, planning and collecting on this machine; `planning` measures what plans achieve.
+
+    `prefilter` measures what the safety prefilter prevents.
+
+    Example: `deepverse benchmark --model models/arm --json benchmark.json`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from deepverse_ros.evaluation import report
+    from deepverse_ros.evaluation.benchmark import benchmark as measure
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    with Console(stderr=True).status("measuring"):
+        figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **measure(world)}
+    Console().print(report.benchmark_table(figures))
+    if json:
+        report.write_json(json, figures)
+
+
+@benchmarks.command()
+def planning(
+    model: CheckpointOption = "models/arm",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task, for each variant of the planner.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes; the same seed gives the same ones.")] = 0,
+    task: Annotated[
+        list[str] | None, typer.Option(help="reach, push or avoid; may be given again; default all.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Of the planner; may be given again; default all.")] = None,
+    horizon: Annotated[int, typer.Option(min=2, max=32, help="Steps of a plan.")] = 8,
+    verdicts: Annotated[int, typer.Option(min=0, help="Plans whose verdicts are compared with the truth.")] = 500,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Let the planner solve tasks in simulation, with and without its parts, and compare verdicts with the truth.
+
+    Example: `deepverse benchmark planning --episodes 50 --seed 3 --json planning.json`
+    """
+    from deepverse_ros.evaluation import planning_benchmark, report
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    known = planning_benchmark.variants(horizon)
+    for option, given, names in (("--task", task, planning_benchmark.TASK_NAMES), ("--variant", variant, known)):
+        for name in given or ():
+            if name not in names:
+                raise ShapeError(f"{option}: there is no '{name}'; there are {', '.join(names)}")
+    with progress_bars() as progress:
+        bars: dict[str, Any] = {}
+
+        def update(part: str, done: int, total: int) -> None:
+            if part not in bars:
+                bars[part] = progress.add_task(part, total=total)
+            progress.update(bars[part], completed=done)
+
+        figures = planning_benchmark.benchmark(
+            world, episodes, seed, horizon, task or planning_benchmark.TASK_NAMES, variant, verdicts, update
+        )
+    figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
+    for table in report.planning_tables(figures):
+        Console().print(table)
+    if json:
+        report.write_json(json, figures)
+
+
+@benchmarks.command()
+def prefilter(
+    model: CheckpointOption = "models/arm",
+    scenarios: Annotated[int, typer.Option(min=2, help="In every second one, the command touches an obstacle.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the scenarios; the same seed gives the same ones.")] = 0,
+    latency: Annotated[float, typer.Option(min=0.0, max=1.0, help="From image to verdict, simulated seconds.")] = 0.2,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Send commands to the simulated arm through the safety prefilter, of which half would touch an obstacle.
+
+    Example: `deepverse benchmark prefilter --scenarios 20 --seed 3 --json prefilter.json`
+    """
+    from deepverse_ros.embodiment import Embodiment
+    from deepverse_ros.evaluation import prefilter_benchmark, report
+    from deepverse_ros.model.world_model import WorldModel
+
+    world = WorldModel.load(model, device)
+    world.warm_up()
+    with progress_bars() as progress:
+        bar = progress.add_task("scenarios", total=scenarios)
+        figures = prefilter_benchmark.benchmark(
+            world, Embodiment.load(world.embodiment.name), scenarios, seed, latency,
+            lambda _part, done, _total: progress.update(bar, completed=done),
+        )  # fmt: skip
+    figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
+    for table in report.prefilter_tables(figures):
+        Console().print(table)
+    if json:
+        report.write_json(json, figures)

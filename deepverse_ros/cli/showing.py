@@ -1,0 +1,94 @@
+"""Commands that show a model: imagine, info, card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deepverse_ros import resources
+from deepverse_ros.cli.common import Device, Model, checkpoint_config
+from deepverse_ros.errors import CheckpointError, EpisodeError, ShapeError
+
+
+def imagine(
+    model: Model,
+    episode: Annotated[Path, typer.Argument(help="Episode file of a store.", metavar="EPISODE")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png strip or .gif film.")],
+    start: Annotated[int, typer.Option(min=0, help="First observed frame.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw the imagined future above the real one.
+
+    Example: `deepverse imagine models/arm data_cache/arm/episode_000007.h5 --out imagined.png`
+    """
+    import numpy as np
+
+    from deepverse_ros.data.store import EpisodeStore
+    from deepverse_ros.evaluation.evaluate import windows_of
+    from deepverse_ros.evaluation.film import film, montage
+    from deepverse_ros.model.world_model import WorldModel
+
+    kind = out.suffix.lower()
+    if kind not in (".png", ".gif"):
+        raise ShapeError(f"{out}: pictures are written as .png or .gif")
+    world = WorldModel.load(model, device)
+    recorded = EpisodeStore(episode.parent).read(episode)
+    windows = windows_of(world, recorded, stride=1)
+    if windows is None or start >= len(windows):
+        window = world.config.context + world.config.horizon
+        raise EpisodeError(f"{episode}: {len(recorded)} frames, {start + window} are needed to start at frame {start}")
+    one = windows.only(start)
+    future = world.imagine(world.observe(one.seen, one.past), one.plans)
+    rows = {
+        name: np.rint(255 * rgb[0].float().cpu().permute(0, 2, 3, 1).numpy()).clip(0, 255).astype(np.uint8)
+        for name, rgb in (("imagined", future.rgb), ("real", one.rgb))
+    }
+    headings = [f"+{(step + 1) * recorded.dt:.1f} s" for step in range(len(rows["real"]))]
+    if kind == ".gif":
+        film(out, rows, headings, recorded.dt)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        montage(rows, headings).save(out)
+    Console().print(f"wrote {out}: imagined above, real below, {recorded.dt:g} s a frame")
+
+
+def info(model: Model) -> None:
+    """Show what a checkpoint is: its robot, its shape, its calibration and its card.
+
+    Example: `deepverse info models/arm`
+    """
+    from rich.markdown import Markdown
+    from rich.pretty import Pretty
+
+    config = checkpoint_config(model)
+    console = Console()
+    console.print(Pretty(config, expand_all=False))
+    card = resources.find(model) / "README.md"
+    if card.is_file():
+        console.print(Markdown(card.read_text()))
+
+
+def card(
+    model: Model,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--json", "--evaluation", help="Written by `deepverse evaluate --json`.", metavar="FILE"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Written by `deepverse benchmark --json`.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a checkpoint's model card from measured figures.
+
+    Example: `deepverse card models/arm --json evaluation.json --benchmark benchmark.json`
+    """
+    from deepverse_ros.evaluation import model_card, report
+
+    config = checkpoint_config(model)
+    figures = [report.read_json(path) if path else None for path in (evaluation, benchmark)]
+    for path, measured in zip((evaluation, benchmark), figures, strict=True):
+        if measured is not None and measured.get("model_sha256") != config["weights_sha256"]:
+            raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
+    path = model_card.write(resources.find(model), config, *figures)
+    Console().print(f"wrote {path}")
