@@ -1,4 +1,4 @@
-"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card.
+"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card, prefilter-metrics.
 
 What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
 """
@@ -452,6 +452,30 @@ def card(
             raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
     path = model_card.write(resources.find(model), config, *figures)
     Console().print(f"wrote {path}")
+
+
+@app.command("prefilter-metrics")
+def prefilter_metrics(
+    bag: Annotated[Path, typer.Argument(help="Folder of a ROS 2 bag, MCAP or SQLite.", metavar="BAG")],
+    *,
+    commands: Annotated[str, typer.Option(help="Topic of the commands.")] = "/prefilter/command_in",
+    status: Annotated[str, typer.Option(help="Topic of the prefilter's status.")] = "/prefilter/status",
+    verdicts: Annotated[str, typer.Option(help="Topic of the verdicts.")] = "/world_model/command_verdict",
+    json: Json = None,
+) -> None:
+    """Say when the prefilter stopped the robot in a recording, or would have while monitoring, and how well.
+
+    Record it with `ros2 bag record /prefilter/command_in /prefilter/status /world_model/command_verdict`.
+
+    Example: `deepverse prefilter-metrics rosbag2_2026_01_31-12_00_00 --json stops.json`
+    """
+    from deepverse_ros.evaluation import prefilter_bag, report
+
+    found = prefilter_bag.report(bag, commands, status, verdicts)
+    for table in report.stop_tables(found):
+        Console().print(table)
+    if json:
+        report.write_json(json, report.stop_figures(found))
 
 
 def _config(model: str) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class NodeExecutor(MultiThreadedExecutor):
     second. Here a task waits in the pool once.
     """
 
+    _executor: WorkerPool
+
     def __init__(self, num_threads: int, **kwargs: Any) -> None:
         super().__init__(num_threads, **kwargs)
         self._executor.shutdown(wait=False)  # has no thread yet
