@@ -1,32 +1,32 @@
-"""Bags of ROS 2 in MCAP, written and read without ROS."""
+"""Bags of ROS 2, written and read without ROS."""
 
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-ROOT = Path(__file__).resolve().parent.parent
+from deepverse_ros.evaluation.prefilter_bag import typestore
 
 
-def typestore() -> Typestore:
-    """The messages of ROS 2 Jazzy and of this package."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted((ROOT / "msg").glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text(), f"deepverse_ros/msg/{path.stem}"))
-    return store
+def write_bag(path: Path, messages: Iterable[tuple[float, str, str, bytes]], sqlite: bool = False) -> Path:
+    """MCAP, or as ROS 2 Humble writes SQLite, which holds no definitions.
 
-
-def write_bag(path: Path, messages: Iterable[tuple[float, str, str, bytes]]) -> Path:
-    """Args: messages: (seconds, topic, type, CDR bytes)."""
+    Args: messages: (seconds, topic, type, CDR bytes).
+    """
     store = typestore()
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    plugin, version = (StoragePlugin.SQLITE3, 8) if sqlite else (StoragePlugin.MCAP, 9)
+    with Writer(path, version=version, storage_plugin=plugin) as writer:
         connections = {}
         for seconds, topic, kind, data in messages:
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=store)
             writer.write(connections[topic], round(seconds * 1e9), data)
+    for database in path.glob("*.db3"):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("DROP TABLE message_definitions")
+            connection.execute("UPDATE schema SET schema_version = 3")
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepverse_ros import resources
 from deepverse_ros.errors import EpisodeError, ResourceError
 from deepverse_ros.evaluation.stop_metrics import Signal, StopMetrics, stop_metrics
 from deepverse_ros.safety.finding import Action
@@ -38,19 +39,29 @@ class BagReport:
     stops: tuple[Stop, ...]
 
 
+def typestore() -> Any:
+    """Messages of ROS 2 and of this package, for bags that hold no definitions, as SQLite ones of ROS 2 Humble."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name in ("CommandVerdict", "PrefilterStatus"):
+        text = resources.find(f"msg/{name}.msg").read_text()
+        store.register(get_types_from_msg(text, f"deepverse_ros/msg/{name}"))
+    return store
+
+
 def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any]]]:
     """Messages of a bag by topic, as (seconds since its first message, message), in time's order.
 
     Raises: ResourceError where there is no bag; EpisodeError for one that is damaged or has not all of the topics.
     """
     from rosbags.highlevel import AnyReader, AnyReaderError
-    from rosbags.typesys import Stores, get_typestore
 
     if not path.exists():
         raise ResourceError(f"{path}: no such bag")
     out: dict[str, list[tuple[float, Any]]] = {topic: [] for topic in topics}
     try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+        with AnyReader([path], default_typestore=typestore()) as reader:
             known = {connection.topic for connection in reader.connections}
             missing = [topic for topic in topics if topic not in known]
             if missing:

@@ -2,14 +2,15 @@
 
 import json
 import sys
+from dataclasses import astuple
 
 import numpy as np
 import pytest
-from bag_files import typestore, write_bag
+from bag_files import read_bag, write_bag
 
 from deepverse_ros.cli import main
 from deepverse_ros.errors import EpisodeError, ResourceError
-from deepverse_ros.evaluation.prefilter_bag import COMMANDS, STATUS, VERDICTS, commanded, read, report
+from deepverse_ros.evaluation.prefilter_bag import COMMANDS, STATUS, VERDICTS, commanded, read, report, typestore
 from deepverse_ros.safety.finding import Action
 
 STORE = typestore()
@@ -85,6 +86,14 @@ def test_what_a_bag_says(bag):
     np.testing.assert_allclose([found.metrics.time_to_stop, found.metrics.resume_time], [0.1, 0.5], atol=1e-6)
     assert [stop.reason for stop in found.stops] == ["zone 'person'"]
     np.testing.assert_allclose([found.stops[0].begin, found.stops[0].end], [2.1, 5.5], atol=1e-6)
+
+
+def test_a_bag_in_sqlite_without_definitions_says_the_same(bag, tmp_path):
+    path = write_bag(tmp_path / "old", read_bag(bag), sqlite=True)
+    assert not list(path.glob("*.mcap"))
+    found, same = report(path), report(bag)
+    assert astuple(found.metrics) == pytest.approx(astuple(same.metrics), abs=1e-6)
+    assert [stop.reason for stop in found.stops] == [stop.reason for stop in same.stops]
 
 
 @pytest.mark.parametrize(
