@@ -76,7 +76,10 @@ def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any
 
 
 def wanted(message: Any) -> tuple[bool, float]:
-    """Whether a command moves the robot, and for how many seconds: a trajectory, or what is not all 0."""
+    """Whether a command moves the robot, and for how many seconds: a trajectory, or what is not all 0.
+
+    Raises: EpisodeError for a message that is none of the prefilter's commands.
+    """
     if hasattr(message, "points"):
         last = message.points[-1].time_from_start if message.points else None
         return last is not None, last.sec + last.nanosec * 1e-9 if last else 0.0
@@ -84,6 +87,9 @@ def wanted(message: Any) -> tuple[bool, float]:
         values = list(message.data)
     else:
         twist = getattr(message, "twist", message)
+        if not hasattr(twist, "linear"):
+            expected = "JointTrajectory, Float64MultiArray, Twist or TwistStamped"
+            raise EpisodeError(f"commands are {message.__msgtype__}; expected {expected}")
         values = [getattr(vector, axis) for vector in (twist.linear, twist.angular) for axis in "xyz"]
     return bool(np.any(np.asarray(values, float) != 0)), PAUSE
 

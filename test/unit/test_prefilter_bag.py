@@ -101,11 +101,15 @@ def test_a_bag_in_sqlite_without_definitions_says_the_same(bag, tmp_path):
     [
         ([(0.0, "array"), (0.1, "array")], [(0.0, 0.35)]),  # a stream that ceases
         ([(0.0, "twist"), (0.1, "rest")], [(0.0, 0.1)]),
+        ([(0.0, "stamped"), (0.1, "rest")], [(0.0, 0.1)]),
         ([(1.0, "trajectory")], [(1.0, 3.5)]),
     ],
 )
 def test_when_a_command_moves_the_robot(messages, when):
-    made = {"array": array(0.1), "twist": twist(0.2), "rest": twist(0.0), "trajectory": trajectory(2)}
+    stamped = TYPES["geometry_msgs/msg/TwistStamped"](header=header(), twist=twist(0.2))
+    made = {
+        "array": array(0.1), "twist": twist(0.2), "stamped": stamped, "rest": twist(0.0), "trajectory": trajectory(2),
+    }  # fmt: skip
     signal = commanded([(seconds, made[name]) for seconds, name in messages])
     np.testing.assert_allclose(signal.spans(True, 0.0, 10.0), when)
 
@@ -127,6 +131,8 @@ def test_the_command(bag, tmp_path, monkeypatch, capsys):
 def test_bags_that_are_wrong(bag, tmp_path):
     with pytest.raises(ResourceError, match="no such bag"):
         read(tmp_path / "none", (STATUS,))
+    with pytest.raises(EpisodeError, match=r"commands are deepverse_ros/msg/PrefilterStatus; expected JointTraj"):
+        report(bag, command_topic=STATUS)
     with pytest.raises(EpisodeError, match=r"no topic '/status'; it has /prefilter/command_in, "):
         report(bag, status_topic="/status")
     (tmp_path / "empty").mkdir()
