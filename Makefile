@@ -7,6 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # As root, missing system packages are installed with apt-get; `make env APT=` only names them.
 APT ?= --apt
 SEED ?= 0
+SOAK ?= 1800
 
 # A workspace that is sourced already must not leak into another one's build.
 ifdef DEEPVERSE_ENVIRONMENT
@@ -15,7 +16,7 @@ endif
 ENVIRONMENT := $(CLEAN) set +u; source .ros/venv/local_setup.bash; set -u;
 WORKSPACE := $(CLEAN) set +u; source install/setup.bash; set -u;
 
-.PHONY: help env build test lint format demo bench clean distclean
+.PHONY: help env build test soak lint format demo bench clean distclean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,6 +30,9 @@ build: env  ## build the package into install/
 
 test: build  ## run all tests
 	@$(WORKSPACE) python -m pytest test/unit && python -m pytest test/nodes test/launch --reruns 2 --reruns-delay 5
+
+soak: build  ## run the prefilter's process for half an hour (SOAK=n: seconds)
+	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s
 
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh

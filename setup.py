@@ -27,7 +27,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["deepverse_ros", "deepverse_ros.*"]),
-    data_files=data_files("config", "models"),
+    data_files=data_files("config", "models", "msg"),
     install_requires=requirements("requirements.txt"),
     extras_require={"dev": requirements("requirements-dev.txt")},
     entry_points={"console_scripts": ["deepverse=deepverse_ros.cli:main"]},

@@ -1,4 +1,4 @@
-"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card.
+"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card, prefilter-metrics.
 
 What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
 """
@@ -26,6 +26,7 @@ for command in (
     showing.imagine,
     showing.info,
     showing.card,
+    showing.prefilter_metrics,
 ):
     app.command()(command)
 app.add_typer(measuring.benchmarks, name="benchmark")

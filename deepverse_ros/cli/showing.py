@@ -1,4 +1,4 @@
-"""Commands that show a model: imagine, info, card."""
+"""Commands that show a model, imagine, info and card, and what a prefilter did, prefilter-metrics."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from deepverse_ros import resources
-from deepverse_ros.cli.common import Device, Model, checkpoint_config
+from deepverse_ros.cli.common import Device, Json, Model, checkpoint_config
 from deepverse_ros.errors import CheckpointError, EpisodeError, ShapeError
 
 
@@ -92,3 +92,26 @@ def card(
             raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
     path = model_card.write(resources.find(model), config, *figures)
     Console().print(f"wrote {path}")
+
+
+def prefilter_metrics(
+    bag: Annotated[Path, typer.Argument(help="Folder of a ROS 2 bag, MCAP or SQLite.", metavar="BAG")],
+    *,
+    commands: Annotated[str, typer.Option(help="Topic of the commands.")] = "/prefilter/command_in",
+    status: Annotated[str, typer.Option(help="Topic of the prefilter's status.")] = "/prefilter/status",
+    verdicts: Annotated[str, typer.Option(help="Topic of the verdicts.")] = "/world_model/command_verdict",
+    json: Json = None,
+) -> None:
+    """Say when the prefilter stopped the robot in a recording, or would have while monitoring, and how well.
+
+    Record it with `ros2 bag record /prefilter/command_in /prefilter/status /world_model/command_verdict`.
+
+    Example: `deepverse prefilter-metrics rosbag2_2026_01_31-12_00_00 --json stops.json`
+    """
+    from deepverse_ros.evaluation import prefilter_bag, report
+
+    found = prefilter_bag.report(bag, commands, status, verdicts)
+    for table in report.stop_tables(found):
+        Console().print(table)
+    if json:
+        report.write_json(json, report.stop_figures(found))

@@ -1,7 +1,9 @@
 """Figures as JSON for machines and as tables for people."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepverse_ros.errors import ResourceError
+from deepverse_ros.evaluation.prefilter_bag import BagReport
 
 LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
 """Steps that a table of a long horizon shows, beside the last."""
@@ -191,6 +194,31 @@ def prefilter_tables(figures: Mapping[str, Any]) -> list[Table]:
             )  # fmt: skip
         tables.append(table)
     return tables
+
+
+def stop_figures(report: BagReport) -> dict[str, Any]:
+    """The figures and stops of a bag as JSON has them: what is not finite is none."""
+    figures = asdict(report.metrics)
+    figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+    return {**figures, "stops": [asdict(stop) for stop in report.stops]}
+
+
+def stop_tables(report: BagReport) -> list[Table]:
+    """The metrics of a bag, and every stop with its reason."""
+    metrics = report.metrics
+    table = Table(title=f"{metrics.dangers} dangers while a command was to move the robot", title_justify="left")
+    for column in ("time to stop (s)", "hold share", "resume time (s)", "false stops"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        *(f"{value:.3f}" for value in (metrics.time_to_stop, metrics.hold_share, metrics.resume_time)),
+        str(metrics.false_stops),
+    )
+    stops = Table(title="stops", title_justify="left")
+    for column in ("from (s)", "to (s)", "reason"):
+        stops.add_column(column, justify="left" if column == "reason" else "right")
+    for stop in report.stops:
+        stops.add_row(f"{stop.begin:.2f}", f"{stop.end:.2f}", escape(stop.reason))
+    return [table, stops]
 
 
 def _format(value: float | None, number: str) -> str:

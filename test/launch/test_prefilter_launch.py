@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,72 +11,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import rclpy
 from arm_launch import launched, until
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from std_msgs.msg import Float64MultiArray
-from verdict_source import CENTER
+from commander import Commander
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes import qos
 
 HERE = Path(__file__).parent
-RATE = 50.0
-
-
-class Commander:
-    """Sends a command every 20 ms, each a little different, and notes when each is heard before and after."""
-
-    def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = Node("commander", context=self.context)
-        self.sent: dict[float, float] = {}
-        self.direct: dict[float, float] = {}
-        self.out: list[tuple[float, float]] = []  # when, and joint 1's rate
-        self.status: list[PrefilterStatus] = []
-        listen = self.node.create_subscription
-        listen(Float64MultiArray, "prefilter/command_in", self._on_direct, qos.command())
-        listen(Float64MultiArray, "prefilter/command_out", self._on_out, qos.command())
-        listen(PrefilterStatus, "prefilter/status", self.status.append, qos.debug_output())
-        self.publisher = self.node.create_publisher(Float64MultiArray, "prefilter/command_in", qos.command())
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=t, daemon=True) for t in (self.executor.spin, self._send)]
-        for thread in self.threads:
-            thread.start()
-
-    def _on_direct(self, message: Float64MultiArray) -> None:
-        self.direct.setdefault(message.data[0], time.monotonic())
-
-    def _on_out(self, message: Float64MultiArray) -> None:
-        self.out.append((time.monotonic(), message.data[0]))
-
-    def _send(self) -> None:
-        number = 0
-        due = time.monotonic()
-        while not self.stopping.is_set():
-            number += 1
-            data = CENTER.copy()
-            data[0] += 1e-6 * number
-            self.sent[float(data[0])] = time.monotonic()
-            self.publisher.publish(Float64MultiArray(data=data.tolist()))
-            due = max(due + 1 / RATE, time.monotonic() - 1.0)
-            self.stopping.wait(max(0.0, due - time.monotonic()))
-
-    @property
-    def state(self) -> int:
-        return self.status[-1].state if self.status else -1
-
-    def close(self) -> None:
-        self.stopping.set()
-        self.executor.shutdown()
-        for thread in self.threads:
-            thread.join(2.0)
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 def start_model() -> subprocess.Popen:

@@ -1,5 +1,6 @@
 """What the tests of nodes share."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from rclpy.qos import QoSProfile
 from untrained import untrained_checkpoint
 
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.nodes.executor import NodeExecutor
+from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor
 
 
 @pytest.fixture(scope="session")
@@ -37,18 +38,36 @@ class Robot:
         self.peer = Node("peer")
         self.executor.add_node(self.peer)
         self.nodes: list[LifecycleNode] = []
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
         self.heard: dict[str, list[Any]] = {}
 
-    def start(self, kind: Callable[..., LifecycleNode], active: bool = True, **parameters: Any) -> Any:
-        """Make a node with these parameters, and by default configure and activate it."""
+    def start(
+        self, kind: Callable[..., LifecycleNode], active: bool = True, alone: bool = False, **parameters: Any
+    ) -> Any:
+        """Make a node with these parameters, and by default configure and activate it.
+
+        Args: alone: spun by one thread of its own, as `run(kind, threads=1)` does, whatever the test is busy with.
+        """
         overrides = [RosParameter(name, value=value) for name, value in parameters.items()]
         node = kind(parameter_overrides=overrides)
         self.nodes.append(node)
-        self.executor.add_node(node)
+        if alone:
+            self._threads.append(threading.Thread(target=self._spin_alone, args=(node,), daemon=True))
+            self._threads[-1].start()
+        else:
+            self.executor.add_node(node)
         if active:
             assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
             assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
         return node
+
+    def _spin_alone(self, node: LifecycleNode) -> None:
+        executor = OneThreadExecutor()
+        executor.add_node(node)
+        while not self._stopping.is_set():
+            executor.spin_once(timeout_sec=0.2)
+        executor.shutdown(timeout_sec=0)
 
     def hear(self, kind: type, topic: str, profile: QoSProfile | int = 10) -> list[Any]:
         """Subscribe; the list that is returned grows with every message."""
@@ -81,6 +100,9 @@ class Robot:
     def stop(self) -> None:
         for node in self.nodes:
             node.end()
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(5.0)
         self.executor.shutdown(timeout_sec=0)
         for node in [*self.nodes, self.peer]:
             node.destroy_node()

@@ -3,8 +3,10 @@
 import sys
 import threading
 import time
+from functools import partial
 
 import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from std_msgs.msg import Empty
@@ -44,3 +46,39 @@ def test_entities_destroyed_while_they_are_waited_for_do_not_end_the_spinning() 
         node.destroy_node()
         rclpy.try_shutdown()
         thread.join(5.0)
+
+
+def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
+    """While both threads are busy, the executor's own loop must not fill the queue and starve everything else."""
+    rclpy.init()
+    node = Node("busy")
+    executor = NodeExecutor(num_threads=2)
+    executor.add_node(node)
+    ended = threading.Event()
+    ran = [0] * 5
+
+    def work(number: int) -> None:
+        ran[number] += 1
+        ended.wait(1.0)
+
+    timers = [node.create_timer(0.01, partial(work, n), MutuallyExclusiveCallbackGroup()) for n in range(len(ran))]
+    waiting = 0
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            executor.spin_once(0.005)
+            waiting = max(waiting, executor._executor._work_queue.qsize())
+        assert sum(ran) == 2
+        assert 3 <= waiting <= 6  # the other timers, and nothing twice
+        ended.set()
+        end = time.monotonic() + 10.0
+        while min(ran) < 3 and time.monotonic() < end:
+            executor.spin_once(0.005)
+        assert min(ran) >= 3
+    finally:
+        ended.set()
+        for timer in timers:
+            timer.cancel()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -19,7 +19,7 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("collect", "train", "calibrate", "evaluate", "benchmark", "imagine", "info", "card")
+COMMANDS = ("collect", "train", "calibrate", "evaluate", "benchmark", "imagine", "info", "card", "prefilter-metrics")
 
 
 def run(*arguments, cwd=None, timeout=120):

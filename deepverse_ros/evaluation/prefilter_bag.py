@@ -1,0 +1,126 @@
+"""When the prefilter stopped a robot, or would have while monitoring, from a bag of ROS 2 (MCAP or SQLite).
+
+It goes by the prefilter's own status, which says the same in both modes and of every kind of command.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepverse_ros import resources
+from deepverse_ros.errors import EpisodeError, ResourceError
+from deepverse_ros.evaluation.stop_metrics import Signal, StopMetrics, stop_metrics
+from deepverse_ros.safety.finding import Action
+
+COMMANDS, STATUS, VERDICTS = "/prefilter/command_in", "/prefilter/status", "/world_model/command_verdict"
+PAUSE = 0.25
+"""Seconds after which a command of a stream wants nothing any more, as the prefilter's command_timeout."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The robot was commanded to move and had to rest. begin, end: seconds from the bag's first message."""
+
+    begin: float
+    end: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class BagReport:
+    """metrics: danger is there while the newest verdict says STOP. stops: all, also those of a fault and at the start.
+
+    Figures without a danger are NaN, those of a robot that never stopped or went on infinite.
+    """
+
+    metrics: StopMetrics
+    stops: tuple[Stop, ...]
+
+
+def typestore() -> Any:
+    """Messages of ROS 2 and of this package, for bags that hold no definitions, as SQLite ones of ROS 2 Humble."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name in ("CommandVerdict", "PrefilterStatus"):
+        text = resources.find(f"msg/{name}.msg").read_text()
+        store.register(get_types_from_msg(text, f"deepverse_ros/msg/{name}"))
+    return store
+
+
+def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any]]]:
+    """Messages of a bag by topic, as (seconds since its first message, message), in time's order.
+
+    Raises: ResourceError where there is no bag; EpisodeError for one that is damaged or has not all of the topics.
+    """
+    from rosbags.highlevel import AnyReader, AnyReaderError
+
+    if not path.exists():
+        raise ResourceError(f"{path}: no such bag")
+    out: dict[str, list[tuple[float, Any]]] = {topic: [] for topic in topics}
+    try:
+        with AnyReader([path], default_typestore=typestore()) as reader:
+            known = {connection.topic for connection in reader.connections}
+            missing = [topic for topic in topics if topic not in known]
+            if missing:
+                raise EpisodeError(f"{path}: no topic '{missing[0]}'; it has {', '.join(sorted(known)) or 'none'}")
+            wanted = [c for c in reader.connections if c.topic in topics]
+            for connection, nanoseconds, data in reader.messages(wanted):
+                seconds = (nanoseconds - reader.start_time) * 1e-9
+                out[connection.topic].append((seconds, reader.deserialize(data, connection.msgtype)))
+    except (AnyReaderError, FileNotFoundError) as error:
+        raise EpisodeError(f"{path}: not a bag that can be read: {error}") from error
+    return out
+
+
+def wanted(message: Any) -> tuple[bool, float]:
+    """Whether a command moves the robot, and for how many seconds: a trajectory, or what is not all 0.
+
+    Raises: EpisodeError for a message that is none of the prefilter's commands.
+    """
+    if hasattr(message, "points"):
+        last = message.points[-1].time_from_start if message.points else None
+        return last is not None, last.sec + last.nanosec * 1e-9 if last else 0.0
+    if hasattr(message, "data"):
+        values = list(message.data)
+    else:
+        twist = getattr(message, "twist", message)
+        if not hasattr(twist, "linear"):
+            expected = "JointTrajectory, Float64MultiArray, Twist or TwistStamped"
+            raise EpisodeError(f"commands are {message.__msgtype__}; expected {expected}")
+        values = [getattr(vector, axis) for vector in (twist.linear, twist.angular) for axis in "xyz"]
+    return bool(np.any(np.asarray(values, float) != 0)), PAUSE
+
+
+def commanded(messages: list[tuple[float, Any]]) -> Signal:
+    """When somebody wanted the robot to move."""
+    samples: list[tuple[float, bool]] = []
+    until = float("inf")
+    for seconds, message in messages:
+        if until < seconds:
+            samples.append((until, False))
+        moves, lasts = wanted(message)
+        samples.append((seconds, moves))
+        until = seconds + lasts
+    return Signal.of([*samples, (until, False)]) if samples else Signal([], [])
+
+
+def report(
+    path: Path, command_topic: str = COMMANDS, status_topic: str = STATUS, verdict_topic: str = VERDICTS
+) -> BagReport:
+    """Read a bag and measure it. Raises: as `read`."""
+    bag = read(path, (command_topic, status_topic, verdict_topic))
+    moves = commanded(bag[command_topic])
+    status = bag[status_topic]
+    passes = Signal.of((seconds, message.speed_scale > 0) for seconds, message in status)
+    danger = Signal.of((seconds, message.action == Action.STOP) for seconds, message in bag[verdict_topic])
+    stops = []
+    if len(moves.times) and status:
+        for begin, end in passes.spans(False, status[0][0], max(moves.times[-1], status[-1][0])):
+            asked = moves.spans(True, begin, end)
+            if asked:
+                reason = next((m.reason_text for seconds, m in status if begin <= seconds < end and m.reason_text), "")
+                stops.append(Stop(asked[0][0], asked[-1][1], reason))
+    return BagReport(stop_metrics(moves, passes, danger), tuple(stops))
