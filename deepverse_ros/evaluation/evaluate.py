@@ -43,7 +43,8 @@ DEFINITIONS = {
     "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
     "action that leads to it, and the true one; from_pictures: read from the imagined picture alone, by the picture "
-    "readout, which was trained on true frames (and to which the decoder learned to look right); persistence: the tool stays where it was in the last seen frame",
+    "readout, which was trained on true frames (and to which the decoder learned to look right); persistence: the tool "
+    "stays where it was in the last seen frame",
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
     "steps that have one",
     **uncertainty.DEFINITIONS,
