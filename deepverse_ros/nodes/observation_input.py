@@ -124,15 +124,15 @@ class ObservationInput:
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def start(self) -> None:
         p, node = self._node.parameters, self._node
-        group = MutuallyExclusiveCallbackGroup()
         wanted = (
             (Image, p["image_topic"], self._on_image),
             (Image, p["depth_topic"], self._on_depth),
             (CameraInfo, p["camera_info_topic"], self._on_info),
             (JointState, p["joint_states_topic"], self._on_joints),
         )
+        # A group of its own for each: of one group, the executor serves only the first that has something, every time.
         self._subscriptions = [
-            node.subscribe(kind, topic, callback, qos.sensor_input(), group)
+            node.subscribe(kind, topic, callback, qos.sensor_input(), MutuallyExclusiveCallbackGroup())
             for kind, topic, callback in wanted
             if topic
         ]
@@ -172,10 +172,10 @@ class ObservationInput:
                 frame.depth = match[1]
             self._waiting = frame if match is None else None
             depth_is_live = frame.received - self._depth_seen < DEPTH_MEMORY
+            if frame.depth is not None or not depth_is_live:
+                self.slot.put(frame)  # under the lock, so that no older frame comes after a newer one
         if cleared:
             self._node.warn("history", f"{self._node.parameters['image_topic']}: {cleared}")
-        if frame.depth is not None or not depth_is_live:
-            self.slot.put(frame)
 
     def _on_depth(self, message: Image) -> None:
         stamp = self._stamp(message)
@@ -191,7 +191,7 @@ class ObservationInput:
             # The one before this may be closer, where the two cameras are not triggered together.
             _, frame.depth = self._depths.nearest(frame.stamp, SYNC_TOLERANCE) or (stamp, message)
             self._waiting = None
-        self.slot.put(frame)
+            self.slot.put(frame)
 
     def _on_info(self, message: CameraInfo) -> None:
         self._info = message

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 from geometry_msgs.msg import Transform, TransformStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -60,9 +61,10 @@ class TransformListener:
         self.tree = TransformTree()
         moving = QoSProfile(depth=100)
         self._node = node
+        # Groups of their own: what shares a group with a quick topic has to wait for it.
         self._subscriptions = [
-            node.subscribe(TFMessage, "/tf", self.tree.add, moving),
-            node.subscribe(TFMessage, "/tf_static", self.tree.add, _static_input()),
+            node.subscribe(TFMessage, topic, self.tree.add, profile, MutuallyExclusiveCallbackGroup())
+            for topic, profile in (("/tf", moving), ("/tf_static", _static_input()))
         ]
 
     def destroy(self) -> None:

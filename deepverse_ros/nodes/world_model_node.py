@@ -11,27 +11,24 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from nav_msgs.msg import Path
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.publisher import Publisher
-from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import DeepverseError
-from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.memory import Memory
-from deepverse_ros.model.observation import Belief, Future
+from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import command_watching, futures, loading, observation_input, qos, verdict_limits
+from deepverse_ros.msg import PlanVerdict
+from deepverse_ros.nodes import command_watching, loading, observation_input, qos, verdict_limits
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
-from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
+from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.plans import plan_from_msg
+from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
 from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
@@ -74,7 +71,6 @@ class WorldModelNode(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("world_model", PARAMETERS, **kwargs)
-        self._outputs: list[Publisher] = []
         self._entities: list[tuple[Callable, object]] = []
         self._watching: CommandWatching | None = None
 
@@ -83,6 +79,7 @@ class WorldModelNode(RobotNode):
     input: ObservationInput
     worker: Worker
     command: CommandInput
+    outputs: PredictionOutputs
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
@@ -94,12 +91,12 @@ class WorldModelNode(RobotNode):
         self.input = ObservationInput(self, layout, model.config.context)
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, layout, self.input.joints_now)
-        self._latency, self._published, self._ages = Quantiles(), RateMeter(), Quantiles()
+        self._ages = Quantiles()
         self._condition: _Condition | None = None
         self._memory: Memory | None = None
-        self._verdict: PlanVerdict | None = None
-        self._advertise()
         self._serve()
+        self.outputs = PredictionOutputs(self, model.embodiment)
+        self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
         self._transforms = TransformListener(self)
         self._entities.append((lambda listener: listener.destroy(), self._transforms))
         if p.zones:
@@ -107,19 +104,10 @@ class WorldModelNode(RobotNode):
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
-    def _advertise(self) -> None:
-        self._frames = self.advertise(PredictedFrames, "~/predicted_frames", qos.debug_output())
-        self._image = self.advertise(Image, "~/predicted_image", qos.debug_output())
-        self._depth_image = self.advertise(Image, "~/predicted_depth_image", qos.debug_output())
-        self._cloud = self.advertise(PointCloud2, "~/predicted_cloud", qos.debug_output())
-        self._path = self.advertise(Path, "~/predicted_path", qos.debug_output())
-        self._heartbeat = self.advertise(Header, "~/heartbeat", qos.command())
-        self._pictures = [self._frames, self._image, self._depth_image, self._cloud, self._path]
-        self._outputs = [*self._pictures, self._heartbeat]
-
     def _serve(self) -> None:
         # One group for both services: a request that waits for the worker occupies one thread of the executor only.
         waiting = MutuallyExclusiveCallbackGroup()
+        self._heartbeat = self.advertise(Header, "~/heartbeat", qos.command())
         self._entities = [
             (self.destroy_service, self.create_service(Imagine, "~/imagine", self._imagine, callback_group=waiting)),
             (
@@ -130,6 +118,7 @@ class WorldModelNode(RobotNode):
                 self.destroy_timer,
                 self.create_timer(HEARTBEAT_PERIOD, self._beat, callback_group=MutuallyExclusiveCallbackGroup()),
             ),
+            (self.destroy_lifecycle_publisher, self._heartbeat),
         ]
         if topic := self.parameters["verdict_topic"]:
             subscription = self.subscribe(PlanVerdict, topic, self._on_verdict, qos.command())
@@ -158,11 +147,8 @@ class WorldModelNode(RobotNode):
         self.diagnostics.clear_checks()
         for destroy, entity in self._entities:
             destroy(entity)
-        for publisher in self._outputs:
-            self.destroy_lifecycle_publisher(publisher)
-        self._entities, self._outputs = [], []
-        self._watching = None
-        for name in ("model", "input", "worker", "command"):
+        self._entities, self._watching = [], None
+        for name in ("model", "input", "worker", "command", "outputs"):
             self.__dict__.pop(name, None)
 
     # The worker's thread ------------------------------------------------------------------------------------------
@@ -175,7 +161,7 @@ class WorldModelNode(RobotNode):
         self._ages.add(started - sight.received)
         belief = self._observe(sight)
         imagined = None if watching is None else watching.on_frame(sight, belief, self._memory)
-        if not any(output.get_subscription_count() for output in self._pictures):
+        if not self.outputs.wanted:
             return
         if imagined is None:
             plan, plan_id = self.command.plan(sight, self.parameters["horizon"])
@@ -183,7 +169,7 @@ class WorldModelNode(RobotNode):
                 self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
-        self._publish(sight, belief, *imagined, started)
+        self.outputs.publish(sight, belief, *imagined, started)
 
     def _wake(self) -> None:
         """A command came: it is judged before the next image, by the newest one there is."""
@@ -227,46 +213,6 @@ class WorldModelNode(RobotNode):
             self.model.remember(self._memory, belief, sight.stamp)
         self._condition = _Condition(belief.ood_score, belief.out_of_distribution)
         return belief
-
-    def _message(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> PredictedFrames:
-        message = futures.predicted_frames(
-            future,
-            sight.header,
-            self.model.embodiment.dt,
-            self.parameters["base_frame"],
-            plan_id=plan_id,
-            ood_score=belief.ood_score,
-            out_of_distribution=belief.out_of_distribution,
-        )
-        message.latency_ms = 1e3 * (time.monotonic() - started)
-        return message
-
-    def _publish(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> None:
-        header, dt = sight.header, self.model.embodiment.dt
-        if self._frames.get_subscription_count():
-            self._frames.publish(self._message(sight, belief, future, plan_id, started))
-        self._latency.add(1e3 * (time.monotonic() - started))
-        self._published.tick()
-        verdict = self._verdict
-        accepted = verdict.accepted if verdict is not None and verdict.plan_id == plan_id else None
-        if self._image.get_subscription_count():
-            self._image.publish(futures.mosaic_image(futures.rgb_frames(future), header, accepted))
-        if self._path.get_subscription_count():
-            positions = future.readout["tool_position"][0].float().cpu().numpy()
-            base = futures.with_frame(header, self.parameters["base_frame"])
-            self._path.publish(futures.path(positions, base, dt))
-        depth = futures.depth_frames(future)
-        if depth is None:
-            return
-        if self._depth_image.get_subscription_count():
-            camera = self.model.embodiment.camera
-            colours = futures.colour_depth(depth, camera.near, camera.far)
-            self._depth_image.publish(futures.mosaic_image(colours, header, accepted))
-        if self._cloud.get_subscription_count() and future.intrinsics is not None:
-            step = min(self.parameters["publish_cloud_step"], future.horizon) - 1
-            matrix = future.intrinsics.float().cpu().numpy()
-            intrinsics = Intrinsics.from_matrix(matrix, depth.shape[2], depth.shape[1])
-            self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], intrinsics, header))
 
     def _on_error(self, error: BaseException) -> None:
         if isinstance(error, MessageError):
@@ -312,7 +258,7 @@ class WorldModelNode(RobotNode):
         sight = self._see()
         belief = self._observe(sight)
         future = self.model.imagine(belief, plan[None], self._memory)
-        response.future = self._message(sight, belief, future, request.plan.id, started)
+        response.future = self.outputs.message(sight, belief, future, request.plan.id, started)
         response.success = True
 
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
@@ -345,7 +291,7 @@ class WorldModelNode(RobotNode):
                 around = Surroundings.of(belief, sight.joints, self.model.embodiment.with_known_body())
                 seen = None if around is None else around.judged_clearance(plan, sight.joints)
             verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
-            response.outcome = self._message(sight, belief, future, request.plan.id, started)
+            response.outcome = self.outputs.message(sight, belief, future, request.plan.id, started)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)
         response.success = True
@@ -357,7 +303,7 @@ class WorldModelNode(RobotNode):
 
     # Timers and diagnostics ---------------------------------------------------------------------------------------
     def _on_verdict(self, message: PlanVerdict) -> None:
-        self._verdict = message
+        self.outputs.verdict = message
 
     def _beat(self) -> None:
         if self.worker.alive:
@@ -366,7 +312,7 @@ class WorldModelNode(RobotNode):
             self._heartbeat.publish(header)
 
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
-        p50, p95 = self._latency.at(0.5, 0.95)
+        p50, p95 = self.outputs.latency_ms.at(0.5, 0.95)
         age, stale = self.input.age(), self.parameters["stale_timeout"]
         values: dict[str, object] = {
             "checkpoint": self.parameters["checkpoint"],
@@ -377,7 +323,7 @@ class WorldModelNode(RobotNode):
             "used_image_age_p95_s": self._ages.at(0.95)[0],
             "latency_p50_ms": p50,
             "latency_p95_ms": p95,
-            "predicted_frames_rate_hz": self._published.rate(),
+            "predicted_frames_rate_hz": self.outputs.published.rate(),
             "skipped_images": self.input.slot.overwritten,
         }
         if self._watching is not None:

@@ -135,7 +135,7 @@ def test_the_newest_frame_is_used_and_the_rate_is_limited(robot, sensors, start)
 def test_all_pictures_are_published_to_whoever_listens_and_nothing_is_made_for_nobody(robot, sensors, start):
     node = start()
     robot.until(lambda: node.input.images.total > 10)
-    assert node._published.total == 0
+    assert node.outputs.published.total == 0
     strip = robot.hear(Image, "world_model/predicted_image")
     depth = robot.hear(Image, "world_model/predicted_depth_image")
     cloud = robot.hear(PointCloud2, "world_model/predicted_cloud")

@@ -1,0 +1,59 @@
+"""What a node sees of the robot: no topic keeps another one waiting."""
+
+import threading
+
+import numpy as np
+from sensor_msgs.msg import Image, JointState
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes import observation_input, qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.conversions import JointLayout, image_from_array
+from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.observation_input import ObservationInput
+
+JOINTS = [f"joint_{i}" for i in range(1, 8)]
+
+
+class Eyes(RobotNode):
+    """Only looks."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("eyes", observation_input.PARAMETERS, **kwargs)
+
+    def activate(self) -> None:
+        self.input = ObservationInput(self, JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0), 8)
+        self.input.start()
+
+    def deactivate(self) -> None:
+        self.input.stop()
+
+
+class Held(RateMeter):
+    """Keeps the callback that counts until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def tick(self) -> None:
+        self.reached.set()
+        self.go.wait(30.0)
+        super().tick()
+
+
+def test_a_picture_that_is_still_taken_keeps_no_joint_state_waiting(robot) -> None:
+    eyes = robot.start(Eyes)
+    eyes.input.images = held = Held()
+    camera = robot.peer.create_publisher(Image, "camera/image_raw", qos.sensor_output())
+    joints = robot.peer.create_publisher(JointState, "joint_states", qos.sensor_output())
+    robot.until(lambda: camera.get_subscription_count() and joints.get_subscription_count())
+    try:
+        camera.publish(image_from_array(np.zeros((48, 64, 3), np.uint8), "rgb8"))
+        robot.until(held.reached.is_set)
+        joints.publish(JointState(name=JOINTS))
+        robot.until(lambda: eyes.input.joints_rate.total, timeout=10.0)
+        assert not held.total
+    finally:
+        held.go.set()
+    robot.until(lambda: held.total)
