@@ -63,7 +63,10 @@ class PictureReadout(nn.Module):
 
     def look_at(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and where the first head looks: log-probabilities (B, H/4, W/4)."""
-        x4 = self.features(frames)
+        return self.read(self.features(frames))
+
+    def read(self, x4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`look_at` of `features`."""
         where, what = self.look(x4).float().split([self.heads, self.seen], 1)
         log_weights = where.flatten(2).log_softmax(-1)
         rows, columns = (torch.linspace(-1, 1, n, device=x4.device) for n in x4.shape[2:])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.approach import approach
 from deepverse_ros.planning.icem import Icem, IcemConfig
 from deepverse_ros.planning.mppi import Mppi, MppiConfig
 from deepverse_ros.planning.objectives import (
@@ -36,6 +37,7 @@ AVOID = 5.0
 """Least weight of the clearance where verdicts ask for one: 1 cm too near weighs as much as 5 cm beside the goal."""
 _RESERVE = 0.01  # metres beyond what a verdict asks for: between the moments of a step and from then to the next look
 _DETOURS = 0.3  # share of the candidates that make a detour, where things are to be avoided
+_APPROACHES = 2  # searches that begin from the way that kinematics knows; later ones from where the robot stands
 _POOL = 4  # times as many plans as are verified are kept of each round, so that distinct ones can be chosen
 _DISTINCT = 0.25  # of a largest step, mean over a plan: what differs less is as near to things
 
@@ -222,12 +224,16 @@ class Mpc:
         failed: list[Verdict] = []
         candidates, iterations, searches, round_s = None, 0, 0, 0.0
         for search in range(self.config.max_replans + 1):
-            sampler, warm = self._sampler, self._last
+            sampler, warm, steps = self._sampler, self._last, self.config.sampler.horizon
             if failed:
                 warm = np.concatenate([joints[None], best[1]]) if best is not None and search % 2 else None
                 too_short = failed[-1].reason in (Reason.MISSES_GOAL, Reason.COLLISION_ZONE)
                 if too_short and self._longer is not sampler:
                     sampler, warm, round_s = self._longer, None, round_s * self.config.longer
+                    steps *= self.config.longer
+            if warm is None and search < _APPROACHES:
+                straight = self.config.straightness > 0
+                warm = approach(self.embodiment, joints, goal.tool_position, steps, straight)
             found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)
             if found is None:
                 break

@@ -18,6 +18,9 @@ from deepverse_ros.training.dynamics_stage import imagine, prediction_scores
 from deepverse_ros.training.precision import Precision, autocast
 from deepverse_ros.training.windows import EncodedEpisodes
 
+# Metres at which two places count as half as far apart as can be.
+_FAR = 0.05
+
 
 class DecoderStage(CodecStage):
     name = "decoder"
@@ -63,7 +66,8 @@ class DecoderStage(CodecStage):
 
     def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
         """A gripper that is a little blurred costs few pixels, and yet nobody can tell where it is. So the frozen
-        picture readout has to see the same in both (perceptual loss: Johnson et al. 2016, arXiv 1603.08155).
+        picture readout has to see the same in both, and to read the tool at the same place (perceptual loss: Johnson et
+        al. 2016, arXiv 1603.08155).
         """
         if not self.config.seen_weight:
             return losses
@@ -72,10 +76,16 @@ class DecoderStage(CodecStage):
         imagined = torch.cat([decoded.rgb, decoded.disparity[:, None] * known, known], 1)
         with autocast(self.device, self.precision):
             ours = reader.features(imagined)
+            place, _, _ = reader.read(ours)
             with torch.no_grad():
                 theirs = reader.features(truth)
-        seen = (ours - theirs).abs().mean() / theirs.abs().mean()
-        return losses | {"total": losses["total"] + self.config.seen_weight * seen, "seen": seen}
+                true_place, _, _ = reader.read(theirs)
+        off = ((place - true_place).square().sum(-1) + 1e-12).sqrt()  # whose slope is known at 0 too
+        # An arm that is imagined elsewhere is not the decoder's fault: far is no worse than rather far.
+        seen = (ours - theirs).abs().mean() / theirs.abs().mean() + (off / (off + _FAR)).mean()
+        return losses | {
+            "total": losses["total"] + self.config.seen_weight * seen, "seen": seen, "seen_apart_m": off.mean()
+        }  # fmt: skip
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
