@@ -73,6 +73,15 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
+class Imagined:
+    """What a plan leads to. joints (H, A): where the robot will be; scene (H, N, 3): points without the robot's own."""
+
+    future: Future
+    joints: np.ndarray = field(repr=False)
+    scene: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Judged:
     """A verdict, and the future that it rests on; None where nothing was imagined."""
 
@@ -138,21 +147,34 @@ class CommandWatch:
 
     # ---- judging
 
-    def judge(self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None) -> Judged:
+    def judge(
+        self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None, imagined: Imagined | None = None
+    ) -> Judged:
         """Imagine what the command leads to from the seen moment on, on the fine level, and judge it.
 
-        Args: now: ROS seconds, the verdict's stamp.
+        Args: now: ROS seconds, the verdict's stamp. imagined: of this moment and command, where it was imagined before.
         """
         if seen.blind:
             return Judged(self.blind(seen.blind, watched, seen.stamp, now))
-        plan = self._plan(seen, watched)
+        imagined = imagined or self.imagine(seen, self.plan(seen, watched), memory)
+        self._last = (seen.stamp, imagined.scene)
+        camera = imagined.future.camera_to_world
+        assert camera is not None
+        return Judged(
+            self._verdict(seen, watched, imagined.joints, imagined.scene, camera[0], now), imagined.future
+        )
+
+    def plan(self, seen: Seen, watched: Watched) -> np.ndarray:
+        """(H, A) what the command tells the robot in the steps after the seen moment."""
+        assert seen.joints is not None
+        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
+
+    def imagine(self, seen: Seen, plan: np.ndarray, memory: Memory | None = None) -> Imagined:
+        """What a plan (H, A) leads to, on the fine level."""
         future = self.model.imagine(seen.belief, plan[None], memory)
         states = future.states[0].float().cpu().numpy()
-        imagined = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
-        assert future.camera_to_world is not None
-        scene = self._scene(future, seen, imagined)
-        self._last = (seen.stamp, scene)
-        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future)
+        joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
+        return Imagined(future, joints, self._scene(future, seen, joints))
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
@@ -164,7 +186,7 @@ class CommandWatch:
         if seen.blind or self._last is None or self._last[0] != seen.stamp or seen.belief.camera_to_world is None:
             return None
         settings, scene = self.settings, self._last[1]
-        plan = self._plan(seen, watched)
+        plan = self.plan(seen, watched)
         coarse = self.model.imagine_coarse(seen.belief, plan[None])
         if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
             return None
@@ -191,14 +213,14 @@ class CommandWatch:
         if seen.blind:
             return self.blind(seen.blind, watched, seen.stamp, now)
         assert seen.belief.camera_to_world is not None
-        plan = self._plan(seen, watched)
+        plan = self.plan(seen, watched)
         scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points).repeat(len(plan), 0)
         return self._verdict(seen, watched, plan, scene, seen.belief.camera_to_world.expand(len(plan), 4, 4), now)
 
     def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
         """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
         finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
-        return self._wrap(finding, watched, stamp, now)
+        return self.wrap(finding, watched, stamp, now)
 
     def _verdict(
         self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor, now: float
@@ -208,9 +230,10 @@ class CommandWatch:
             return self.blind(future, watched, seen.stamp, now)
         present = self._present(seen, watched, future)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
-        return self._wrap(finding, watched, seen.stamp, now)
+        return self.wrap(finding, watched, seen.stamp, now)
 
-    def _wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+    def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+        """A finding as the verdict on a command. Args: stamp: of the image that it rests on, ROS seconds."""
         envelope = self.course.envelope(watched, stamp, self.settings.horizon * self.embodiment.dt)
         return Verdict(now, stamp, self.settings.valid_for, envelope, finding, watched.plan_id)
 
@@ -219,10 +242,6 @@ class CommandWatch:
     def _ahead(self, substeps: int) -> np.ndarray:
         """(H · substeps,) seconds from the image."""
         return self.embodiment.dt / substeps * np.arange(1, self.settings.horizon * substeps + 1)
-
-    def _plan(self, seen: Seen, watched: Watched) -> np.ndarray:
-        assert seen.joints is not None
-        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
 
     def _scene(self, future: Future, seen: Seen, joints: np.ndarray) -> np.ndarray:
         """(H, N, 3) imagined points without the robot's own, NaN for no point. Args: joints (H, A) in these pictures.
