@@ -96,26 +96,22 @@ class Worker:
         self.simulation = ArmSimulation(width=c.width, height=c.height, embodiment=self.embodiment)
         self._push = Push(self.simulation)
         self._settings = WatchSettings(horizon=c.horizon)
-        # An object is 4 pixels wide, and half of it is behind the hand.
-        self._closely = WatchSettings(horizon=c.horizon, stride=1)
 
     def run(self, number: int) -> list[Row]:
         """Scenario `number` of each kind."""
         scenario = draw(self.simulation, self.seed, number, self.model.config.horizon)
         zones = {"mapped": obstacle_zones(self.simulation, self.embodiment), "seen": tool_zones(self.embodiment)}
-        rows = self._rows(number, scenario, zones, self._settings)
+        rows = self._rows(number, scenario, zones)
         push = draw_push(self._push, self.seed, number)
-        return [*rows, *self._rows(number, push, {"pushed": push.zones}, self._closely)]
+        return [*rows, *self._rows(number, push, {"pushed": push.zones})]
 
-    def _rows(
-        self, number: int, scenario: Scenario | PushScenario, zones: dict[str, Zones], settings: WatchSettings
-    ) -> list[Row]:
+    def _rows(self, number: int, scenario: Scenario | PushScenario, zones: dict[str, Zones]) -> list[Row]:
         onlooker = Onlooker(self.model)
         free = run(self.simulation, onlooker, scenario, None, None, self.latency)
         rows = []
         for kind, what in zones.items():
             course = CourseMaker(self.embodiment, Layout.of(self.embodiment))
-            watch = CommandWatch(self.model, self.embodiment, what, course, settings)
+            watch = CommandWatch(self.model, self.embodiment, what, course, self._settings)
             runs = {
                 name: run(self.simulation, onlooker, scenario, watch, judge, self.latency) if judge else free
                 for name, judge in VARIANTS.items()

@@ -105,7 +105,11 @@ def _zone(near: np.ndarray, heading: float, points: int) -> Zones:
                     "shape": {"kind": "box", "size": [_DEPTH, _WIDTH, _TOP - _BOTTOM]},
                     "position": [float(middle[0]), float(middle[1]), (_BOTTOM + _TOP) / 2],
                     "rpy": [0.0, 0.0, heading],
-                }
+                },
+                {
+                    "name": "table", "type": "exclusion", "frame_id": "base_link",
+                    "shape": {"kind": "box", "size": [2.4, 3.0, 0.1]}, "position": [0.1, 0.0, _BOTTOM - 0.05],
+                },
             ],
         }
     )  # fmt: skip

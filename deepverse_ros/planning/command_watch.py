@@ -17,6 +17,7 @@ from deepverse_ros.errors import ConfigError
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning import shoving
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.own_body import OwnBody
@@ -60,7 +61,8 @@ class Seen:
 
     stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
     from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
-    (1, N): which of them are the robot.
+    (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
+    exclusion zone; pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
@@ -70,6 +72,8 @@ class Seen:
     depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     points: np.ndarray = field(default_factory=lambda: np.zeros((1, 0, 3), np.float32), repr=False)
     own: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), bool), repr=False)
+    things: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32), repr=False)
+    pixel: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +142,25 @@ class CommandWatch:
         blind = next((text for wrong, text in reasons if wrong), "")
         if blind or depth is None or joints is None or belief.camera_to_world is None:
             return Seen(belief, stamp, joints, blind)
-        measured, points = self._lift(depth[0].float().cpu().numpy(), belief, belief.camera_to_world[:1])
-        return Seen(belief, stamp, joints, "", measured[0], points, self._own(points, joints[None]))
+        picture, camera = depth[0].float().cpu().numpy(), belief.camera_to_world[:1]
+        measured, points = self._lift(picture, belief, camera, self.settings.stride)
+        own = self._own(points, joints[None], self.settings.margin)
+        return Seen(belief, stamp, joints, "", measured[0], points, own, *self._things(picture, belief, camera, joints))
+
+    def _things(
+        self, picture: np.ndarray, belief: Belief, camera: torch.Tensor, joints: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """See `Seen.things`. Measured depth is exact: what is a centimetre from the robot is not the robot."""
+        if self.body is None:
+            return np.zeros((0, 3), np.float32), 0.0
+        depth, points = self._lift(picture, belief, camera, 1)
+        poses = self.body.poses(self.course.modalities(joints[None].astype(float)))
+        view = View(self.embodiment.base_frame, points, transforms=self._transforms(poses, camera))
+        other = np.isfinite(depth) & ~self._own(points, joints[None], shoving.TOUCH)
+        other &= ~self.zones.ignored(view, np.zeros(1), "scene")
+        assert belief.intrinsics is not None
+        distance = float(np.median(depth[other])) if other.any() else 0.0
+        return points[other], distance / float(belief.intrinsics[0, 0])
 
     def forget(self) -> None:
         """What was imagined last belongs to another scene."""
@@ -156,13 +177,13 @@ class CommandWatch:
         """
         if seen.blind:
             return Judged(self.blind(seen.blind, watched, seen.stamp, now))
-        imagined = imagined or self.imagine(seen, self.plan(seen, watched), memory)
+        plan = self.plan(seen, watched)
+        imagined = imagined or self.imagine(seen, plan, memory)
         self._last = (seen.stamp, imagined.scene)
         camera = imagined.future.camera_to_world
         assert camera is not None
-        return Judged(
-            self._verdict(seen, watched, imagined.joints, imagined.scene, camera[0], now), imagined.future
-        )
+        scene = np.concatenate([imagined.scene, self._shoved(seen, plan)], 1)
+        return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
 
     def plan(self, seen: Seen, watched: Watched) -> np.ndarray:
         """(H, A) what the command tells the robot in the steps after the seen moment."""
@@ -175,6 +196,18 @@ class CommandWatch:
         states = future.states[0].float().cpu().numpy()
         joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
         return Imagined(future, joints, self._scene(future, seen, joints))
+
+    def _shoved(self, seen: Seen, plan: np.ndarray) -> np.ndarray:
+        """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
+        if self.body is None or not len(seen.things) or not self.zones.watches("scene"):
+            return np.zeros((len(plan), 0, 3), np.float32)
+        assert seen.joints is not None
+        count = self.settings.substeps
+        way = np.concatenate([seen.joints[None], plan]).astype(float)
+        fine = np.linspace(0, len(plan), len(plan) * count + 1)
+        joints = np.stack([np.interp(fine, np.arange(len(way)), column) for column in way.T], -1)
+        poses = self.body.poses(self.course.modalities(joints))
+        return shoving.shoved(seen.things, seen.pixel, self.body, poses)[count - 1 :: count]
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
@@ -200,7 +233,7 @@ class CommandWatch:
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
             met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
-            if (met.sum(1) > settings.refresh_points).any():
+            if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, plan).size:
                 return None
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
@@ -252,21 +285,22 @@ class CommandWatch:
         assert future.camera_to_world is not None
         sure = future.depth_scale[0] <= self.settings.max_scale
         depth = torch.where(sure, future.depth[0], torch.nan).float().cpu().numpy()
-        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0])
-        own = self._own(points, joints)
+        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0], self.settings.stride)
+        own = self._own(points, joints, self.settings.margin)
         if self.embodiment.camera.fixed:
             with np.errstate(invalid="ignore"):
                 own &= seen.own | ~(np.abs(ahead - seen.depth) < _SAME)
         points[own] = np.nan
         return points
 
-    def _lift(self, depth: np.ndarray, belief: Belief, camera: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _lift(
+        self, depth: np.ndarray, belief: Belief, camera: torch.Tensor, stride: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Depth (S, N) metres of the pixels that are used, NaN unknown, and the points (S, N, 3) that they show.
 
         Args: depth (S, h, w) metres; camera (S, 4, 4) to the base frame.
         """
         assert belief.intrinsics is not None
-        stride = self.settings.stride
         whole = geometry.Intrinsics.from_matrix(belief.intrinsics.cpu(), depth.shape[2], depth.shape[1])
         rays = whole.rays()[::stride, ::stride].reshape(-1, 3).numpy()
         depth = depth[:, ::stride, ::stride].reshape(len(depth), -1)
@@ -276,12 +310,12 @@ class CommandWatch:
         pose = camera.float().cpu().numpy()
         return depth, (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
 
-    def _own(self, points: np.ndarray, joints: np.ndarray) -> np.ndarray:
-        """(S, N) bool: which points are the robot at `joints` (S, A)."""
+    def _own(self, points: np.ndarray, joints: np.ndarray, margin: float) -> np.ndarray:
+        """(S, N) bool: which points are within `margin` metres of the robot at `joints` (S, A)."""
         if self.body is None:
             return np.zeros(points.shape[:2], bool)
         poses = self.body.poses(self.course.modalities(joints.astype(float)))
-        return self.body.own(points, poses, self.settings.margin)
+        return self.body.own(points, poses, margin)
 
     def _view(
         self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
