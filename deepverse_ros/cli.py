@@ -339,7 +339,9 @@ def planning(
 @benchmarks.command()
 def prefilter(
     model: CheckpointOption = "models/arm",
-    scenarios: Annotated[int, typer.Option(min=2, help="Of each kind; in every second one the command does harm.")] = 20,
+    scenarios: Annotated[
+        int, typer.Option(min=2, help="Of each kind; in every second one the command does harm.")
+    ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenarios; the same seed gives the same ones.")] = 0,
     latency: Annotated[float, typer.Option(min=0.0, max=1.0, help="From image to verdict, simulated seconds.")] = 0.2,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the results are the same with any number.")] = 1,

@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def workers(count: int, start: Callable[..., None], *options: Any) -> Iterator[Pool]:
-    """`count` fresh processes that each began with `start(*options)`; all are ended when the block ends, also by Ctrl-C.
+    """`count` fresh processes that each began with `start(*options)`; all end with the block, also by Ctrl-C.
 
     Args: start, options, and whatever is given to the pool: what pickle can hand over.
     """

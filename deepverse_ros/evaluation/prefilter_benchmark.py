@@ -133,25 +133,21 @@ def _work(number: int) -> list[Row]:
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     """By variant."""
-    dangerous = [row for row in rows if row.dangerous]
+    return {name: _figures(rows, name) for name in VARIANTS}
+
+
+def _figures(rows: Sequence[Row], variant: str) -> dict[str, Any]:
+    dangerous = [row.runs[variant] for row in rows if row.dangerous]
     # A harmless command that does not arrive by itself tells nothing of who stops it.
-    harmless = [row for row in rows if not row.dangerous and row.runs["none"].arrived is not None]
+    free = [(row.runs[variant], row.runs["none"].arrived) for row in rows if not row.dangerous]
+    harmless = [(run.arrived, alone) for run, alone in free if alone is not None]
     return {
-        name: {
-            "dangerous": len(dangerous),
-            "violated": _mean([row.runs[name].violated for row in dangerous]),
-            "harmless": len(harmless),
-            "harmless_stopped": _mean([row.runs[name].arrived is None for row in harmless]),
-            "extra_s": _mean(
-                [
-                    row.runs[name].arrived - row.runs["none"].arrived
-                    for row in harmless
-                    if row.runs[name].arrived is not None
-                ]
-            ),
-            "judged_ms": _percentiles([ms for row in rows for ms in row.runs[name].judged_ms]),
-        }
-        for name in VARIANTS
+        "dangerous": len(dangerous),
+        "violated": _mean([run.violated for run in dangerous]),
+        "harmless": len(harmless),
+        "harmless_stopped": _mean([arrived is None for arrived, _ in harmless]),
+        "extra_s": _mean([arrived - alone for arrived, alone in harmless if arrived is not None]),
+        "judged_ms": _percentiles([ms for row in rows for ms in row.runs[variant].judged_ms]),
     }
 
 

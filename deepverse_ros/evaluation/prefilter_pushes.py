@@ -65,7 +65,9 @@ def draw_push(task: Push, seed: int, number: int, points: int = 3) -> PushScenar
             inside < min(item.size) - _SURE
             and min(_gap(zone, ways[0]) for zone in zones) > item.footprint
             and outside > item.footprint + _SURE
-            and all(_gap(zone, np.array(other.position)) > other.footprint + _OTHERS for zone in zones for other in others)
+            and all(
+                _gap(zone, np.array(other.position)) > other.footprint + _OTHERS for zone in zones for other in others
+            )
         ):
             return PushScenario(
                 task.scene, start, task.demonstration, zones[number % 2], task.object, dangerous=number % 2 == 0
@@ -77,7 +79,9 @@ def _without(items: tuple[Item, ...], index: int) -> tuple[Item, ...]:
     return items[:index] + items[index + 1 :]
 
 
-def _in_the_way(before: np.ndarray, after: np.ndarray, item: Item, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _in_the_way(
+    before: np.ndarray, after: np.ndarray, item: Item, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
     """Middle of the zone's near side (2,), and its heading: the object gets there somewhere on its way."""
     way = (after - before)[:2]
     length, heading = float(np.linalg.norm(way)), float(np.arctan2(way[1], way[0]))

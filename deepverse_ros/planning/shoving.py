@@ -13,7 +13,7 @@ from deepverse_ros.safety.own_body import OwnBody
 
 TOUCH = 0.01
 """Metres from the body's capsules at which a thing is met."""
-_HANGS = 1.5  # widths of a pixel, where it is seen level from the side, within which two points belong to one thing
+_HANGS = 3.0  # pixels within which two points belong to one thing: what is seen at a low angle lies far apart
 _LEAST = 3  # points of a thing: fewer may be an edge that was measured wrongly
 _LARGEST = 0.4  # metres: what is larger is part of the room
 _AROUND = 0.2  # metres around the body's way in which things are looked for
@@ -24,8 +24,8 @@ def shoved(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, 
     """Where things will be that the body shoves.
 
     Args: points (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no
-    point; pixel: metres between two neighbours that face the camera. poses: of the links at S + 1 moments, (S + 1, 4, 4)
-    each, the first now.
+    point; pixel: metres between two neighbours that face the camera. poses: of the links, (S + 1, 4, 4) each, at S + 1
+    moments of which the first is now.
     Returns: (S, K, 3) float32 metres: the points of the things that are shoved, NaN while they have not moved.
     """
     placed = body.placed(poses)
@@ -34,8 +34,9 @@ def shoved(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, 
     with np.errstate(invalid="ignore"):
         points = points[((points > lower) & (points < upper)).all(1)]
     moments = len(placed.start)
-    met = body.own(np.broadcast_to(points.astype(np.float32), (moments, *points.shape)), poses, TOUCH).any(0)
-    things = [t for t in _things(points, met, 2 * _HANGS * pixel) if len(t) >= _LEAST]
+    everywhere = np.broadcast_to(points.astype(np.float32), (moments, *points.shape))
+    met = np.asarray(body.own(everywhere, poses, TOUCH).any(0))
+    things = [t for t in _things(points, met, _HANGS * pixel) if len(t) >= _LEAST]
     things = [t for t in things if np.linalg.norm(np.ptp(points[t], axis=0)) <= _LARGEST]
     out = np.full((moments - 1, sum(map(len, things)), 3), np.nan, np.float32)
     first = 0

@@ -75,7 +75,7 @@ class OwnBody:
     def nearest(self, points: np.ndarray, poses: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray, float]:
         """Where the body is nearest to any of points (N, 3). Args: poses: (4, 4) of every link.
 
-        Returns: the frame, the place (3,) on the axis of its capsule, and the distance to the capsule's surface, metres.
+        Returns: the frame, the place (3,) on its capsule's axis, and the distance from the capsule's surface, metres.
         """
         placed = self._all.placed(poses)
         start, along = placed.start[0], (placed.end - placed.start)[0]
