@@ -1,4 +1,4 @@
-"""How far the robot is on a plan that it was sent: at once on its way, or when and as fast as a prefilter lets it pass."""
+"""How far the robot is on a plan that it was sent, at once or when and as fast as a prefilter lets it pass."""
 
 import math
 import threading
@@ -14,8 +14,8 @@ PARAMETERS = (
     Parameter(
         "passed_command_topic",
         "",
-        "Where a prefilter sends what passes (JointTrajectory): a plan begins when it is there, and is as fast as that; "
-        "empty: nothing stands between planner and robot.",
+        "Where a prefilter sends what passes (JointTrajectory): a plan begins when it is there, and is as fast; empty: "
+        "nothing stands between planner and robot.",
     ),
     Parameter(
         "pass_timeout",

@@ -32,7 +32,8 @@ SAME_PLACE = 0.25
 class PlanOutputs:
     """The planner's publishers, and a count of what went through them.
 
-    course: how far the robot is on the plan that was sent last. accepted, rejected: verdicts so far; last_verdict: as a sentence; plan_ms: milliseconds per planning.
+    course: how far the robot is on the plan that was sent last. accepted, rejected: verdicts so far; last_verdict: as a
+    sentence; plan_ms: milliseconds per planning.
     """
 
     def __init__(self, node: RobotNode, layout: JointLayout) -> None:
