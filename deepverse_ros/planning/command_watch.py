@@ -47,7 +47,7 @@ class WatchSettings:
     margin: float = 0.04
     max_scale: float = 0.05
     stride: int = 2
-    substeps: int = 4
+    substeps: int = 8
     valid_for: float = 0.5
     min_gain: float = 0.03
     refresh_points: int = 8
