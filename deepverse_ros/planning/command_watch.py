@@ -151,11 +151,15 @@ class CommandWatch:
         self, picture: np.ndarray, belief: Belief, camera: torch.Tensor, joints: np.ndarray
     ) -> tuple[np.ndarray, float]:
         """See `Seen.things`. Measured depth is exact: what is a centimetre from the robot is not the robot."""
-        if self.body is None:
-            return np.zeros((0, 3), np.float32), 0.0
+        nothing = np.zeros((0, 3), np.float32), 0.0
+        if self.body is None or not self.zones.watches("scene"):
+            return nothing
         depth, points = self._lift(picture, belief, camera, 1)
         poses = self.body.poses(self.course.modalities(joints[None].astype(float)))
-        view = View(self.embodiment.base_frame, points, transforms=self._transforms(poses, camera))
+        transforms = self._transforms(poses, camera)
+        if self._unknown(transforms):
+            return nothing
+        view = View(self.embodiment.base_frame, points, transforms=transforms)
         other = np.isfinite(depth) & ~self._own(points, joints[None], shoving.TOUCH)
         other &= ~self.zones.ignored(view, np.zeros(1), "scene")
         assert belief.intrinsics is not None
@@ -199,7 +203,7 @@ class CommandWatch:
 
     def _shoved(self, seen: Seen, plan: np.ndarray) -> np.ndarray:
         """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
-        if self.body is None or not len(seen.things) or not self.zones.watches("scene"):
+        if self.body is None or not len(seen.things):
             return np.zeros((len(plan), 0, 3), np.float32)
         assert seen.joints is not None
         count = self.settings.substeps
@@ -333,9 +337,9 @@ class CommandWatch:
             if self.zones.watches("robot"):
                 centres, radii = self._balls(seen, watched, poses, off)
         transforms = self._transforms(poses, camera)
-        missing = [f for f in self.zones.frames if f not in transforms and f != self.embodiment.base_frame]
-        if missing:
-            return f"where the frame '{missing[0]}' of a zone is is not known"
+        unknown = self._unknown(transforms)
+        if unknown:
+            return f"where the frame '{unknown}' of a zone is is not known"
         return View(self.embodiment.base_frame, scene, centres, radii, transforms, slack)
 
     def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
@@ -387,6 +391,11 @@ class CommandWatch:
             if self.zones.watches("robot"):
                 centres, radii = self.body.balls(poses, self.course.modalities(off))
         return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)
+
+    def _unknown(self, transforms: Mapping[str, np.ndarray]) -> str:
+        """A frame of a zone that is not known; empty for none."""
+        known = {*transforms, self.embodiment.base_frame}
+        return next((frame for frame in self.zones.frames if frame not in known), "")
 
     def _transforms(self, poses: Mapping[str, np.ndarray], camera: torch.Tensor | None) -> dict[str, np.ndarray]:
         """From the base frame to each frame that a zone stands in and that is known."""
