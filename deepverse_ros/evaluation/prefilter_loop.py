@@ -151,6 +151,8 @@ def run(
     Args: watch, judge: None to let commands pass as they come.
     """
     onlooker.begin(simulation, scenario)
+    if watch is not None:
+        watch.forget()
     embodiment = simulation.embodiment
     robot, out = _Robot(simulation, scenario), Run()
     layout, dt = Layout.of(embodiment), embodiment.dt

@@ -19,6 +19,7 @@ from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning import shoving
 from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.seen_things import SeenThings, hidden
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.verdict import Verdict
@@ -62,7 +63,7 @@ class Seen:
     stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
     from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
     (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
-    exclusion zone; pixel: metres between two of them that face the camera.
+    exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
@@ -122,6 +123,7 @@ class CommandWatch:
         steps = np.arange(1, self.settings.horizon + 1)
         zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
         self._last: tuple[float, np.ndarray] | None = None
+        self._around = SeenThings(self.body, self._poses) if self.body is not None else None
 
     # ---- seeing
 
@@ -145,30 +147,40 @@ class CommandWatch:
         picture, camera = depth[0].float().cpu().numpy(), belief.camera_to_world[:1]
         measured, points = self._lift(picture, belief, camera, self.settings.stride)
         own = self._own(points, joints[None], self.settings.margin)
-        return Seen(belief, stamp, joints, "", measured[0], points, own, *self._things(picture, belief, camera, joints))
+        return Seen(
+            belief, stamp, joints, "", measured[0], points, own, *self._things(picture, belief, camera, joints, stamp)
+        )
 
     def _things(
-        self, picture: np.ndarray, belief: Belief, camera: torch.Tensor, joints: np.ndarray
+        self, picture: np.ndarray, belief: Belief, camera: torch.Tensor, joints: np.ndarray, stamp: float
     ) -> tuple[np.ndarray, float]:
         """See `Seen.things`. Measured depth is exact: what is a centimetre from the robot is not the robot."""
         nothing = np.zeros((0, 3), np.float32), 0.0
         if self.body is None or not self.zones.watches("scene"):
             return nothing
         depth, points = self._lift(picture, belief, camera, 1)
-        poses = self.body.poses(self.course.modalities(joints[None].astype(float)))
+        poses = self._poses(joints[None])
         transforms = self._transforms(poses, camera)
         if self._unknown(transforms):
             return nothing
         view = View(self.embodiment.base_frame, points, transforms=transforms)
-        other = np.isfinite(depth) & ~self._own(points, joints[None], shoving.TOUCH)
-        other &= ~self.zones.ignored(view, np.zeros(1), "scene")
+        own = self._own(points, joints[None], shoving.TOUCH)
+        other = np.isfinite(depth) & ~own & ~self.zones.ignored(view, np.zeros(1), "scene")
         assert belief.intrinsics is not None
-        distance = float(np.median(depth[other])) if other.any() else 0.0
-        return points[other], distance / float(belief.intrinsics[0, 0])
+        intrinsics, pose = belief.intrinsics.double().cpu().numpy(), camera[0].double().cpu().numpy()
+        pixel = float(np.median(depth[other])) / intrinsics[0, 0] if other.any() else 0.0
+
+        def hides(known: np.ndarray) -> np.ndarray:
+            return hidden(known, own.reshape(picture.shape[1:]), picture[0], intrinsics, pose)
+
+        assert self._around is not None
+        return self._around.see(points[other], pixel, hides, joints, stamp), pixel
 
     def forget(self) -> None:
-        """What was imagined last belongs to another scene."""
+        """What was seen and imagined last belongs to another scene."""
         self._last = None
+        if self._around is not None:
+            self._around.forget()
 
     # ---- judging
 
@@ -210,7 +222,7 @@ class CommandWatch:
         way = np.concatenate([seen.joints[None], plan]).astype(float)
         fine = np.linspace(0, len(plan), len(plan) * count + 1)
         joints = np.stack([np.interp(fine, np.arange(len(way)), column) for column in way.T], -1)
-        poses = self.body.poses(self.course.modalities(joints))
+        poses = self._poses(joints)
         return shoving.shoved(seen.things, seen.pixel, self.body, poses)[count - 1 :: count]
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
@@ -228,7 +240,7 @@ class CommandWatch:
         if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
             return None
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(plan))
+            poses = self._poses(plan)
             if self.embodiment.tool_frame in poses:
                 tool = coarse.readout["tool_position"][0].float().cpu().numpy()
                 off = np.linalg.norm(tool - poses[self.embodiment.tool_frame][:, :3, 3], axis=-1)
@@ -314,11 +326,16 @@ class CommandWatch:
         pose = camera.float().cpu().numpy()
         return depth, (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
 
+    def _poses(self, joints: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Of all links with the robot at `joints` (S, A)."""
+        assert self.body is not None
+        return self.body.poses(self.course.modalities(joints.astype(float)))
+
     def _own(self, points: np.ndarray, joints: np.ndarray, margin: float) -> np.ndarray:
         """(S, N) bool: which points are within `margin` metres of the robot at `joints` (S, A)."""
         if self.body is None:
             return np.zeros(points.shape[:2], bool)
-        poses = self.body.poses(self.course.modalities(joints.astype(float)))
+        poses = self._poses(joints)
         return self.body.own(points, poses, margin)
 
     def _view(
@@ -330,7 +347,7 @@ class CommandWatch:
         centres: np.ndarray | None = None
         radii: np.ndarray | float = 0.0
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(imagined))
+            poses = self._poses(imagined)
             off = self.course.deviation(watched.command, self._ahead(1))
             slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
             slack.pop(self.embodiment.base_frame, None)
@@ -363,7 +380,7 @@ class CommandWatch:
         told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
         told[0] = seen.joints
         deviation = self.course.modalities(self.course.deviation(watched.command, fine))
-        poses = self.body.poses(self.course.modalities(told))
+        poses = self._poses(told)
         centres, radii = self.body.balls(poses, deviation)
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
         radii[1:] += half
@@ -385,7 +402,7 @@ class CommandWatch:
         centres: np.ndarray | None = None
         radii: np.ndarray | float = 0.0
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(seen.joints[None].astype(float)))
+            poses = self._poses(seen.joints[None])
             off = self.course.deviation(watched.command, self._ahead(1)[:1])
             slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
             if self.zones.watches("robot"):

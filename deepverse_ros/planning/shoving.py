@@ -20,33 +20,43 @@ _AROUND = 0.2  # metres around the body's way in which things are looked for
 _MOVED = 0.01  # metres: what has moved less is where it is seen
 
 
-def shoved(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where things will be that the body shoves.
+Shove = tuple[np.ndarray, np.ndarray]
+"""Of one thing: (K,) indices of its points, and (S, 3) metres by which it has been shoved at each moment."""
+
+
+def shoves(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, np.ndarray]) -> list[Shove]:
+    """What the body shoves, and how far.
 
     Args: points (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no
     point; pixel: metres between two neighbours that face the camera. poses: of the links, (S + 1, 4, 4) each, at S + 1
     moments of which the first is now.
-    Returns: (S, K, 3) float32 metres: the points of the things that are shoved, NaN while they have not moved.
     """
     placed = body.placed(poses)
     reach = np.stack([placed.start, placed.end])
     lower, upper = reach.min((0, 1, 2)) - _AROUND, reach.max((0, 1, 2)) + _AROUND
     with np.errstate(invalid="ignore"):
-        points = points[((points > lower) & (points < upper)).all(1)]
-    moments = len(placed.start)
-    everywhere = np.broadcast_to(points.astype(np.float32), (moments, *points.shape))
+        near = np.flatnonzero(((points > lower) & (points < upper)).all(1))
+    points = points[near].astype(float)
+    everywhere = np.broadcast_to(points.astype(np.float32), (len(placed.start), *points.shape))
     met = np.asarray(body.own(everywhere, poses, TOUCH).any(0))
     things = [t for t in _things(points, met, _HANGS * pixel) if len(t) >= _LEAST]
     things = [t for t in things if np.linalg.norm(np.ptp(points[t], axis=0)) <= _LARGEST]
-    out = np.full((moments - 1, sum(map(len, things)), 3), np.nan, np.float32)
-    first = 0
-    for thing in things:
-        way = _way(points[thing].astype(float), body, poses)
+    return [(near[thing], _way(points[thing], body, poses)) for thing in things]
+
+
+def shoved(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Where things will be that the body shoves. Args: as `shoves`.
+
+    Returns: (S, K, 3) float32 metres: the points of the things that are shoved, NaN while they have not moved.
+    """
+    moments = len(next(iter(poses.values()))) - 1
+    places: list[np.ndarray] = [np.zeros((moments, 0, 3), np.float32)]
+    for thing, way in shoves(points, pixel, body, poses):
         moved = np.linalg.norm(way, axis=1) > _MOVED
-        places = points[thing] + way[:, None]
-        out[moved, first : first + len(thing)] = places[moved]
-        first += len(thing)
-    return out
+        there = points[thing] + way[:, None]
+        there[~moved] = np.nan
+        places.append(there.astype(np.float32))
+    return np.concatenate(places, 1)
 
 
 def _things(points: np.ndarray, met: np.ndarray, gap: float) -> list[np.ndarray]:
