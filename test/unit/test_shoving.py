@@ -16,8 +16,8 @@ DOWN = np.array([0.0, 0.0, -1.0])
 PIXEL = 0.02
 
 
-def poses(ways: list[tuple[float, float, float]]) -> dict[str, np.ndarray]:
-    """Of the links while the tool, pointing down, is at places (x, y, z), metres."""
+def joints_of(ways: list[tuple[float, float, float]]) -> np.ndarray:
+    """(S, 8) with the tool, pointing down, at places (x, y, z), metres."""
     kinematics, joints = ArmKinematics(ARM), np.asarray(ARM.home)[:7].copy()
     out = []
     for place in ways:
@@ -25,7 +25,11 @@ def poses(ways: list[tuple[float, float, float]]) -> dict[str, np.ndarray]:
         assert found is not None, place
         joints = found
         out.append(np.append(joints, 0.0))
-    values = np.array(out)
+    return np.array(out)
+
+
+def poses(ways: list[tuple[float, float, float]]) -> dict[str, np.ndarray]:
+    values = joints_of(ways)
     return BODY.poses({"joint_positions": values[:, :7], "gripper_state": values[:, 7:]})
 
 
