@@ -33,10 +33,9 @@ _SAME = 1e-3  # rad, or share of the gripper's way, within which a last point is
 class Course:
     """Where a plan is: `done` of its seconds at ROS seconds `at`, and `speed` of them in every second from then on.
 
-    sent: ROS seconds. end: its last positions by joint. step, duration: seconds of one of its steps, and of all.
+    end: its last positions by joint. step, duration: seconds of one of its steps, and of all.
     """
 
-    sent: float
     end: dict[str, float]
     step: float
     duration: float
@@ -48,22 +47,23 @@ class Course:
     def of(cls, sent: JointTrajectory, now: float, speed: float) -> "Course":
         end = dict(zip(sent.joint_names, sent.points[-1].positions, strict=True))
         duration = _seconds(sent.points[-1])
-        return cls(now, end, duration / len(sent.points), duration, at=now, speed=speed)
+        return cls(end, duration / len(sent.points), duration, at=now, speed=speed)
 
     def elapsed(self, now: float) -> float:
         """Seconds of the plan that are done at `now`, or have passed since its end."""
         return self.done + self.speed * (now - self.at)
 
     def kept(self, now: float) -> float:
-        """Seconds since it was sent in which it did not go on."""
-        return now - self.sent - self.elapsed(now)
+        """Seconds for which it has not gone on."""
+        return now - self.at if self.speed == 0 else 0.0
 
     def passed(self, message: JointTrajectory, now: float) -> "Course":
         """The robot was sent what is left of the plan, at some pace, or something else: then the plan is halted."""
         done, points = self.elapsed(now), message.points
         last = dict(zip(message.joint_names, points[-1].positions, strict=False)) if points else {}
         if any(abs(last.get(name, math.inf) - value) > _SAME for name, value in self.end.items()):
-            return replace(self, done=done, at=now, speed=0.0)
+            # A halt is sent again and again.
+            return self if self.speed == 0 else replace(self, done=done, at=now, speed=0.0)
         if done >= self.duration:  # a hold where it has arrived
             return self
         times = [_seconds(point) for point in points]
@@ -97,7 +97,7 @@ class PlanCourse:
             return self._course.elapsed(now) if self._course is not None else 0.0
 
     def kept(self, now: float) -> float:
-        """Seconds since it was sent in which it did not go on."""
+        """Seconds for which it has not gone on."""
         with self._lock:
             return self._course.kept(now) if self._course is not None else 0.0
 

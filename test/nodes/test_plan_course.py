@@ -32,7 +32,7 @@ def test_a_plan_begins_when_it_passes():
     assert (course.elapsed(10.7), course.kept(10.7)) == (0.0, pytest.approx(0.7))
     course = course.passed(message(COMMAND), 10.7)
     assert course.elapsed(11.2) == pytest.approx(0.5)
-    assert course.kept(11.2) == pytest.approx(0.7)
+    assert course.kept(11.2) == 0.0
     assert course.elapsed(12.8) == pytest.approx(2.1)  # half a second after its end
     # A hold where it has arrived ends nothing.
     assert course.passed(message(Command.setpoint(PLAN[-1], LAYOUT.names)), 12.8).elapsed(13.0) == pytest.approx(2.3)
@@ -43,7 +43,8 @@ def test_a_slower_pass_a_halt_and_what_is_left():
     assert course.elapsed(11.0) == pytest.approx(0.5)
     halted = course.passed(message(Command.setpoint(PLAN[2], LAYOUT.names)), 11.0)
     assert halted.elapsed(15.0) == pytest.approx(0.5)
-    assert halted.kept(15.0) == pytest.approx(4.5)
+    again = halted.passed(message(Command.setpoint(PLAN[2], LAYOUT.names)), 14.0)
+    assert again.kept(15.0) == pytest.approx(4.0)
     going_on = halted.passed(message(COMMAND.remaining(0.5, 1.0)), 15.0)
     assert going_on.elapsed(15.4) == pytest.approx(0.9)
     other = np.flip(PLAN, 0)
