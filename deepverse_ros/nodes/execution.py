@@ -148,9 +148,11 @@ class _Watch:
         # A frame alone is read less sharply than what the bounds were calibrated with.
         if sight is None or not sight.actions.shape[1]:
             return None
-        elapsed = self._robot.outputs.course.elapsed(sight.stamp)
-        if elapsed <= 0:  # the plan has not begun
+        course = self._robot.outputs.course
+        if course.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet
             self._compared = time.monotonic()
+            return None
+        elapsed = course.elapsed(sight.stamp)
         if not 0 < elapsed <= self._monitor.duration:
             return None
         belief = self._robot.model.observe(sight.observation, sight.actions)
