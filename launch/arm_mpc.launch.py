@@ -44,7 +44,7 @@ ARGUMENTS = {
         ["off", "monitor", "enforce"],
     ),
     "zones": ("config/safety/arm_zones.yaml", "what the prefilter keeps the imagined future clear of", None),
-    "prefilter_params": ("config/nodes/prefilter.yaml", "parameters of the prefilter", None),
+    "prefilter_params": ("config/nodes/arm_prefilter.yaml", "parameters of the prefilter", None),
     "planner_params": ("config/nodes/planner.yaml", "parameters of the planner", None),
     "use_sim_time": ("false", "follow /clock; the simulated arm then publishes it", ["true", "false"]),
     "log_level": ("info", "of all nodes", ["debug", "info", "warn", "error"]),
@@ -76,6 +76,8 @@ def _start(context: LaunchContext) -> list[Action]:
             "zones": _file(given["zones"]),
             "watched_command_topic": "prefilter/command_in",
             "passed_command_topic": given["trajectory_topic"],
+            "verdict_valid_for": 1.5,
+            "verdict_deadline": 2.0,
         }
     # Two models share the cores: threads that wait for work must not burn what the other one needs.
     sharing = {"additional_env": {"OMP_WAIT_POLICY": "PASSIVE"}}
@@ -103,15 +105,15 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    planner_sends_to = given["trajectory_topic"]
+    planner_sends_to, passed = given["trajectory_topic"], {}
     if given["prefilter"] != "off":
-        planner_sends_to = "prefilter/command_in"
+        planner_sends_to, passed = "prefilter/command_in", {"passed_command_topic": given["trajectory_topic"]}
         nodes.append(_prefilter(given, use_sim_time, common))
     nodes.append(
         robot_node(
             "planner_node",
             "planner",
-            parameters=[_file(given["planner_params"]), model],
+            parameters=[_file(given["planner_params"]), {**model, **passed}],
             remappings=[("command", planner_sends_to)],
             **common,
             **sharing,

@@ -175,28 +175,28 @@ def planning(
 @benchmarks.command()
 def prefilter(
     model: CheckpointOption = "models/arm",
-    scenarios: Annotated[int, typer.Option(min=2, help="In every second one, the command touches an obstacle.")] = 20,
+    scenarios: Annotated[
+        int, typer.Option(min=2, help="Of each kind; in every second one the command does harm.")
+    ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the scenarios; the same seed gives the same ones.")] = 0,
     latency: Annotated[float, typer.Option(min=0.0, max=1.0, help="From image to verdict, simulated seconds.")] = 0.2,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; the results are the same with any number.")] = 1,
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Send commands to the simulated arm through the safety prefilter, of which half would touch an obstacle.
+    """Send commands to the simulated arm through the safety prefilter, of which half would do harm.
 
-    Example: `deepverse benchmark prefilter --scenarios 20 --seed 3 --json prefilter.json`
+    They touch an obstacle, or push an object to where nothing may be.
+
+    Example: `deepverse benchmark prefilter --scenarios 20 --seed 3 --jobs 2 --json prefilter.json`
     """
-    from deepverse_ros.embodiment import Embodiment
     from deepverse_ros.evaluation import prefilter_benchmark, report
-    from deepverse_ros.model.world_model import WorldModel
 
-    world = WorldModel.load(model, device)
-    world.warm_up()
     with progress_bars() as progress:
         bar = progress.add_task("scenarios", total=scenarios)
         figures = prefilter_benchmark.benchmark(
-            world, Embodiment.load(world.embodiment.name), scenarios, seed, latency,
-            lambda _part, done, _total: progress.update(bar, completed=done),
-        )  # fmt: skip
+            model, scenarios, seed, latency, device, jobs, lambda done, _total: progress.update(bar, completed=done)
+        )
     figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
     for table in report.prefilter_tables(figures):
         Console().print(table)

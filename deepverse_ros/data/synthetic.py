@@ -1,16 +1,12 @@
 """Episodes from the simulated arm, collected by several processes."""
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from deepverse_ros import processes
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
@@ -61,21 +57,14 @@ def collect(
         progress(done, episodes)
     if not missing:
         return store
-    context = multiprocessing.get_context("spawn")
-    with _single_threaded_rendering(), _interrupts_blocked():
-        options = (embodiment, str(out), seed, frames, size, revisit)
-        pool = context.Pool(min(workers, len(missing)), _start_worker, options)
+    options = (embodiment, str(out), seed, frames, size, revisit)
     try:
-        for _ in pool.imap_unordered(_work, missing):
-            done += 1
-            if progress:
-                progress(done, episodes)
-        pool.close()
-    except BaseException:  # also Ctrl-C: no worker may outlive the collection
-        pool.terminate()
-        raise
+        with processes.workers(min(workers, len(missing)), _start_worker, *options) as pool:
+            for _ in pool.imap_unordered(_work, missing):
+                done += 1
+                if progress:
+                    progress(done, episodes)
     finally:
-        pool.join()
         store.clean()  # of what a worker was writing when it was ended
     return store
 
@@ -158,31 +147,6 @@ def _is_done(store: EpisodeStore, seed: int, index: int, frames: int, size: tupl
     return same_kind and episode.seed == scene_seed(seed, index) and episode.rgb.shape == (frames, *size[::-1], 3)
 
 
-class _single_threaded_rendering:
-    """Software OpenGL takes one thread per worker while workers are started; the workers share the cores already."""
-
-    def __enter__(self) -> None:
-        self._before = os.environ.get("LP_NUM_THREADS")
-        os.environ["LP_NUM_THREADS"] = "1"
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is None:
-            del os.environ["LP_NUM_THREADS"]
-        else:
-            os.environ["LP_NUM_THREADS"] = self._before
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes that are started meanwhile never hear Ctrl-C, not even while they import; the parent hears it later."""
-    resource_tracker.ensure_running()  # when it starts, it unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _Worker:
     """What a worker process keeps from one episode to the next."""
 
@@ -201,7 +165,6 @@ class _Worker:
 def _start_worker(
     embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
     _Worker.current = _Worker(embodiment, out, seed, frames, size, revisit)
 
 

@@ -1,6 +1,7 @@
 """Commands to the simulated arm of which half would touch an obstacle, with what really happens: drawn by seed."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,19 @@ from deepverse_ros.simulation.scene import Item
 
 LOOK = 0.005
 """Seconds between two looks for contacts: the simulation's own time step."""
+NEAR = 0.01
+"""Metres: contacts are looked up, which takes longer, only when something is this near."""
 _TRIES = 60
+
+
+class Begins(Protocol):
+    """scene: seed of a scene. start (A,): where the arm stands."""
+
+    @property
+    def scene(self) -> int: ...
+
+    @property
+    def start(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +45,16 @@ class Scenario:
     commands: np.ndarray
     touches: float | None
     clearance: float
+
+    @property
+    def dangerous(self) -> bool:
+        return self.touches is not None
+
+    def violated(self, simulation: ArmSimulation) -> bool:
+        """Whether the arm touches an obstacle now."""
+        if simulation.clearance > NEAR:
+            return False
+        return any(other.startswith("obstacle") for _, other in simulation.contacts())
 
 
 def draw(simulation: ArmSimulation, seed: int, number: int, horizon: int) -> Scenario:
@@ -70,7 +93,7 @@ def drive(simulation: ArmSimulation, commands: np.ndarray) -> tuple[float | None
             simulation.advance(LOOK, before + (action - before) * k / looks)
             clearance = simulation.clearance
             nearest = min(nearest, clearance)
-            if clearance < 0.01:  # contacts are looked up, which takes longer, only when something is this near
+            if clearance <= NEAR:
                 touched = {other for _, other in simulation.contacts()}
                 names |= touched
                 if first is None and any(name.startswith("obstacle") for name in touched):
@@ -79,7 +102,7 @@ def drive(simulation: ArmSimulation, commands: np.ndarray) -> tuple[float | None
     return first, names, float(nearest)
 
 
-def look(simulation: ArmSimulation, control: RobotControl, scenario: Scenario, frames: int = 4) -> None:
+def look(simulation: ArmSimulation, control: RobotControl, scenario: Begins, frames: int = 4) -> None:
     """Begin the scenario, and see the arm stand for `frames` frames."""
     simulation.reset(scenario.scene, joints=scenario.start)
     control.reset()

@@ -182,12 +182,12 @@ def prefilter_tables(figures: Mapping[str, Any]) -> list[Table]:
     tables = []
     for kind, rows in figures["zones"].items():
         some = next(iter(rows.values()))
-        title = f"{kind} zones: {some['touching']} touching and {some['harmless']} harmless commands"
+        title = f"{kind} zones: {some['dangerous']} dangerous and {some['harmless']} harmless commands"
         table = Table(title=f"{title}, seed {figures['seed']}", title_justify="left")
-        for column in ("filter", "touched [%]", "harmless stopped [%]", "extra (s)", "judged p50 (ms)", "p95"):
+        for column in ("filter", "violated [%]", "harmless stopped [%]", "extra (s)", "judged p50 (ms)", "p95"):
             table.add_column(column, justify="left" if column == "filter" else "right")
         for name, row in rows.items():
-            shares = (None if row[key] is None else 100 * row[key] for key in ("touched", "harmless_stopped"))
+            shares = (None if row[key] is None else 100 * row[key] for key in ("violated", "harmless_stopped"))
             table.add_row(
                 name, *(_format(share, ".0f") for share in shares), _format(row["extra_s"], ".2f"),
                 *(_format(row["judged_ms"][key], ".0f") for key in ("p50", "p95")),

@@ -1,5 +1,6 @@
 """An accepted plan on its way: sent once, and compared with what was imagined for it until the robot rests."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,14 +54,27 @@ class Execution:
         )
 
     def run(self) -> Executed:
-        """Send the plan, and return when the robot rests (or settle_timeout has passed), or must not go on."""
-        robot, settings = self._robot, self._settings
-        begin = last = robot.now()
+        """Send the plan, and return when the robot rests (or settle_timeout has passed), or must not go on.
+
+        Where a prefilter stands between, the plan's time is that of what passes.
+        """
+        robot, settings, course = self._robot, self._settings, self._robot.outputs.course
+        last = robot.now()
         robot.outputs.send(self._plan, self._id, self._steps)
-        watch = None if self._monitor is None else _Watch(robot, self._monitor, begin)
+        watch = None if self._monitor is None else _Watch(robot, self._monitor)
         steps, end = self._steps, self._steps * self._dt + settings.settle_time
-        rest = Rest(robot.model.embodiment)
-        while (elapsed := robot.now() - begin) < end + settings.settle_timeout:
+        rest, stopped = Rest(robot.model.embodiment), math.inf
+        while True:
+            now = robot.now()
+            elapsed = course.elapsed(now) if now < stopped else end + now - stopped
+            if elapsed >= end + settings.settle_timeout:
+                break
+            if now < stopped and course.kept(now) > settings.pass_timeout:
+                robot.node.warn(
+                    "kept", f"plan {self._id} was kept from going on for {course.kept(now):.1f} s: given up"
+                )
+                robot.hold()
+                return self._ended(0)
             if elapsed >= end and rest.reached(elapsed, robot.joints()):
                 break
             if self._pause(POLL):
@@ -74,7 +88,7 @@ class Execution:
             left = None if watch is None else watch.look()
             if left is not None:
                 self._stop(*left)
-                watch, steps, end = None, left[0].step + 1, robot.now() - begin + settings.settle_time
+                watch, steps, stopped = None, left[0].step + 1, robot.now() + settings.settle_time
             robot.meanwhile()
         return self._ended(steps)
 
@@ -116,8 +130,8 @@ class Execution:
 class _Watch:
     """Compares each new image with the imagined path, from the beginning of the plan to its end."""
 
-    def __init__(self, robot: Robot, monitor: PathMonitor, begin: float) -> None:
-        self._robot, self._monitor, self._begin = robot, monitor, begin
+    def __init__(self, robot: Robot, monitor: PathMonitor) -> None:
+        self._robot, self._monitor = robot, monitor
         self._received = 0.0
         self._compared = time.monotonic()
 
@@ -134,7 +148,11 @@ class _Watch:
         # A frame alone is read less sharply than what the bounds were calibrated with.
         if sight is None or not sight.actions.shape[1]:
             return None
-        elapsed = sight.stamp - self._begin
+        course = self._robot.outputs.course
+        if course.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet
+            self._compared = time.monotonic()
+            return None
+        elapsed = course.elapsed(sight.stamp)
         if not 0 < elapsed <= self._monitor.duration:
             return None
         belief = self._robot.model.observe(sight.observation, sight.actions)
@@ -144,5 +162,5 @@ class _Watch:
 
     def blind(self) -> float:
         """Seconds since an image was last compared; 0 after the plan's end."""
-        over = self._robot.now() - self._begin > self._monitor.duration
+        over = self._robot.outputs.course.elapsed(self._robot.now()) > self._monitor.duration
         return 0.0 if over else time.monotonic() - self._compared

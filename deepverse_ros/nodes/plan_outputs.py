@@ -15,6 +15,7 @@ from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
 from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.verdicts import verdict_to_msg
@@ -31,7 +32,8 @@ SAME_PLACE = 0.25
 class PlanOutputs:
     """The planner's publishers, and a count of what went through them.
 
-    accepted, rejected: verdicts so far; last_verdict: as a sentence; plan_ms: milliseconds per planning.
+    course: how far the robot is on the plan that was sent last. accepted, rejected: verdicts so far; last_verdict: as a
+    sentence; plan_ms: milliseconds per planning.
     """
 
     def __init__(self, node: RobotNode, layout: JointLayout) -> None:
@@ -46,10 +48,12 @@ class PlanOutputs:
         self._verdict = node.advertise(PlanVerdict, "~/verdict", qos.debug_output())
         self._candidates = node.advertise(MarkerArray, "~/candidates", qos.debug_output())
         self._outcome = node.advertise(PredictedFrames, "~/imagined_outcome", qos.debug_output())
+        self.course = PlanCourse(node)
 
     def destroy(self) -> None:
         for publisher in (self._plan, self._command, self._verdict, self._candidates, self._outcome):
             self._node.destroy_lifecycle_publisher(publisher)
+        self.course.destroy()
 
     # To the robot -------------------------------------------------------------------------------------------------
     def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
@@ -57,7 +61,9 @@ class PlanOutputs:
         self._held = None
         self._publish_plan(plan[:steps], plan_id)
         # A zero stamp tells trajectory controllers to start at once.
-        self._command.publish(trajectory_from_plan(plan[:steps], self._layout, self._base()))
+        command = trajectory_from_plan(plan[:steps], self._layout, self._base())
+        self.course.begin(command)
+        self._command.publish(command)
 
     def hold(self, joints: np.ndarray | None) -> None:
         """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes import loading, observation_input, verdict_limits
+from deepverse_ros.nodes import loading, observation_input, plan_course, verdict_limits
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
@@ -117,6 +117,7 @@ PARAMETERS = (
         "Also execute accepted plans from ~/proposed_plan and ~/proposed_trajectory.",
         dynamic=True,
     ),
+    *plan_course.PARAMETERS,
     *observation_input.PARAMETERS,
 )
 
@@ -132,6 +133,7 @@ class Settings:
     settle_timeout: float
     monitor_path: bool
     timing_tolerance: float
+    pass_timeout: float
     planning_timeout: float
     observation_timeout: float
     stale_timeout: float

@@ -20,30 +20,43 @@ class Watched:
     """The newest command.
 
     command: in the layout's order; start: where the robot was, or was told to be, when it came. begun: ROS seconds at
-    which its time 0 was executed; None while it waits, and for a set-point or rate, which holds at once.
+    which its time 0 was executed; None while it waits, and for a set-point or rate, which holds at once. pace: share of
+    its own pace at which it is executed, and which `command` has.
     """
 
     command: Command
     plan_id: str = ""
     begun: float | None = None
+    pace: float = 1.0
 
     def elapsed(self, now: float) -> float:
         """Seconds of it that are done at `now` (ROS seconds); below 0 before it began."""
         return 0.0 if self.begun is None else now - self.begun
 
     def halted(self, now: float) -> "Watched":
-        """It waits again: what is left of it begins where it was."""
+        """It waits again: what is left of it begins where it was, at its own pace, as whoever sent it wants it."""
         if self.begun is None:
             return self
-        return replace(self, command=self.command.remaining(max(self.elapsed(now), 0.0), 1.0), begun=None)
+        left = self.command.remaining(max(self.elapsed(now), 0.0), 1 / self.pace)
+        return replace(self, command=left, begun=None, pace=1.0)
 
     def continued(self, passed: Command, now: float) -> "Watched | None":
         """It passed, as `passed`, at `now`; None where that is something else, such as a hold."""
         same_end = np.allclose(passed.values[-1], self.command.values[-1], atol=1e-3)
         if not same_end or (passed.duration > 0) != (self.command.duration > 0):
             return None
-        start = self.halted(now).command.start
-        return replace(self, command=replace(passed, start=start), begun=now if passed.duration > 0 else None)
+        left = self.halted(now).command
+        if passed.duration == 0:
+            return replace(self, command=replace(passed, start=left.start), begun=None)
+        return replace(self, command=replace(passed, start=left.start), begun=now, pace=_pace(left, passed))
+
+
+def _pace(whole: Command, passed: Command) -> float:
+    """Share of the pace of `whole` at which it passed, by the time from the last way point but one to the last."""
+    if min(len(whole.times), len(passed.times)) > 1:
+        return float((whole.times[-1] - whole.times[-2]) / (passed.times[-1] - passed.times[-2]))
+    share = whole.duration / passed.duration
+    return share if share < 0.9 else 1.0  # what is left of a single way is not known so exactly
 
 
 class CourseMaker:

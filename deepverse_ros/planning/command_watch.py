@@ -17,7 +17,9 @@ from deepverse_ros.errors import ConfigError
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.planning import shoving
 from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.seen_things import SeenThings, hidden
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.verdict import Verdict
@@ -46,7 +48,7 @@ class WatchSettings:
     margin: float = 0.04
     max_scale: float = 0.05
     stride: int = 2
-    substeps: int = 4
+    substeps: int = 8
     valid_for: float = 0.5
     min_gain: float = 0.03
     refresh_points: int = 8
@@ -60,7 +62,8 @@ class Seen:
 
     stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
     from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
-    (1, N): which of them are the robot.
+    (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
+    exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
@@ -70,6 +73,17 @@ class Seen:
     depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     points: np.ndarray = field(default_factory=lambda: np.zeros((1, 0, 3), np.float32), repr=False)
     own: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), bool), repr=False)
+    things: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32), repr=False)
+    pixel: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Imagined:
+    """What a plan leads to. joints (H, A): where the robot will be; scene (H, N, 3): points without the robot's own."""
+
+    future: Future
+    joints: np.ndarray = field(repr=False)
+    scene: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +123,7 @@ class CommandWatch:
         steps = np.arange(1, self.settings.horizon + 1)
         zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
         self._last: tuple[float, np.ndarray] | None = None
+        self._around = SeenThings(self.body, self._poses) if self.body is not None else None
 
     # ---- seeing
 
@@ -129,30 +144,86 @@ class CommandWatch:
         blind = next((text for wrong, text in reasons if wrong), "")
         if blind or depth is None or joints is None or belief.camera_to_world is None:
             return Seen(belief, stamp, joints, blind)
-        measured, points = self._lift(depth[0].float().cpu().numpy(), belief, belief.camera_to_world[:1])
-        return Seen(belief, stamp, joints, "", measured[0], points, self._own(points, joints[None]))
+        picture, camera = depth[0].float().cpu().numpy(), belief.camera_to_world[:1]
+        measured, points = self._lift(picture, belief, camera, self.settings.stride)
+        own = self._own(points, joints[None], self.settings.margin)
+        return Seen(
+            belief, stamp, joints, "", measured[0], points, own, *self._things(picture, belief, camera, joints, stamp)
+        )
+
+    def _things(
+        self, picture: np.ndarray, belief: Belief, camera: torch.Tensor, joints: np.ndarray, stamp: float
+    ) -> tuple[np.ndarray, float]:
+        """See `Seen.things`. Measured depth is exact: what is a centimetre from the robot is not the robot."""
+        nothing = np.zeros((0, 3), np.float32), 0.0
+        if self.body is None or not self.zones.watches("scene"):
+            return nothing
+        depth, points = self._lift(picture, belief, camera, 1)
+        poses = self._poses(joints[None])
+        transforms = self._transforms(poses, camera)
+        if self._unknown(transforms):
+            return nothing
+        view = View(self.embodiment.base_frame, points, transforms=transforms)
+        own = self._own(points, joints[None], shoving.TOUCH)
+        other = np.isfinite(depth) & ~own & ~self.zones.ignored(view, np.zeros(1), "scene")
+        assert belief.intrinsics is not None
+        intrinsics, pose = belief.intrinsics.double().cpu().numpy(), camera[0].double().cpu().numpy()
+        pixel = float(np.median(depth[other])) / intrinsics[0, 0] if other.any() else 0.0
+
+        def hides(known: np.ndarray) -> np.ndarray:
+            return hidden(known, own.reshape(picture.shape[1:]), picture[0], intrinsics, pose)
+
+        assert self._around is not None
+        return self._around.see(points[other], pixel, hides, joints, stamp), pixel
 
     def forget(self) -> None:
-        """What was imagined last belongs to another scene."""
+        """What was seen and imagined last belongs to another scene."""
         self._last = None
+        if self._around is not None:
+            self._around.forget()
 
     # ---- judging
 
-    def judge(self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None) -> Judged:
+    def judge(
+        self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None, imagined: Imagined | None = None
+    ) -> Judged:
         """Imagine what the command leads to from the seen moment on, on the fine level, and judge it.
 
-        Args: now: ROS seconds, the verdict's stamp.
+        Args: now: ROS seconds, the verdict's stamp. imagined: of this moment and command, where it was imagined before.
         """
         if seen.blind:
             return Judged(self.blind(seen.blind, watched, seen.stamp, now))
-        plan = self._plan(seen, watched)
+        plan = self.plan(seen, watched)
+        imagined = imagined or self.imagine(seen, plan, memory)
+        self._last = (seen.stamp, imagined.scene)
+        camera = imagined.future.camera_to_world
+        assert camera is not None
+        scene = np.concatenate([imagined.scene, self._shoved(seen, plan)], 1)
+        return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
+
+    def plan(self, seen: Seen, watched: Watched) -> np.ndarray:
+        """(H, A) what the command tells the robot in the steps after the seen moment."""
+        assert seen.joints is not None
+        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
+
+    def imagine(self, seen: Seen, plan: np.ndarray, memory: Memory | None = None) -> Imagined:
+        """What a plan (H, A) leads to, on the fine level."""
         future = self.model.imagine(seen.belief, plan[None], memory)
         states = future.states[0].float().cpu().numpy()
-        imagined = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
-        assert future.camera_to_world is not None
-        scene = self._scene(future, seen, imagined)
-        self._last = (seen.stamp, scene)
-        return Judged(self._verdict(seen, watched, imagined, scene, future.camera_to_world[0], now), future)
+        joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
+        return Imagined(future, joints, self._scene(future, seen, joints))
+
+    def _shoved(self, seen: Seen, plan: np.ndarray) -> np.ndarray:
+        """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
+        if self.body is None or not len(seen.things):
+            return np.zeros((len(plan), 0, 3), np.float32)
+        assert seen.joints is not None
+        count = self.settings.substeps
+        way = np.concatenate([seen.joints[None], plan]).astype(float)
+        fine = np.linspace(0, len(plan), len(plan) * count + 1)
+        joints = np.stack([np.interp(fine, np.arange(len(way)), column) for column in way.T], -1)
+        poses = self._poses(joints)
+        return shoving.shoved(seen.things, seen.pixel, self.body, poses)[count - 1 :: count]
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
@@ -164,12 +235,12 @@ class CommandWatch:
         if seen.blind or self._last is None or self._last[0] != seen.stamp or seen.belief.camera_to_world is None:
             return None
         settings, scene = self.settings, self._last[1]
-        plan = self._plan(seen, watched)
+        plan = self.plan(seen, watched)
         coarse = self.model.imagine_coarse(seen.belief, plan[None])
         if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
             return None
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(plan))
+            poses = self._poses(plan)
             if self.embodiment.tool_frame in poses:
                 tool = coarse.readout["tool_position"][0].float().cpu().numpy()
                 off = np.linalg.norm(tool - poses[self.embodiment.tool_frame][:, :3, 3], axis=-1)
@@ -178,7 +249,7 @@ class CommandWatch:
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
             met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
-            if (met.sum(1) > settings.refresh_points).any():
+            if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, plan).size:
                 return None
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
@@ -191,14 +262,14 @@ class CommandWatch:
         if seen.blind:
             return self.blind(seen.blind, watched, seen.stamp, now)
         assert seen.belief.camera_to_world is not None
-        plan = self._plan(seen, watched)
+        plan = self.plan(seen, watched)
         scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points).repeat(len(plan), 0)
         return self._verdict(seen, watched, plan, scene, seen.belief.camera_to_world.expand(len(plan), 4, 4), now)
 
     def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
         """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
         finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
-        return self._wrap(finding, watched, stamp, now)
+        return self.wrap(finding, watched, stamp, now)
 
     def _verdict(
         self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor, now: float
@@ -208,9 +279,10 @@ class CommandWatch:
             return self.blind(future, watched, seen.stamp, now)
         present = self._present(seen, watched, future)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
-        return self._wrap(finding, watched, seen.stamp, now)
+        return self.wrap(finding, watched, seen.stamp, now)
 
-    def _wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+    def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
+        """A finding as the verdict on a command. Args: stamp: of the image that it rests on, ROS seconds."""
         envelope = self.course.envelope(watched, stamp, self.settings.horizon * self.embodiment.dt)
         return Verdict(now, stamp, self.settings.valid_for, envelope, finding, watched.plan_id)
 
@@ -219,10 +291,6 @@ class CommandWatch:
     def _ahead(self, substeps: int) -> np.ndarray:
         """(H · substeps,) seconds from the image."""
         return self.embodiment.dt / substeps * np.arange(1, self.settings.horizon * substeps + 1)
-
-    def _plan(self, seen: Seen, watched: Watched) -> np.ndarray:
-        assert seen.joints is not None
-        return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
 
     def _scene(self, future: Future, seen: Seen, joints: np.ndarray) -> np.ndarray:
         """(H, N, 3) imagined points without the robot's own, NaN for no point. Args: joints (H, A) in these pictures.
@@ -233,21 +301,22 @@ class CommandWatch:
         assert future.camera_to_world is not None
         sure = future.depth_scale[0] <= self.settings.max_scale
         depth = torch.where(sure, future.depth[0], torch.nan).float().cpu().numpy()
-        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0])
-        own = self._own(points, joints)
+        ahead, points = self._lift(depth, seen.belief, future.camera_to_world[0], self.settings.stride)
+        own = self._own(points, joints, self.settings.margin)
         if self.embodiment.camera.fixed:
             with np.errstate(invalid="ignore"):
                 own &= seen.own | ~(np.abs(ahead - seen.depth) < _SAME)
         points[own] = np.nan
         return points
 
-    def _lift(self, depth: np.ndarray, belief: Belief, camera: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _lift(
+        self, depth: np.ndarray, belief: Belief, camera: torch.Tensor, stride: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Depth (S, N) metres of the pixels that are used, NaN unknown, and the points (S, N, 3) that they show.
 
         Args: depth (S, h, w) metres; camera (S, 4, 4) to the base frame.
         """
         assert belief.intrinsics is not None
-        stride = self.settings.stride
         whole = geometry.Intrinsics.from_matrix(belief.intrinsics.cpu(), depth.shape[2], depth.shape[1])
         rays = whole.rays()[::stride, ::stride].reshape(-1, 3).numpy()
         depth = depth[:, ::stride, ::stride].reshape(len(depth), -1)
@@ -257,12 +326,17 @@ class CommandWatch:
         pose = camera.float().cpu().numpy()
         return depth, (depth[..., None] * rays) @ pose[:, :3, :3].swapaxes(1, 2) + pose[:, None, :3, 3]
 
-    def _own(self, points: np.ndarray, joints: np.ndarray) -> np.ndarray:
-        """(S, N) bool: which points are the robot at `joints` (S, A)."""
+    def _poses(self, joints: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Of all links with the robot at `joints` (S, A)."""
+        assert self.body is not None
+        return self.body.poses(self.course.modalities(joints.astype(float)))
+
+    def _own(self, points: np.ndarray, joints: np.ndarray, margin: float) -> np.ndarray:
+        """(S, N) bool: which points are within `margin` metres of the robot at `joints` (S, A)."""
         if self.body is None:
             return np.zeros(points.shape[:2], bool)
-        poses = self.body.poses(self.course.modalities(joints.astype(float)))
-        return self.body.own(points, poses, self.settings.margin)
+        poses = self._poses(joints)
+        return self.body.own(points, poses, margin)
 
     def _view(
         self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
@@ -273,16 +347,16 @@ class CommandWatch:
         centres: np.ndarray | None = None
         radii: np.ndarray | float = 0.0
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(imagined))
+            poses = self._poses(imagined)
             off = self.course.deviation(watched.command, self._ahead(1))
             slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
             slack.pop(self.embodiment.base_frame, None)
             if self.zones.watches("robot"):
                 centres, radii = self._balls(seen, watched, poses, off)
         transforms = self._transforms(poses, camera)
-        missing = [f for f in self.zones.frames if f not in transforms and f != self.embodiment.base_frame]
-        if missing:
-            return f"where the frame '{missing[0]}' of a zone is is not known"
+        unknown = self._unknown(transforms)
+        if unknown:
+            return f"where the frame '{unknown}' of a zone is is not known"
         return View(self.embodiment.base_frame, scene, centres, radii, transforms, slack)
 
     def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
@@ -306,7 +380,7 @@ class CommandWatch:
         told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
         told[0] = seen.joints
         deviation = self.course.modalities(self.course.deviation(watched.command, fine))
-        poses = self.body.poses(self.course.modalities(told))
+        poses = self._poses(told)
         centres, radii = self.body.balls(poses, deviation)
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
         radii[1:] += half
@@ -328,12 +402,17 @@ class CommandWatch:
         centres: np.ndarray | None = None
         radii: np.ndarray | float = 0.0
         if self.body is not None:
-            poses = self.body.poses(self.course.modalities(seen.joints[None].astype(float)))
+            poses = self._poses(seen.joints[None])
             off = self.course.deviation(watched.command, self._ahead(1)[:1])
             slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
             if self.zones.watches("robot"):
                 centres, radii = self.body.balls(poses, self.course.modalities(off))
         return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)
+
+    def _unknown(self, transforms: Mapping[str, np.ndarray]) -> str:
+        """A frame of a zone that is not known; empty for none."""
+        known = {*transforms, self.embodiment.base_frame}
+        return next((frame for frame in self.zones.frames if frame not in known), "")
 
     def _transforms(self, poses: Mapping[str, np.ndarray], camera: torch.Tensor | None) -> dict[str, np.ndarray]:
         """From the base frame to each frame that a zone stands in and that is known."""

@@ -61,6 +61,11 @@ class Gate:
         return self._states.state
 
     @property
+    def pending(self) -> bool:
+        """Whether a command is on its way or waits; while none is, no verdict matters."""
+        return self._newest is not None
+
+    @property
     def settings(self) -> GateSettings:
         """What the gate goes by; may be replaced at any time. Raises: ConfigError as the constructor."""
         return self._settings

@@ -7,7 +7,7 @@ import numpy as np
 from deepverse_ros.body import square_distance
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.safety.capsules import Capsules
+from deepverse_ros.safety.capsules import Capsules, Placed
 
 Values = Mapping[str, np.ndarray]
 """By modality: (S, D) where the robot is, in the modality's unit."""
@@ -64,6 +64,23 @@ class OwnBody:
             found |= square_distance(inside, *segment) <= limit**2
         near[step, index] = found
         return near
+
+    def placed(self, poses: Mapping[str, np.ndarray]) -> Placed:
+        """All capsules at the moments of `poses`."""
+        return self._all.placed(poses)
+
+    def nearest(self, points: np.ndarray, poses: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray, float]:
+        """Where the body is nearest to any of points (N, 3). Args: poses: (4, 4) of every link.
+
+        Returns: the frame, the place (3,) on its capsule's axis, and the distance from the capsule's surface, metres.
+        """
+        placed = self._all.placed(poses)
+        start, along = placed.start[0], (placed.end - placed.start)[0]
+        share = np.einsum("nki,ki->nk", points[:, None] - start, along) / np.maximum((along**2).sum(-1), 1e-12)
+        axis = start + np.clip(share, 0, 1)[..., None] * along
+        gap = np.linalg.norm(points[:, None] - axis, axis=-1) - placed.radius
+        n, k = np.unravel_index(int(np.argmin(gap)), gap.shape)
+        return self._all.frames[k], axis[n, k], float(gap[n, k])
 
     def balls(
         self, poses: Mapping[str, np.ndarray], deviation: Values, spacing: float = 0.04

@@ -41,6 +41,7 @@ def test_the_demo_measures_shows_and_ends_everything(tmp_path: Path) -> None:
         "--goals=2",
         f"--checkpoint={untrained_checkpoint(tmp_path / 'model')}",
         f"planner_params:={parameters}",
+        "prefilter:=off",
     )
     assert done.returncode == 1, done.stdout + done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -77,6 +78,7 @@ def test_rejected_plans_are_shown_and_counted(tmp_path: Path) -> None:
         "--goals=1",
         f"--checkpoint={untrained_checkpoint(tmp_path / 'model')}",
         f"planner_params:={parameters}",
+        "prefilter:=off",
     )
     assert done.returncode == 1
     summary = json.loads((tmp_path / "summary.json").read_text())

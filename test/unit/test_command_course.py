@@ -100,6 +100,21 @@ def test_a_halt_leaves_the_rest_and_a_passed_command_goes_on_from_there():
     assert whole.continued(Command(moved(0.5, 0.9), whole.command.times, LAYOUT.names), 10.0) is None
 
 
+def test_a_trajectory_that_was_slowed_down_and_halted_waits_at_its_own_pace():
+    whole = trajectory(0.2, 0.4, 0.6, 0.8)
+    half = whole.continued(whole.command.remaining(0.0, 0.5), 10.0)
+    assert half.command.duration == pytest.approx(4.0)
+    rest = half.halted(11.5)  # three quarters of a second of its own
+    assert rest.begun is None
+    np.testing.assert_allclose(rest.command.times, [0.25, 0.75, 1.25])
+    np.testing.assert_allclose(rest.command.start[0], HOME[0] + 0.3)
+    slower = rest.continued(rest.command.remaining(0.0, 0.25), 20.0)
+    np.testing.assert_allclose(slower.halted(24.0).command.times, [0.25])
+    # The last way alone.
+    last = slower.halted(24.0).continued(slower.halted(24.0).command.remaining(0.0, 0.5), 30.0)
+    np.testing.assert_allclose(last.halted(30.25).command.times, [0.125])
+
+
 @pytest.mark.parametrize(
     ("width", "said"), [({"wings": 0.1}, "'wings' is no modality"), ({"gripper_state": -1.0}, "must be 0 or more")]
 )

@@ -9,6 +9,7 @@ import torch
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.evaluation.prefilter_pushes import draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones, tool_zones
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -19,6 +20,7 @@ from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 LAYOUT = Layout.of(ARM)
@@ -186,6 +188,56 @@ def test_another_command_is_answered_at_once_where_the_scene_does_not_change_by_
     seen = place.seen(watch)
     watch.judge(seen, place.command(np.repeat(place.simulation.joints[None], 8, 0)), NOW)
     assert watch.refresh(seen, touching, NOW) is None
+
+
+def test_an_object_that_is_pushed_into_a_zone_stops_the_push_before_it_is_there(place):
+    task = Push(place.simulation)
+    for number in (0, 1):
+        push = draw_push(task, 11, number)
+        look(place.simulation, place.control, push)
+        watch = place.watch(push.zones)
+        seen, command = place.seen(watch), place.command(push.commands)
+        assert watch.judge_still(seen, command, NOW).finding.action == Action.CLEAR
+        # From rest its end is further than the horizon; as the way goes on it comes nearer.
+        actions, entered = [], []
+        for k, action in enumerate(push.commands):
+            rest = replace(command, command=command.command.remaining(k * ARM.dt, 1.0)) if k else command
+            actions.append(watch.judge(seen, rest, NOW).verdict.finding.action)
+            place.simulation.step(action)
+            entered.append(push.violated(place.simulation))
+            rgb, depth = place.simulation.render()
+            sim = place.simulation
+            place.control.see(rgb, sim.joints, depth, intrinsics=sim.intrinsics, camera_to_world=sim.camera_to_world)
+            seen = place.seen(watch)
+        if push.dangerous:
+            assert actions.index(Action.STOP) <= entered.index(True) - 3
+        else:
+            assert set(actions) == {Action.CLEAR}
+            assert not any(entered)
+
+
+def test_a_command_that_shoves_something_waits_for_its_own_imagination(place):
+    push = draw_push(Push(place.simulation), 11, 0)
+    look(place.simulation, place.control, push)
+    watch = place.watch(push.zones)
+    seen = place.seen(watch)
+    stay = place.command(np.repeat(place.simulation.joints[None], 8, 0))
+    watch.judge(seen, stay, NOW)
+    assert watch.refresh(seen, place.command(push.commands), NOW) is None
+
+
+def test_an_exclusion_in_an_unknown_frame_is_blind_and_no_error(place):
+    command = place.begin(3)
+    zones = [
+        {"name": "table", "type": "exclusion", "frame_id": "cell"},
+        {"name": "box", "type": "stop", "frame_id": "base_link"},
+    ]
+    watch = place.watch(
+        Zones.model_validate({"zones": [z | {"shape": {"kind": "sphere", "radius": 1.0}} for z in zones]})
+    )
+    finding = watch.judge(place.seen(watch), command, NOW).verdict.finding
+    assert finding.action == Action.STOP
+    assert "where the frame 'cell'" in finding.text
 
 
 def test_the_way_between_two_steps_counts(place):

@@ -49,8 +49,9 @@ class Task(ABC):
 
     After `reset` the simulation stands at the start, and `goal` and `demonstration` (commands (T, 8) that reach the
     goal, None for a task that cannot be solved) are there. The robot is moved with `step`; pictures and measurements
-    come from `simulation`, which several tasks may share, one after the other. `redraws`: scenes that the last reset
-    tried in vain. tolerance: metres from the goal that count as reached; apart: metres from it at the start, at least.
+    come from `simulation`, which several tasks may share, one after the other. `scene`: its seed; `redraws`: scenes
+    that the last reset tried in vain. tolerance: metres from the goal that count as reached; apart: metres from it at
+    the start, at least.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Task(ABC):
     goal: GoalPicture
     demonstration: np.ndarray | None
     redraws: int
+    scene: int
 
     def __init__(self, simulation: ArmSimulation) -> None:
         self.simulation = simulation
@@ -81,7 +83,8 @@ class Task(ABC):
             draw = self._draw(rng)
             if draw is None:
                 continue
-            self.goal, self.demonstration, self.redraws = draw.goal, draw.demonstration, redraw
+            self.goal, self.demonstration = draw.goal, draw.demonstration
+            self.redraws, self.scene = redraw, scene
             self._begin(scene, draw.start)
             if self.distance() < self.apart:
                 continue
