@@ -57,14 +57,11 @@ class Errors:
         """How the plans of each length ended; a plan is as long as its errors are known."""
         if self.spread is None:
             return []
-        rows = [
-            (int(np.flatnonzero(np.isfinite(z))[-1]), z, spread)
-            for z, spread in zip(self.goal_z, self.spread, strict=True)
-            if np.isfinite(z).any()
-        ]
+        known = np.isfinite(self.goal_z)
+        lasts = np.where(known.any(1), known.shape[1] - 1 - known[:, ::-1].argmax(1), -1)
         found = []
-        for last in sorted({last for last, _, _ in rows}):
-            z, spread = (np.array([row[k][last] for row in rows if row[0] == last]) for k in (1, 2))
+        for last in sorted(set(lasts[lasts >= 0].tolist())):
+            z, spread = self.goal_z[lasts == last, last], self.spread[lasts == last, last]
             found.append(Ends(last + 1, _rounded(z * spread), _rounded(spread)))
         return found
 

@@ -39,7 +39,7 @@ class DecoderStage(CodecStage):
         )
         self.model, self.module = model, model.codec.decoder
         self.encoded, self.encoded_held_out = train, held_out
-        self.share = config.imagined
+        self.share, self.seen_weight = config.imagined, config.seen_weight
 
     @torch.no_grad()
     def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:
@@ -69,7 +69,7 @@ class DecoderStage(CodecStage):
         picture readout has to see the same in both, and to read the tool at the same place (perceptual loss: Johnson et
         al. 2016, arXiv 1603.08155).
         """
-        if not self.config.seen_weight:
+        if not self.seen_weight:
             return losses
         reader = self.model.picture_readout
         known = truth[:, 4:]  # what the camera does not know, both leave out
@@ -84,7 +84,7 @@ class DecoderStage(CodecStage):
         # An arm that is imagined elsewhere is not the decoder's fault: far is no worse than rather far.
         seen = (ours - theirs).abs().mean() / theirs.abs().mean() + (off / (off + _FAR)).mean()
         return losses | {
-            "total": losses["total"] + self.config.seen_weight * seen, "seen": seen, "seen_apart_m": off.mean()
+            "total": losses["total"] + self.seen_weight * seen, "seen": seen, "seen_apart_m": off.mean()
         }  # fmt: skip
 
     @torch.inference_mode()

@@ -133,7 +133,9 @@ def test_every_requirement_is_pinned_for_the_pypi_environment() -> None:
 def test_pip_installs_the_files_that_the_code_looks_for() -> None:
     data = setup_metadata()["data"]
     assert isinstance(data, list)
-    on_disk = {str(p.relative_to(ROOT)) for f in ("config", "models") for p in (ROOT / f).rglob("*") if p.is_file()}
+    on_disk = {
+        str(p.relative_to(ROOT)) for f in ("config", "models", "msg") for p in (ROOT / f).rglob("*") if p.is_file()
+    }
     assert set(data) == on_disk
     assert "config/embodiments/arm.yaml" in data
 
