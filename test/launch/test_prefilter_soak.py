@@ -32,8 +32,9 @@ WARM_UP = min(60.0, SECONDS / 4)
 EVERY, FOR = 8.0, 2.0
 """Seconds from one obstacle to the next, and for which it is there."""
 MOST_GROWTH = 20 * 2**20
-# Longer than by default: where this machine is busy with other things, heartbeats are late, and that is no fault here.
-TIMEOUTS = dict.fromkeys(("heartbeat_timeout", "command_timeout", "verdict_timeout", "image_timeout"), 2.0)
+PATIENCE = 5.0
+# Longer than by default: where the machine stands still for a second, it is right to fall back, and nothing is lost.
+TIMEOUTS = dict.fromkeys(("heartbeat_timeout", "command_timeout", "verdict_timeout", "image_timeout"), PATIENCE)
 
 
 @contextmanager
@@ -69,6 +70,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     params.write_text(yaml.safe_dump({"/**": {"ros__parameters": TIMEOUTS}}))
     obstacle = [str(t) for begin in np.arange(5.0, SECONDS, EVERY) for t in (begin, begin + FOR)]
     source = [sys.executable, str(Path(__file__).parent / "verdict_source.py"), "--rate", "30", *obstacle]
+    source += ["--valid-for", str(PATIENCE)]
     arguments = ["command_type:=float64_multi_array", "command_values:=rates", f"params:={params}"]
     with launched(log, "prefilter.launch.py", arguments) as launch:
         until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
@@ -79,11 +81,12 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
                 until(lambda: commander.state == PrefilterStatus.PASS, 30.0, "commands that pass")
                 first, sent, out = len(commander.status), len(commander.sent), len(commander.out)
                 time.sleep(WARM_UP)
-                memory, end = [], time.monotonic() + SECONDS - WARM_UP
+                memory, looks, end = [], [time.monotonic()], time.monotonic() + SECONDS - WARM_UP
                 process.cpu_percent()
-                while time.monotonic() < end:
+                while looks[-1] < end:
                     memory.append(process.memory_info().rss)
-                    time.sleep(0.5)
+                    time.sleep(0.05)
+                    looks.append(time.monotonic())
                 load, files = process.cpu_percent(), process.num_fds()
                 status, sent, out = commander.status[first:], len(commander.sent) - sent, commander.out[out:]
         finally:
@@ -95,19 +98,20 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in status]
     states = [m.state for m in status]
     pauses = np.diff(stamps)
+    stood = np.diff(looks).max()  # how long the machine let this process stand
     stops = sum(b == PrefilterStatus.STOP != a for a, b in pairwise(states))
     passing = states.count(PrefilterStatus.PASS) / len(states)
     moving = sum(rate > 0 for _, rate in out)
     print(
         f"{SECONDS:.0f} s: memory {memory[-1] / 2**20:.1f} MiB, {growth / 2**20:+.2f} MiB since {WARM_UP:.0f} s; "
         f"{sent} commands, {moving} passed in {passing:.0%} of the time; {len(status)} status messages, "
-        f"{(pauses > 0.25).sum()} pauses over 0.25 s, longest {pauses.max():.2f} s; {stops} stops at "
-        f"{len(obstacle) // 2} obstacles; {load:.0f} % of a core, {files} open files"
+        f"{(pauses > 0.25).sum()} pauses over 0.25 s, longest {pauses.max():.2f} s, of this test {stood:.2f} s; "
+        f"{stops} stops at {len(obstacle) // 2} obstacles; {load:.0f} % of a core, {files} open files"
     )
     assert growth < MOST_GROWTH
     assert set(states) <= {PrefilterStatus.PASS, PrefilterStatus.STOP}, sorted(set(states))
     assert stops >= len(obstacle) // 2 - 1  # the last one may begin after the end
-    assert pauses.max() < 1.0
+    assert pauses.max() < 1.0 + stood
     assert sent > 0.8 * RATE * SECONDS
     assert moving > 0.9 * passing * sent
     said = log.read_text()
