@@ -29,7 +29,7 @@ build: env  ## build the package into install/
 	@$(ENVIRONMENT) tools/build.sh
 
 test: build  ## run all tests
-	@$(WORKSPACE) python -m pytest test/unit && python -m pytest test/nodes test/launch --reruns 2 --reruns-delay 5
+	@$(WORKSPACE) python -m pytest test/unit test/nodes test/launch
 
 soak: build  ## run the prefilter's process for half an hour (SOAK=n: seconds)
 	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s

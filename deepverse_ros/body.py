@@ -60,11 +60,21 @@ def square_distance(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> n
     """
     p, a, b = (np.moveaxis(ends, -1, 0) for ends in (points, start, end))
     along, gap = [b[i] - a[i] for i in range(3)], [p[i] - a[i] for i in range(3)]
-    square = along[0] ** 2 + along[1] ** 2 + along[2] ** 2
-    share = (gap[0] * along[0] + gap[1] * along[1] + gap[2] * along[2]) / np.where(square > 0, square, 1)
-    share = np.clip(share, 0, 1)
+    share = _share(gap, along)
     x, y, z = (gap[i] - share * along[i] for i in range(3))
     return x**2 + y**2 + z**2
+
+
+def nearest_place(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(3,) the place on the segment from `start` to `end` that is nearest to a point, (3,) each."""
+    return start + _share([*(point - start)], [*(end - start)]) * (end - start)
+
+
+def _share(gap: list[np.ndarray], along: list[np.ndarray]) -> np.ndarray:
+    """(...) from 0 at a segment's start to 1 at its end: the place nearest to points that are `gap` from the start."""
+    square = along[0] ** 2 + along[1] ** 2 + along[2] ** 2
+    share = (gap[0] * along[0] + gap[1] * along[1] + gap[2] * along[2]) / np.where(square > 0, square, 1)
+    return np.clip(share, 0, 1)
 
 
 def balls_along(length: float, radius: float, spacing: float) -> tuple[np.ndarray, float]:

@@ -54,9 +54,9 @@ def write_calibration(path: str | Path, calibration: dict[str, Any]) -> None:
 
 def _write_config(folder: Path, values: dict[str, Any]) -> None:
     temporary = folder / f".{CONFIG}.tmp"
-    # Every list of numbers on a line of its own, however many they are.
+    # Every list of numbers on a line of its own, however many they are. Only between values are there line breaks.
     text = re.sub(
-        r"\[\s+([^][{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(values, indent=2)
+        r"\[\n\s+([^][{}\"]*?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(values, indent=2)
     )
     temporary.write_text(text + "\n")
     os.replace(temporary, folder / CONFIG)

@@ -164,7 +164,7 @@ class CommandWatch:
         if self._unknown(transforms):
             return nothing
         view = View(self.embodiment.base_frame, points, transforms=transforms)
-        own = self._own(points, joints[None], shoving.TOUCH)
+        own = self.body.own(points, poses, shoving.TOUCH)
         other = np.isfinite(depth) & ~own & ~self.zones.ignored(view, np.zeros(1), "scene")
         assert belief.intrinsics is not None
         intrinsics, pose = belief.intrinsics.double().cpu().numpy(), camera[0].double().cpu().numpy()
@@ -198,7 +198,7 @@ class CommandWatch:
         self._last = (seen.stamp, imagined.scene)
         camera = imagined.future.camera_to_world
         assert camera is not None
-        scene = np.concatenate([imagined.scene, self._shoved(seen, plan)], 1)
+        scene = np.concatenate([imagined.scene, self._shoved(seen, watched)], 1)
         return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
 
     def plan(self, seen: Seen, watched: Watched) -> np.ndarray:
@@ -213,17 +213,21 @@ class CommandWatch:
         joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
         return Imagined(future, joints, self._scene(future, seen, joints))
 
-    def _shoved(self, seen: Seen, plan: np.ndarray) -> np.ndarray:
+    def _shoved(self, seen: Seen, watched: Watched) -> np.ndarray:
         """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
         if self.body is None or not len(seen.things):
-            return np.zeros((len(plan), 0, 3), np.float32)
-        assert seen.joints is not None
+            return np.zeros((self.settings.horizon, 0, 3), np.float32)
+        _, told = self._told(seen, watched)
         count = self.settings.substeps
-        way = np.concatenate([seen.joints[None], plan]).astype(float)
-        fine = np.linspace(0, len(plan), len(plan) * count + 1)
-        joints = np.stack([np.interp(fine, np.arange(len(way)), column) for column in way.T], -1)
-        poses = self._poses(joints)
-        return shoving.shoved(seen.things, seen.pixel, self.body, poses)[count - 1 :: count]
+        return shoving.shoved(seen.things, seen.pixel, self.body, self._poses(told))[count - 1 :: count]
+
+    def _told(self, seen: Seen, watched: Watched) -> tuple[np.ndarray, np.ndarray]:
+        """Moments (M + 1,), seconds from the image, several a step, and where the command has the robot, (M + 1, A)."""
+        assert seen.joints is not None
+        fine = np.concatenate([[0.0], self._ahead(self.settings.substeps)])
+        told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
+        told[0] = seen.joints
+        return fine, told
 
     def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
@@ -249,7 +253,7 @@ class CommandWatch:
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
             met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
-            if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, plan).size:
+            if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, watched).size:
                 return None
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
@@ -374,11 +378,7 @@ class CommandWatch:
         and, at the end of the step, where it is imagined: a robot that lags or is blocked is at one or on the way.
         """
         assert self.body is not None
-        assert seen.joints is not None
-        count = self.settings.substeps
-        fine = np.concatenate([[0.0], self._ahead(count)])
-        told = self.course.plan(watched, seen.stamp, seen.joints, fine).astype(float)
-        told[0] = seen.joints
+        fine, told = self._told(seen, watched)
         deviation = self.course.modalities(self.course.deviation(watched.command, fine))
         poses = self._poses(told)
         centres, radii = self.body.balls(poses, deviation)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deepverse_ros.body import square_distance
+from deepverse_ros.body import nearest_place, square_distance
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.safety.capsules import Capsules, Placed
@@ -75,12 +75,10 @@ class OwnBody:
         Returns: the frame, the place (3,) on its capsule's axis, and the distance from the capsule's surface, metres.
         """
         placed = self._all.placed(poses)
-        start, along = placed.start[0], (placed.end - placed.start)[0]
-        share = np.einsum("nki,ki->nk", points[:, None] - start, along) / np.maximum((along**2).sum(-1), 1e-12)
-        axis = start + np.clip(share, 0, 1)[..., None] * along
-        gap = np.linalg.norm(points[:, None] - axis, axis=-1) - placed.radius
+        start, end = placed.start[0], placed.end[0]
+        gap = np.sqrt(square_distance(points[:, None], start, end)) - placed.radius
         n, k = np.unravel_index(int(np.argmin(gap)), gap.shape)
-        return self._all.frames[k], axis[n, k], float(gap[n, k])
+        return self._all.frames[k], nearest_place(points[n], start[k], end[k]), float(gap[n, k])
 
     def balls(
         self, poses: Mapping[str, np.ndarray], deviation: Values, spacing: float = 0.04

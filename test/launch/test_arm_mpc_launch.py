@@ -163,7 +163,7 @@ class TestArmMpc(unittest.TestCase):
             timeout=60,
             check=True,
         ).stdout
-        assert "upper bound of its distance to the goal" in text
+        assert "imagined distance to the goal" in text
         assert "Min value: 0.001" in text
 
     def test_a_missing_rviz_is_said_and_nothing_else_happens(self, proc_info: Any) -> None:

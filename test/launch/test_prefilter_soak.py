@@ -32,8 +32,8 @@ WARM_UP = min(60.0, SECONDS / 4)
 EVERY, FOR = 8.0, 2.0
 """Seconds from one obstacle to the next, and for which it is there."""
 MOST_GROWTH = 20 * 2**20
-PATIENCE = 5.0
-# Longer than by default: where the machine stands still for a second, it is right to fall back, and nothing is lost.
+PATIENCE = 2.0
+# Longer than by default: a machine that stands still for half a second is no fault here.
 TIMEOUTS = dict.fromkeys(("heartbeat_timeout", "command_timeout", "verdict_timeout", "image_timeout"), PATIENCE)
 
 
@@ -111,7 +111,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     assert growth < MOST_GROWTH
     assert set(states) <= {PrefilterStatus.PASS, PrefilterStatus.STOP}, sorted(set(states))
     assert stops >= len(obstacle) // 2 - 1  # the last one may begin after the end
-    assert pauses.max() < 1.0 + stood
+    assert pauses.max() < 1.0
     assert sent > 0.8 * RATE * SECONDS
     assert moving > 0.9 * passing * sent
     said = log.read_text()

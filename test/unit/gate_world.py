@@ -122,3 +122,14 @@ def moving_arm(**changes):
     world.measured = None
     world.gate.on_measured(np.array([0.09, 0.0]), world.now, stamp=world.ros)
     return world
+
+
+def arrived_arm() -> World:
+    """An arm that was let through to (0.1, 0) and is measured there, before its verdict has grown old."""
+    world = arm()
+    world.wait(0.5)
+    world.trajectory((0.1, 0.0), times=[0.2])
+    world.verdict(center=[(0, 0), (0.1, 0), (0.1, 0)], times=[0, 0.2, 1.6])
+    world.wait(0.1)
+    world.measured = (0.1, 0.0)
+    return world

@@ -34,6 +34,15 @@ def test_what_is_saved_comes_back_in_sixteen_bits(saved: Path) -> None:
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=2e-3, rtol=2e-3)
 
 
+def test_lists_of_numbers_stand_on_one_line_and_words_stay_as_they_are(saved: Path) -> None:
+    model = WorldModel.load(saved, "cpu")
+    model.provenance = {"history": "[ 1, 2 ] of\n[ 3 ]", "words": ["[ a", "b ]"], "none": [], "nested": [[1, 2], [3]]}
+    model.save(saved)
+    assert WorldModel.load(saved, "cpu").provenance == model.provenance
+    text = (saved / "config.json").read_text()
+    assert '"goal_error_z": [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01]' in text
+
+
 def edit(path: Path, **changes: object) -> None:
     config = path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))

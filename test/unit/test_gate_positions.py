@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_world import BAD, HALF, JOINTS, World, arm, moving_arm, sent
+from gate_world import BAD, HALF, JOINTS, World, arm, arrived_arm, moving_arm, sent
 
 from deepverse_ros.safety.settings import CommandLimits
 from deepverse_ros.safety.status import Send, State
@@ -47,12 +47,7 @@ def test_a_running_trajectory_is_compared_at_its_own_time():
 
 
 def test_a_trajectory_is_done_where_the_robot_says_so_and_then_nothing_is_missing():
-    world = arm()
-    world.wait(0.5)
-    world.trajectory((0.1, 0.0), times=[0.2])
-    world.verdict(center=[(0, 0), (0.1, 0), (0.1, 0)], times=[0, 0.2, 1.6])
-    world.wait(0.1)
-    world.measured = (0.1, 0.0)
+    world = arrived_arm()
     world.wait(3.0)
     assert world.state == State.PASS
     assert world.decision.send == Send.NOTHING
@@ -183,12 +178,7 @@ def test_a_stop_goes_to_no_place_where_the_robot_cannot_be(measured, age, goes_t
 
 
 def test_a_robot_that_others_moved_meanwhile_is_not_sent_back():
-    world = arm()
-    world.wait(0.5)
-    world.trajectory((0.1, 0.0), times=[0.2])
-    world.verdict(center=[(0, 0), (0.1, 0), (0.1, 0)], times=[0, 0.2, 1.6])
-    world.wait(0.1)
-    world.measured = (0.1, 0.0)
+    world = arrived_arm()
     world.wait(2.0)
     world.measured = (0.6, 0.2)  # somebody has moved it by hand
     world.wait(0.1)

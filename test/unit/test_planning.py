@@ -123,6 +123,16 @@ def test_one_search_and_two_replans_find_nearly_every_reachable_goal():
     assert np.median(final) < 0.01
 
 
+def test_a_search_begins_from_the_way_that_kinematics_knows():
+    """So few candidates would not find goals on the other side of the table."""
+    for number, joints in enumerate(reachable(8, seed=3)):
+        start = joints * np.float32([-1, 1, 1, 1, 1, 1, 1, 1])
+        few = {"sampler": IcemConfig(horizon=16, samples=8), "iterations": 1, "max_replans": 0}
+        for changes in ({}, {"straightness": 4.0}):
+            result = mpc(seed=number, **few, **changes).plan(Seen(), goal_at(joints), start)
+            assert result.verdict.predicted_distance < 0.03
+
+
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another():
     goal = goal_at(reachable(1, seed=5)[0])
     plans = [mpc(seed=seed, max_replans=0).plan(Seen(), goal, HOME).plan for seed in (4, 4, 5)]
