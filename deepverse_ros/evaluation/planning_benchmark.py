@@ -3,6 +3,7 @@
 Episodes are drawn by seed from scenes that no training, evaluation or calibration has seen (simulation/tasks).
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +26,11 @@ DEFINITIONS = {
     "success": f"share of episodes in which the goal is reached at the end of a step, within {MAX_STEPS} steps",
     "contact": "share of episodes in which the arm touched something (task avoid)",
     "steps": "mean steps of the episodes that reach their goal",
-    "plans": "mean plans that were executed in an episode; rejected: mean plans that were refused",
+    "plans": "mean plans that were executed in an episode; rejected: mean plans that were refused, and for what reasons",
+    "variants": "without verdict: the best plan is executed, accepted or not, as in those below; coarse only: no plan is "
+    "imagined on the fine level to choose among the best; kinematic way: the way to the read place that a search begins "
+    "from, the same for every task but straight for a push; random plans: the best of four that are drawn around where "
+    "the robot stands; fine only: a quarter of the candidates, imagined on the fine level",
     "verdicts": "plans of the planner, to the goal that is judged and to another one in the same scene, each executed "
     "and compared with its verdict; auroc: how well the bound of the goal distance tells plans that end within the "
     "tolerance from those that do not; accepted_that_miss: share of the accepted; rejected_that_hit: share of the "
@@ -52,13 +57,17 @@ def variants(horizon: int) -> dict[str, Variant]:
     limits = Limits(tolerance=TOLERANCE)
     base = MpcConfig(sampler=IcemConfig(horizon=horizon), max_replans=1, limits=limits)
     few = replace(base, sampler=IcemConfig(horizon=horizon, samples=64), iterations=3)
-    blind = IcemConfig(horizon=horizon, samples=4)
+    drawn = IcemConfig(horizon=horizon, samples=4)  # the fewest that a search may have
+    blind = replace(base, sampler=drawn, iterations=1, max_replans=0, verified=1)
+    # Without any spread all four are the way that the search would begin from.
+    known = replace(drawn, spread=0.0, warm_spread=0.0, bend=0.0, bow=0.0)
     return {
         "planner": Variant(base),
         "without verdict": Variant(replace(base, max_replans=0), obeys=False),
         "coarse only": Variant(replace(base, max_replans=0, verified=1), obeys=False),
         "fine only": Variant(replace(few, search_level="fine")),
-        "random plans": Variant(replace(base, sampler=blind, iterations=1, max_replans=0, verified=1), obeys=False),
+        "kinematic way": Variant(replace(blind, sampler=known), obeys=False),
+        "random plans": Variant(replace(blind, approaches=0), obeys=False),
     }
 
 
@@ -68,7 +77,7 @@ class _Episode:
     touched: bool = False
     steps: int = 0
     plans: int = 0
-    rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # why plans were refused
     plan_ms: list[float] = field(default_factory=list)
 
 
@@ -157,7 +166,7 @@ def _run(control: RobotControl, task: Task, seed: int, obeys: bool) -> _Episode:
         result = _plan(control, task, goal)
         run.plan_ms.append(result.latency_ms)
         refused = result.plan is None or not (result.verdict.accepted or not obeys)
-        run.rejected += len(result.rejected)
+        run.reasons.update(verdict.reason.name for verdict in result.rejected)
         run.plans += not refused
         hold = task.simulation.joints[None]
         for action in hold if refused or result.plan is None else result.plan:
@@ -173,12 +182,14 @@ def _summary(runs: Sequence[_Episode]) -> dict[str, Any]:
     steps = [run.steps for run in runs if run.reached]
     times = [ms for run in runs for ms in run.plan_ms]
     p50, p95 = np.percentile(times, [50, 95]) if times else (None, None)
+    reasons = sum((run.reasons for run in runs), Counter[str]())
     return {
         "success": float(np.mean([run.reached for run in runs])),
         "contact": float(np.mean([run.touched for run in runs])),
         "steps": float(np.mean(steps)) if steps else None,
         "plans": float(np.mean([run.plans for run in runs])),
-        "rejected": float(np.mean([run.rejected for run in runs])),
+        "rejected": sum(reasons.values()) / len(runs),
+        "rejected_for": {name: count / len(runs) for name, count in reasons.most_common()},
         "plan_ms": {"p50": p50, "p95": p95},
     }
 

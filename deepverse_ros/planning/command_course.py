@@ -65,8 +65,7 @@ class CourseMaker:
     Args: rates: a command's values are changes per second of the embodiment's values (velocities of joints); else
     they are the embodiment's own values, be they places or, as the layout says, rates such as a throttle. half_width:
     by modality, in the command's unit: how far another command may be off and still share the verdict; where none is
-    given, DEFAULT_SHARE of the value's range. time_slack: seconds by which a trajectory may be early or late: each
-    value's half-width grows by what it changes in that time where it changes fastest.
+    given, DEFAULT_SHARE of the value's range. time_slack: seconds by which a command may run early or late.
     Raises: ConfigError for an unknown modality or a half-width below 0.
     """
 
@@ -83,12 +82,7 @@ class CourseMaker:
             if not 0 <= value < np.inf:
                 raise ConfigError(f"half_width: {name} is {value}; it must be 0 or more")
             width[embodiment.slices[name]] = value
-        self._half_width = width
-
-    def half_width(self, command: Command) -> np.ndarray:
-        """(A,) in the command's units."""
-        fastest = command.fastest()
-        return self._half_width + self.time_slack * np.where(np.isfinite(fastest), fastest, 0.0)
+        self.half_width = width
 
     def plan(self, watched: Watched, now: float, here: np.ndarray, ahead: np.ndarray) -> np.ndarray:
         """(T, A) values of the embodiment, float32, `ahead` (T,) seconds after `now` (ROS seconds).
@@ -108,9 +102,12 @@ class CourseMaker:
             out = np.where(self.layout.position, here + share[:, None] * way, values)
         return np.clip(out, robot.lower, robot.upper).astype(np.float32)
 
-    def deviation(self, command: Command, ahead: np.ndarray) -> np.ndarray:
-        """(T, A) by how much the embodiment's values of a command at the envelope's border differ at most."""
-        width = self.half_width(command)
+    def deviation(self, ahead: np.ndarray) -> np.ndarray:
+        """(T, A) by how much the embodiment's values of a command at the envelope's border differ at most.
+
+        One that is early or late goes the same way, so that adds nothing to where the robot gets.
+        """
+        width = self.half_width
         return ahead[:, None] * width if self.rates else np.repeat(width[None], len(ahead), 0)
 
     def envelope(self, watched: Watched, now: float, duration: float) -> Envelope:
@@ -118,7 +115,7 @@ class CourseMaker:
         command, elapsed = watched.command, watched.elapsed(now)
         knots = command.times - elapsed
         times = np.unique(np.concatenate([[0.0], knots[(knots > 0) & (knots < duration)], [duration]]))
-        return Envelope(now, times, command.at(elapsed + times), self.half_width(command))
+        return Envelope(now, times, command.at(elapsed + times), self.half_width, self.time_slack)
 
     def modalities(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """(T, A) as modalities, (T, D) each."""

@@ -281,8 +281,10 @@ class CommandWatch:
         future = self._view(seen, watched, imagined, scene, camera)
         if isinstance(future, str):
             return self.blind(future, watched, seen.stamp, now)
-        present = self._present(seen, watched, future)
+        present = self._present(seen, future)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
+        sure = max(finding.time_to_enter - self.course.time_slack, 0.0)  # a command may be early
+        finding = replace(finding, time_to_enter=sure)
         return self.wrap(finding, watched, seen.stamp, now)
 
     def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
@@ -352,7 +354,7 @@ class CommandWatch:
         radii: np.ndarray | float = 0.0
         if self.body is not None:
             poses = self._poses(imagined)
-            off = self.course.deviation(watched.command, self._ahead(1))
+            off = self.course.deviation(self._ahead(1))
             slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
             slack.pop(self.embodiment.base_frame, None)
             if self.zones.watches("robot"):
@@ -379,7 +381,7 @@ class CommandWatch:
         """
         assert self.body is not None
         fine, told = self._told(seen, watched)
-        deviation = self.course.modalities(self.course.deviation(watched.command, fine))
+        deviation = self.course.modalities(self.course.deviation(fine))
         poses = self._poses(told)
         centres, radii = self.body.balls(poses, deviation)
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
@@ -391,7 +393,7 @@ class CommandWatch:
         there, wide = self.body.balls(imagined, self.course.modalities(off))
         return np.concatenate([centres, there], 1), np.concatenate([radii, wide], 1)
 
-    def _present(self, seen: Seen, watched: Watched, future: View) -> View:
+    def _present(self, seen: Seen, future: View) -> View:
         """The moment of the image, as measured; frames and body as wide as at the end of the future's first step."""
         assert seen.joints is not None
         assert seen.belief.camera_to_world is not None
@@ -403,7 +405,7 @@ class CommandWatch:
         radii: np.ndarray | float = 0.0
         if self.body is not None:
             poses = self._poses(seen.joints[None])
-            off = self.course.deviation(watched.command, self._ahead(1)[:1])
+            off = self.course.deviation(self._ahead(1)[:1])
             slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
             if self.zones.watches("robot"):
                 centres, radii = self.body.balls(poses, self.course.modalities(off))

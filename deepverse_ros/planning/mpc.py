@@ -37,7 +37,6 @@ AVOID = 5.0
 """Least weight of the clearance where verdicts ask for one: 1 cm too near weighs as much as 5 cm beside the goal."""
 _RESERVE = 0.01  # metres beyond what a verdict asks for: between the moments of a step and from then to the next look
 _DETOURS = 0.3  # share of the candidates that make a detour, where things are to be avoided
-_APPROACHES = 2  # searches that begin from the way that kinematics knows; later ones from where the robot stands
 _POOL = 4  # times as many plans as are verified are kept of each round, so that distinct ones can be chosen
 _DISTINCT = 0.25  # of a largest step, mean over a plan: what differs less is as near to things
 
@@ -65,8 +64,9 @@ class MpcConfig:
     not get to the goal, or not freely. iterations: rounds of candidates per search. search_level: where candidates are
     imagined: coarse, or fine, which takes many times as long. corrected: so many of the rounds on the coarse level, the
     last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
-    some millimetres apart. max_replans: further searches with another seed while no plan is accepted. verified: how
-    many of the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness,
+    some millimetres apart. approaches: so many of the searches begin from the way to the goal that kinematics knows,
+    later ones from where the robot stands. max_replans: further searches with another seed while no plan is accepted.
+    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness,
     effort, straightness, clearance: weights of the objectives (see there); margin: of the clearance, metres. limits:
     what a plan must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of at
     least AVOID.
@@ -77,6 +77,7 @@ class MpcConfig:
     iterations: int = 6
     search_level: Literal["coarse", "fine"] = "coarse"
     corrected: int = 3
+    approaches: int = 2
     max_replans: int = 2
     verified: int = 4
     early: float = 0.05
@@ -90,9 +91,10 @@ class MpcConfig:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, least in (("longer", 1), ("iterations", 1), ("corrected", 0), ("max_replans", 0), ("verified", 1)):
-            if getattr(self, name) < least:
-                raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for least, names in enumerate((("corrected", "approaches", "max_replans"), ("longer", "iterations", "verified"))):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Mpc:
                 if too_short and self._longer is not sampler:
                     sampler, warm, round_s = self._longer, None, round_s * self.config.longer
                     steps *= self.config.longer
-            if warm is None and search < _APPROACHES:
+            if warm is None and search < self.config.approaches:
                 straight = self.config.straightness > 0
                 warm = approach(self.embodiment, joints, goal.tool_position, steps, straight)
             found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)

@@ -138,6 +138,9 @@ class Gate:
     def _too_wide(self, verdict: Verdict) -> str:
         """No model imagines all that a robot can do at once: such an envelope is a damaged one."""
         width, most = verdict.envelope.half_width, (self.layout.upper - self.layout.lower) / 2
+        slack, lasts = verdict.envelope.time_slack, float(verdict.envelope.times[-1])
+        if slack > lasts / 2:
+            return f"envelope.time_slack is {slack:.3g} s, at most half of its {lasts:.3g} s"
         if (width <= most).all():
             return ""
         value = int(np.argmax(width / most))

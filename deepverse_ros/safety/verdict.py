@@ -6,20 +6,24 @@ import numpy as np
 
 from deepverse_ros.safety.finding import Finding
 
+_SHIFTS = 3  # shifts that are tried: none, the best for the slopes there, and the best for the slopes where that leads
+_MOMENT = 1e-3  # seconds over which slopes are taken
+
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """Commands whose future was imagined together: all that stay within `half_width` of `center`.
+    """Commands whose future was imagined together: all that stay within `half_width` of `center`, early or late.
 
     start: ROS seconds of time 0. times: (H,) rising seconds from it; center: (H, A) the imagined command at those
     times, on straight lines between; half_width: (A,) in each value's unit. What comes after the last time was not
-    imagined.
+    imagined. time_slack: seconds by which a command may run as a whole ahead of the imagined one, or behind it.
     """
 
     start: float
     times: np.ndarray
     center: np.ndarray
     half_width: np.ndarray
+    time_slack: float = 0.0
 
     def problem(self, size: int) -> str:
         """What is wrong with it, for commands of `size` values; empty where nothing is."""
@@ -29,12 +33,15 @@ class Envelope:
                 f"envelope: expected times (H,), center (H, {size}) and half_width ({size},), got {self.times.shape}, "
                 f"{self.center.shape} and {self.half_width.shape}"
             )
-        for name in ("start", "times", "center", "half_width"):
+        for name in ("start", "times", "center", "half_width", "time_slack"):
             if not np.isfinite(getattr(self, name)).all():
                 return f"envelope.{name} is not finite"
         if self.times[0] < 0 or (np.diff(self.times) <= 0).any():
             return f"envelope.times must rise from 0 or later, got {self.times}"
-        return f"envelope.half_width is below 0: {self.half_width}" if (self.half_width < 0).any() else ""
+        for name in ("half_width", "time_slack"):
+            if (np.asarray(getattr(self, name)) < 0).any():
+                return f"envelope.{name} is below 0: {getattr(self, name)}"
+        return ""
 
     def ahead(self, offset: float) -> float:
         """Seconds that are left of it `offset` seconds after its start."""
@@ -45,18 +52,40 @@ class Envelope:
 
         Args: times (K,) rising seconds from now, the first 0, and values (K, A) of the path, on straight lines
         between; the last ones remain. offset: seconds from the envelope's start to now.
-        Returns: the largest over all values and the time that the envelope has left; inf where it has none.
+        Returns: the largest over all values and the time that the envelope has left; inf where it has none. It is that
+        of a shift within `time_slack` that fits well: one that is needlessly large covers nothing that none covers.
         """
         if self.ahead(offset) <= 0:
             return np.inf
+        width = np.maximum(self.half_width, 1e-9)
+        least, shift = np.inf, 0.0
+        for _ in range(_SHIFTS if self.time_slack > 0 else 1):
+            at, apart = self._apart(times, values, offset + shift)
+            if not len(at):
+                break
+            least = min(least, float((np.abs(apart) / width).max()))
+            if least <= 1:
+                break
+            # The next one is that of least squares: each moment says by how much later the command would be here.
+            later, sooner = self._center(at + offset + shift + _MOMENT), self._center(at + offset + shift - _MOMENT)
+            slope = (later - sooner) / (2 * _MOMENT * width)
+            if not slope.any():
+                break
+            step = float((apart / width * slope).sum() / (slope**2).sum())
+            shift = float(np.clip(shift + step, -self.time_slack, self.time_slack))
+        return least
+
+    def _apart(self, times: np.ndarray, values: np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds from now (T,) at which a path may be farthest from the centre, and how far it is then, (T, A)."""
         # Both are straight between their way points, so they are farthest apart at one of them.
         at = np.unique(np.concatenate([times, self.times - offset, [0.0, self.ahead(offset)]]))
         at = at[(at >= 0) & (at <= self.ahead(offset))]
         path = np.stack([np.interp(at, times, v) for v in values.T], -1)
-        center = np.stack([np.interp(at + offset, self.times, c) for c in self.center.T], -1)
-        apart = np.abs(path - center)
-        width = np.maximum(self.half_width, 1e-9)
-        return float((apart / width).max())
+        return at, path - self._center(at + offset)
+
+    def _center(self, at: np.ndarray) -> np.ndarray:
+        """(T, A) the imagined command `at` seconds (T,) after the start."""
+        return np.stack([np.interp(at, self.times, c) for c in self.center.T], -1)
 
 
 @dataclass(frozen=True, eq=False)
