@@ -26,11 +26,13 @@ DEFINITIONS = {
     "success": f"share of episodes in which the goal is reached at the end of a step, within {MAX_STEPS} steps",
     "contact": "share of episodes in which the arm touched something (task avoid)",
     "steps": "mean steps of the episodes that reach their goal",
-    "plans": "mean plans that were executed in an episode; rejected: mean plans that were refused, and for what reasons",
-    "variants": "without verdict: the best plan is executed, accepted or not, as in those below; coarse only: no plan is "
-    "imagined on the fine level to choose among the best; kinematic way: the way to the read place that a search begins "
-    "from, the same for every task but straight for a push; random plans: the best of four that are drawn around where "
-    "the robot stands; fine only: a quarter of the candidates, imagined on the fine level",
+    "plans": "mean plans that were executed in an episode; rejected: mean plans that were refused; rejected_for: why",
+    "without verdict": "the best plan is executed, accepted or not; so in all variants below it but fine only",
+    "coarse only": "nothing is imagined on the fine level to search or to choose",
+    "fine only": "a quarter of the candidates in half of the rounds, imagined on the fine level",
+    "kinematic way": "the way that the planner's search begins from, to the place that is read from the goal's picture; "
+    "nothing is imagined",
+    "random plans": "the best of four that are drawn around where the robot stands",
     "verdicts": "plans of the planner, to the goal that is judged and to another one in the same scene, each executed "
     "and compared with its verdict; auroc: how well the bound of the goal distance tells plans that end within the "
     "tolerance from those that do not; accepted_that_miss: share of the accepted; rejected_that_hit: share of the "
@@ -64,7 +66,7 @@ def variants(horizon: int) -> dict[str, Variant]:
     return {
         "planner": Variant(base),
         "without verdict": Variant(replace(base, max_replans=0), obeys=False),
-        "coarse only": Variant(replace(base, max_replans=0, verified=1), obeys=False),
+        "coarse only": Variant(replace(base, corrected=0, max_replans=0, verified=1), obeys=False),
         "fine only": Variant(replace(few, search_level="fine")),
         "kinematic way": Variant(replace(blind, sampler=known), obeys=False),
         "random plans": Variant(replace(blind, approaches=0), obeys=False),

@@ -66,10 +66,10 @@ class MpcConfig:
     last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
     some millimetres apart. approaches: so many of the searches begin from the way to the goal that kinematics knows,
     later ones from where the robot stands. max_replans: further searches with another seed while no plan is accepted.
-    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent, certainty, smoothness,
-    effort, straightness, clearance: weights of the objectives (see there); margin: of the clearance, metres. limits:
-    what a plan must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of at
-    least AVOID.
+    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent,
+    certainty, smoothness, effort, straightness, clearance: weights of the objectives (see there); margin: of the
+    clearance, metres. limits: what a plan must keep to be accepted; with a clearance among them, the search keeps it
+    too, with a weight of at least AVOID.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -91,7 +91,9 @@ class MpcConfig:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for least, names in enumerate((("corrected", "approaches", "max_replans"), ("longer", "iterations", "verified"))):
+        for least, names in enumerate(
+            (("corrected", "approaches", "max_replans"), ("longer", "iterations", "verified"))
+        ):
             for name in names:
                 if getattr(self, name) < least:
                     raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -27,7 +27,9 @@ FINDING = Finding(
 
 
 def verdict(**changes) -> Verdict:
-    envelope = Envelope(100.25, np.array([0.0, 0.5, 1.5]), HOME + np.arange(3.0)[:, None] / 16, np.arange(8.0) / 100)
+    envelope = Envelope(
+        100.25, np.array([0.0, 0.5, 1.5]), HOME + np.arange(3.0)[:, None] / 16, np.arange(8.0) / 100, 0.0625
+    )
     return replace(Verdict(100.5, 100.125, 0.75, envelope, FINDING, "plan-7"), **changes)
 
 
@@ -47,7 +49,7 @@ def test_nothing_is_lost_on_the_way():
     assert (got.stamp, got.image_stamp, got.valid_for, got.plan_id) == (100.5, 100.125, 0.75, "plan-7")
     assert got.finding == FINDING
     assert got.envelope.start == 100.25
-    for name in ("times", "center", "half_width"):
+    for name in ("times", "center", "half_width", "time_slack"):
         assert np.array_equal(getattr(got.envelope, name), getattr(sent.envelope, name)), name
 
 
@@ -86,6 +88,7 @@ def test_values_may_come_in_another_order():
         ({"times": [0.0, math.nan, 1.0]}, "envelope.times is not finite"),
         ({"half_width": [0.1] * 7}, "half_width has 7 values; expected 8"),
         ({"half_width": [-0.1] * 8}, "half_width is below 0"),
+        ({"time_slack": math.nan}, "time_slack is not finite"),
         ({"center": [math.inf] * 24}, "envelope.center is not finite"),
         ({"valid_for": 0.0}, "valid_for is 0.0, must be above 0"),
         ({"valid_for": math.nan}, "valid_for is nan"),
@@ -136,6 +139,7 @@ some_names = st.lists(st.sampled_from([*NAMES, "*", "", "wheel"]), max_size=10)
             "times": numbers,
             "center": numbers,
             "half_width": numbers,
+            "time_slack": st.floats(),
             "valid_for": st.floats(),
             "action": st.integers(0, 255),
             "scale": st.floats(width=32),

@@ -1,4 +1,4 @@
-"""Which commands a verdict answers for: as near as the half-widths, and as a whole as early or late as the time slack."""
+"""Which commands a verdict answers for: those within the half-widths, as early or late as the time slack allows."""
 
 from dataclasses import replace
 
