@@ -30,7 +30,7 @@ DEFINITIONS = {
     "without verdict": "the best plan is executed, accepted or not; so in all variants below it but fine only",
     "coarse only": "nothing is imagined on the fine level to search or to choose",
     "fine only": "a quarter of the candidates in half of the rounds, imagined on the fine level",
-    "kinematic way": "the way that the planner's search begins from, to the place that is read from the goal's picture; "
+    "kinematic way": "the way that the planner's search begins from, to the place that is read from the goal picture; "
     "nothing is imagined",
     "random plans": "the best of four that are drawn around where the robot stands",
     "verdicts": "plans of the planner, to the goal that is judged and to another one in the same scene, each executed "
