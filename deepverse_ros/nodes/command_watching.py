@@ -51,7 +51,7 @@ PARAMETERS = (
         "half_width", [""], "How far another command may be off and still share a verdict, as 'modality=number' in the "
         "command's unit; one that is not named has 0.1 % of its range. The wider, the more room a command needs.",
     ),
-    Parameter("time_slack", 0.01, "How early or late a trajectory may run and still share a verdict (s).", 0.0, 0.5),
+    Parameter("time_slack", 0.05, "How early or late a trajectory may run and still share a verdict (s).", 0.0, 0.5),
     Parameter("own_margin", 0.04, "So near to its capsules a point is the robot's own (m).", 0.0, 0.3),
     Parameter("verdict_valid_for", 0.5, "How long a verdict may be used (s).", 0.05, 5.0),
     Parameter(

@@ -71,7 +71,7 @@ class CourseMaker:
 
     def __init__(
         self, embodiment: Embodiment, layout: Layout, rates: bool = False,
-        half_width: Mapping[str, float] | None = None, time_slack: float = 0.01,
+        half_width: Mapping[str, float] | None = None, time_slack: float = 0.05,
     ) -> None:  # fmt: skip
         self.embodiment, self.layout, self.rates, self.time_slack = embodiment, layout, rates, time_slack
         width = DEFAULT_SHARE * (layout.upper - layout.lower)
