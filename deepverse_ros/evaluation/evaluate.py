@@ -33,6 +33,8 @@ GAP = ("persistence", "model", "codec")
 DEFINITIONS = {
     "psnr": "dB, at most 60; mean over windows of each frame's PSNR, from its MSE over all pixels and colours in "
     "[0, 1]",
+    "margin_db": "psnr of the model less that of the baseline",
+    "n_windows": "windows that were scored; n_episodes: episodes that they are from, of the seeds episode_seeds",
     "ssim": "mean over windows; 11x11 Gaussian window",
     "lpips": "mean over windows; AlexNet, version 0.1 (arXiv 1801.03924), on pictures of the model's size; null where "
     f"its weights are not installed ({INSTALL})",
@@ -44,7 +46,7 @@ DEFINITIONS = {
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
     "action that leads to it, and the true one; from_pictures: read from the imagined picture alone, by the picture "
     "readout, which was trained on true frames (and to which the decoder learned to look right); persistence: the tool "
-    "stays where it was in the last seen frame",
+    "stays where it was in the last seen frame; median: over windows, the others are means",
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
     "steps that have one",
     **uncertainty.DEFINITIONS,

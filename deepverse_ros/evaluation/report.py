@@ -50,6 +50,8 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
     ]
     if figures.get("lpips"):
         rows += [(f"LPIPS {name}", ".3f", figures["lpips"][name]) for name in ("model", "persistence", "codec")]
+    rows += [(f"MSE {name} [1e-4]", ".1f", [1e4 * v for v in figures["mse"][name]]) for name in ("model", "persistence")]
+    rows += [(f"PSNR above {name} [dB]", ".2f", figures["margin_db"][name]) for name in ("persistence", "shuffled")]
     if "gap_closed" in figures:
         rows.append(("MSE gap closed [%]", ".0f", _percent(figures["gap_closed"])))
     rows += [
@@ -61,6 +63,7 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
     ]
     if "from_pictures" in tool:
         rows.append(("tool error mean, pictures alone [cm]", ".1f", _percent(tool["from_pictures"])))
+        rows.append(("tool error median, pictures alone [cm]", ".1f", _percent(tool["from_pictures_median"])))
     if "uncertainty" in figures:
         rows.append(("tool, predicted spread [cm]", ".1f", _percent(figures["uncertainty"]["spread_m"])))
         rows.append(("spread ranks errors", ".2f", figures["uncertainty"]["spearman"]["per_step"]))
@@ -77,7 +80,8 @@ def shown_steps(horizon: int) -> list[int]:
 
 def evaluation_table(figures: Mapping[str, Any]) -> Table:
     """One column per step."""
-    title = f"{figures['n_windows']} windows of {figures['n_episodes']} episodes, {figures['dt']:g} s a step"
+    size = f"{figures['width']}x{figures['height']} pixels, {figures['context']} frames in"
+    title = f"{figures['n_windows']} windows of {figures['n_episodes']} episodes, {size}, {figures['dt']:g} s a step"
     missing = "lpips" in figures and figures["lpips"] is None
     caption = f"LPIPS: {figures['definitions']['lpips']}" if missing else None
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")

@@ -1,5 +1,6 @@
 """Checkpoints: a folder with model.safetensors (16-bit weights) and config.json. Nothing is ever unpickled."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_NEW_WEIGHTS, _NEW_CONFIG = f".{WEIGHTS}.tmp", f".{CONFIG}.tmp"
 
 
 def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
-    """Write weights, then the config that carries their checksum; a reader never sees one without the other."""
+    """Write weights and the config that carries their checksum.
+
+    Both are on the disk before either takes its place, the weights first. A reader that finds the new weights beside
+    the old config, because the writer was killed between the two, takes the new config from where it waits.
+    """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {}
@@ -33,7 +39,7 @@ def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
         # The novelty detector's whitening spans more magnitudes than 16 bits hold; it is small.
         keep = name.startswith("novelty.")
         weights[name] = tensor.detach().cpu().to(torch.float32 if keep else torch.float16).contiguous()
-    temporary = folder / f".{WEIGHTS}.tmp"
+    temporary = folder / _NEW_WEIGHTS
     save_file(weights, temporary)
     temporary.chmod(0o644)  # save_file makes it readable for its owner alone
     values = {
@@ -42,24 +48,51 @@ def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
         "weights_sha256": _digest(temporary),
         **extra,
     }
+    _sync(temporary)
+    _prepare_config(folder, values)
     os.replace(temporary, folder / WEIGHTS)
-    _write_config(folder, values)
+    os.replace(folder / _NEW_CONFIG, folder / CONFIG)
 
 
 def write_calibration(path: str | Path, calibration: dict[str, Any]) -> None:
     """Replace the calibration in a checkpoint's config.json, atomically; the weights stay as they are."""
     folder = Path(path)
-    _write_config(folder, json.loads((folder / CONFIG).read_text()) | {"calibration": calibration})
+    values = _config_of(folder, _digest(folder / WEIGHTS))
+    _prepare_config(folder, values | {"calibration": calibration})
+    os.replace(folder / _NEW_CONFIG, folder / CONFIG)
 
 
-def _write_config(folder: Path, values: dict[str, Any]) -> None:
-    temporary = folder / f".{CONFIG}.tmp"
+def _config_of(folder: Path, digest: str) -> Any:
+    """What config.json says, or the one that was about to replace it, where only that one is of these weights.
+
+    Raises: CheckpointError for one that is not JSON.
+    """
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: not valid JSON: {error}") from error
+    if isinstance(values, dict) and values.get("weights_sha256") != digest:
+        with contextlib.suppress(OSError, ValueError):
+            waiting = json.loads((folder / _NEW_CONFIG).read_text())
+            if isinstance(waiting, dict) and waiting.get("weights_sha256") == digest:
+                return waiting
+    return values
+
+
+def _prepare_config(folder: Path, values: dict[str, Any]) -> None:
+    temporary = folder / _NEW_CONFIG
     # Every list of numbers on a line of its own, however many they are. Only between values are there line breaks.
     text = re.sub(
         r"\[\n\s+([^][{}\"]*?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(values, indent=2)
     )
     temporary.write_text(text + "\n")
-    os.replace(temporary, folder / CONFIG)
+    _sync(temporary)
+
+
+def _sync(path: Path) -> None:
+    """Whatever happens to the machine now, the file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[str, Any]]:
@@ -74,10 +107,8 @@ def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[st
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint '{folder}': {name} is missing; a checkpoint is a folder with both files")
-    try:
-        values = json.loads((folder / CONFIG).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: not valid JSON: {error}") from error
+    digest = _digest(folder / WEIGHTS)
+    values = _config_of(folder, digest)
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -88,7 +119,7 @@ def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[st
         config = WorldModelConfig.model_validate(values["model"])
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{folder / CONFIG}: field 'model' does not describe a world model: {error}") from error
-    if _digest(folder / WEIGHTS) != values.get("weights_sha256"):
+    if digest != values.get("weights_sha256"):
         raise CheckpointError(
             f"{folder / WEIGHTS}: its SHA-256 is not the one in {CONFIG}: the file is truncated, was changed, or "
             "belongs to another config; copy the checkpoint again"

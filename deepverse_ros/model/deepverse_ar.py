@@ -46,7 +46,7 @@ class DeepVerseAR:
         Raises: ShapeError naming what is wrong.
         """
         plans = _first(action_sequence, num_future_steps)
-        return self.model.predict_future(initial_frames, past_actions, plans)
+        return self.model.predict_future(initial_frames, plans, past_actions)
 
 
 def _first(actions: Values, steps: int) -> Values:

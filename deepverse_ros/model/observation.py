@@ -62,6 +62,32 @@ class Observation:
             else torch.as_tensor(np.asarray(camera_to_world, np.float32)),
         )
 
+    def check(self) -> None:
+        """Raises: ShapeError naming the field whose type, shape or numbers are wrong."""
+        rgb, size = self.rgb, tuple(self.rgb.shape)
+        if not rgb.is_floating_point() or rgb.ndim != 5 or size[2] != 3:
+            raise ShapeError(f"rgb: expected floats (B, T, 3, H, W) in [0, 1], got {rgb.dtype} {size}")
+        if 0 in size:
+            raise ShapeError(f"rgb: empty, shape {size}")
+        least, most = float(rgb.amin()), float(rgb.amax())
+        if not -0.01 <= least <= most <= 1.01:  # also where it is NaN
+            raise ShapeError(f"rgb: expected numbers in [0, 1], got some from {least:.3g} to {most:.3g}")
+        if self.depth is not None and tuple(self.depth.shape) != (*size[:2], *size[3:]):
+            expected = (*size[:2], *size[3:])
+            raise ShapeError(f"depth: expected {expected} like rgb, got {tuple(self.depth.shape)}")
+        matrices = (
+            ("intrinsics", self.intrinsics, ((3, 3),)),
+            ("camera_to_world", self.camera_to_world, ((4, 4), (*size[:2], 4, 4))),
+        )
+        for name, matrix, shapes in matrices:
+            if matrix is None:
+                continue
+            if tuple(matrix.shape) not in shapes:
+                known = " or ".join(map(str, shapes))
+                raise ShapeError(f"{name}: expected {known}, got {tuple(matrix.shape)}")
+            if not bool(torch.isfinite(matrix).all()):
+                raise ShapeError(f"{name}: not finite; leave it out where it is not known")
+
     def fitted(self, height: int, width: int) -> "Observation":
         """The same view at another resolution: cropped at the centre to its aspect ratio, then resampled."""
         h, w = self.rgb.shape[-2:]

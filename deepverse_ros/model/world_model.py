@@ -293,9 +293,11 @@ class WorldModel(nn.Module):
         stands = np.concatenate([values[m.name] for m in robot.measured], -1)
         return torch.from_numpy(stands).to(actions.device, torch.float32).unflatten(0, actions.shape[:-1])
 
-    def predict_future(self, observation: Observation, actions: Values | None, plans: Values) -> Future:
-        """`observe` and `imagine` in one call, for those who imagine once. Raises: as these."""
-        return self.imagine(self.observe(observation, actions), plans)
+    def predict_future(
+        self, observation: Observation, planned_actions: Values, past_actions: Values | None = None
+    ) -> Future:
+        """`observe` and `imagine` in one call, for those who imagine once. Arguments and errors: as there."""
+        return self.imagine(self.observe(observation, past_actions), planned_actions)
 
     @torch.inference_mode()
     def imagine_coarse(self, belief: Belief, plans: Values) -> CoarseFuture:
@@ -368,6 +370,7 @@ class WorldModel(nn.Module):
         moved = Observation(
             rgb, None if depth is None else depth.to(self.device), observation.intrinsics, observation.camera_to_world
         )
+        moved.check()
         return moved.fitted(self.config.height, self.config.width)
 
     def _packed(self, modalities: Any, values: Values, field: str) -> Tensor:

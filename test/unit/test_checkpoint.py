@@ -1,6 +1,7 @@
 """Checkpoints are read whole and right, or refused with the reason."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError
-from deepverse_ros.model.checkpoint import require_embodiment
+from deepverse_ros.model.checkpoint import require_embodiment, write_calibration
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 
@@ -46,6 +47,33 @@ def test_lists_of_numbers_stand_on_one_line_and_words_stay_as_they_are(saved: Pa
 def edit(path: Path, **changes: object) -> None:
     config = path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+
+
+@pytest.mark.parametrize("replaced", [0, 1])
+def test_a_writer_that_is_killed_leaves_a_checkpoint_whole(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, replaced: int
+) -> None:
+    """Before the first of its files takes its place the old checkpoint is there, after it the new one."""
+    model = WorldModel.load(saved, "cpu")
+    model.provenance = {"episodes": 4}
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    replace, calls = os.replace, []
+
+    def killed(source: Path, target: Path) -> None:
+        if len(calls) == replaced:
+            raise KeyboardInterrupt
+        calls.append(source)
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        model.save(saved)
+    assert WorldModel.load(saved, "cpu").provenance == {"episodes": 3 + replaced}
+    write_calibration(saved, {"level": 0.8})
+    after = WorldModel.load(saved, "cpu")
+    assert after.calibration == {"level": 0.8}
+    assert after.provenance == {"episodes": 3 + replaced}
 
 
 def test_a_missing_folder_and_missing_files_are_named(saved: Path) -> None:

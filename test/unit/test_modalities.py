@@ -183,7 +183,7 @@ def test_the_papers_names_give_the_same_future() -> None:
     past, plan = 0.3 * torch.randn(1, 3, 8), 0.3 * torch.randn(1, 6, 8)
     ar = DeepVerseAR(model)
     future = ar.autoregressive_generate(pictures(), plan, 4, past)
-    torch.testing.assert_close(future.rgb, model.predict_future(pictures(), past, plan[:, :4]).rgb)
+    torch.testing.assert_close(future.rgb, model.predict_future(pictures(), plan[:, :4], past).rgb)
     parts = {"joint_positions": plan[..., :7], "gripper_state": plan[..., 7:]}
     torch.testing.assert_close(ar.autoregressive_generate(pictures(), parts, 4, past).latents, future.latents)
     assert {*map(type, (ar.encoder, ar.temporal_model, ar.decoder))} == {

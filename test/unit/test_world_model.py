@@ -153,7 +153,7 @@ def test_a_future_becomes_a_field_over_space_and_time(model: WorldModel) -> None
     size = model.config.width
     k = torch.tensor([[60.0, 0, size / 2], [0, 60.0, size / 2], [0, 0, 1]])
     placed = Observation(observation.rgb, observation.depth, k, torch.eye(4))
-    future = model.predict_future(placed, past, plans(model, 2, 3))
+    future = model.predict_future(placed, plans(model, 2, 3), past)
     volume = future.volume(1, lower=(-3.0, -3.0, 0.0), upper=(3.0, 3.0, 6.0), voxel=0.05)
     assert volume.grid.shape == (3, 120, 120, 120)
     assert 0 < volume.bytes < 0.2 * volume.dense_bytes
@@ -164,7 +164,7 @@ def test_a_future_becomes_a_field_over_space_and_time(model: WorldModel) -> None
     _, occupancy = volume.query(x, y, depth, torch.tensor((step + 1) * model.embodiment.dt))
     assert occupancy > 0
     with pytest.raises(ShapeError, match="intrinsics and camera_to_world"):
-        model.predict_future(observation, past, plans(model, 1, 3)).volume(lower=(0, 0, 0), upper=(1, 1, 1), voxel=0.1)
+        model.predict_future(observation, plans(model, 1, 3), past).volume(lower=(0, 0, 0), upper=(1, 1, 1), voxel=0.1)
 
 
 def test_depth_changes_what_is_read_from_a_goal_picture(model: WorldModel) -> None:
