@@ -24,7 +24,8 @@ class Observation:
     """Consecutive frames, `dt` apart, oldest first.
 
     rgb (B, T, 3, H, W) float in [0, 1]; depth (B, T, H, W) metres, NaN where unknown, or None without a depth camera;
-    intrinsics (3, 3) pixels; camera_to_world (4, 4) or (B, T, 4, 4) metres, of the optical frame; None: unknown.
+    intrinsics (3, 3) pixels; camera_to_world (4, 4), (T, 4, 4) or (B, T, 4, 4) metres, of the optical frame; None:
+    unknown.
     """
 
     rgb: Tensor
@@ -77,7 +78,7 @@ class Observation:
             raise ShapeError(f"depth: expected {expected} like rgb, got {tuple(self.depth.shape)}")
         matrices = (
             ("intrinsics", self.intrinsics, ((3, 3),)),
-            ("camera_to_world", self.camera_to_world, ((4, 4), (*size[:2], 4, 4))),
+            ("camera_to_world", self.camera_to_world, ((4, 4), (size[1], 4, 4), (*size[:2], 4, 4))),
         )
         for name, matrix, shapes in matrices:
             if matrix is None:

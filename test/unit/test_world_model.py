@@ -224,3 +224,31 @@ def test_tokens_and_cells_are_the_same_numbers(patch: int, rows: int, columns: i
     torch.testing.assert_close(to_cells(tokens, patch, rows * patch), cells)
     # One token holds one patch.
     torch.testing.assert_close(tokens[..., 0, :], cells[..., :patch, :patch].flatten(-3))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("rgb", torch.zeros(1, 2, 3, 64, 64, dtype=torch.uint8), "rgb: expected floats"),
+        ("rgb", torch.zeros(2, 3, 64, 64), "rgb: expected floats"),
+        ("rgb", torch.zeros(0, 2, 3, 64, 64), "rgb: empty"),
+        ("rgb", torch.full((1, 2, 3, 64, 64), 255.0), r"rgb: expected numbers in \[0, 1\]"),
+        ("rgb", torch.full((1, 2, 3, 64, 64), torch.nan), r"rgb: expected numbers in \[0, 1\]"),
+        ("depth", torch.ones(1, 1, 64, 64), r"depth: expected \(1, 2, 64, 64\)"),
+        ("intrinsics", torch.eye(4), r"intrinsics: expected \(3, 3\)"),
+        ("camera_to_world", torch.eye(3), r"camera_to_world: expected \(4, 4\) or \(2, 4, 4\) or \(1, 2, 4, 4\)"),
+        ("camera_to_world", torch.full((4, 4), torch.nan), "camera_to_world: not finite"),
+    ],
+)
+def test_an_observation_that_is_none_is_named(model: WorldModel, field: str, value: torch.Tensor, said: str) -> None:
+    good = Observation(torch.zeros(1, 2, 3, 64, 64), torch.ones(1, 2, 64, 64), torch.eye(3), torch.eye(4))
+    past = torch.zeros(1, 1, model.embodiment.action_dim)
+    model.observe(good, past)
+    model.observe(replace(good, camera_to_world=torch.eye(4).expand(2, 4, 4)), past)
+    with pytest.raises(ShapeError, match=said):
+        model.observe(replace(good, **{field: value}), past)
+
+
+def test_no_plans_are_none_to_imagine(model: WorldModel) -> None:
+    with pytest.raises(ShapeError, match="plans"):
+        model.imagine(model.observe(*observed(model)), plans(model, 2, 3)[:0])
