@@ -50,7 +50,9 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
     ]
     if figures.get("lpips"):
         rows += [(f"LPIPS {name}", ".3f", figures["lpips"][name]) for name in ("model", "persistence", "codec")]
-    rows += [(f"MSE {name} [1e-4]", ".1f", [1e4 * v for v in figures["mse"][name]]) for name in ("model", "persistence")]
+    rows += [
+        (f"MSE {name} [1e-4]", ".1f", [1e4 * v for v in figures["mse"][name]]) for name in ("model", "persistence")
+    ]
     rows += [(f"PSNR above {name} [dB]", ".2f", figures["margin_db"][name]) for name in ("persistence", "shuffled")]
     if "gap_closed" in figures:
         rows.append(("MSE gap closed [%]", ".0f", _percent(figures["gap_closed"])))

@@ -1,5 +1,7 @@
 """The world model's promises, on an untrained network: what holds for any weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
