@@ -25,19 +25,19 @@ from deepverse_ros.nodes.messages import stamp_seconds
 
 SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "24"))
 LONG = SECONDS >= 900
-"""Long enough for what takes minutes to settle; nothing else should run beside it. `make test` may be on a busy machine."""
+"""Long enough for what takes minutes to settle, with nothing else on the machine, as may be beside `make test`."""
 WARM_UP = min(180.0, SECONDS / 4)
 MOST_GROWTH = 20.0
 MEMORY = 128 * 0.7
 """MiB of the frames that the world model remembers; they come in the first minutes."""
 IMAGES = 30.0
 ZONE = "cabinet"
-SPEED, NEAREST, FOR = 0.4, -0.3, 3.0
+SPEED, NEAREST, FOR = 0.3, -0.2, 2.0
 """rad/s and rad of joint 1, which goes down to the zone and back to this; seconds for which it is stopped there."""
-LONGEST = 15.0
-"""Seconds from one stop to the next, at most; 9 where a judgement takes 0.5 s."""
+LONGEST = 20.0
+"""Seconds from one stop to the next, at most; 11 where a judgement takes 0.5 s."""
 PATIENCE = 2.0
-# Longer than by default: a judgement takes 0.5 s and more, and a machine that stands still for a second is no fault here.
+# Longer than by default: a judgement takes 0.5 s and more, and a machine that stands still for 1 s is no fault here.
 TIMEOUTS = {
     **dict.fromkeys(("heartbeat_timeout", "command_timeout", "measured_timeout"), PATIENCE),
     **dict.fromkeys(("verdict_timeout", "image_timeout"), 5.0),
@@ -134,14 +134,15 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     dangers = times_to_rest(verdicts, np.array(stamps), np.array([rate for _, rate in out]))
     to_rest = 1e3 * np.array([seconds for of in dangers.values() for seconds in of])
     moved = np.mean([rate != 0 for _, rate in out])
+    by_zone = {zone: len(of) for zone, of in dangers.items()}
+    p50, p99 = np.quantile(to_rest, [0.5, 0.99])
     print(
         f"{took:.0f} s with {images / took:.1f} images, {sent / took:.1f} commands and {len(verdicts) / took:.1f} "
-        f"verdicts a second; it was told to move in {moved:.0%}\n"
-        f"memory of the prefilter {memory[-1][0]:.1f} MiB, of the world model {memory[-1][1]:.1f} MiB; "
-        f"{growth[0]:+.2f} and {growth[1]:+.2f} MiB since {WARM_UP:.0f} s; {load[0]:.0f} and {load[1]:.0f} % of a core\n"
-        f"{stops} stops; verdicts that stopped it while it moved, by zone: { {z: len(t) for z, t in dangers.items()} }\n"
-        f"from such a verdict to rest: p50 {np.quantile(to_rest, 0.5):.1f} ms, p99 {np.quantile(to_rest, 0.99):.1f} ms, "
-        f"worst {to_rest.max():.1f} ms\n"
+        f"verdicts a second; it was told to move in {moved:.0%} of the time\n"
+        f"prefilter: {memory[-1][0]:.1f} MiB, {growth[0]:+.2f} since {WARM_UP:.0f} s, {load[0]:.0f} % of a core; "
+        f"world model: {memory[-1][1]:.1f} MiB, {growth[1]:+.2f}, {load[1]:.0f} %\n"
+        f"{stops} stops; verdicts that stopped it while it moved, by zone: {by_zone}\n"
+        f"from such a verdict to rest: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {to_rest.max():.1f} ms\n"
         f"{len(status)} status messages, {len(lost)} of a lost state, longest pause {pauses.max():.2f} s"
     )
     assert growth[0] < MOST_GROWTH
@@ -151,7 +152,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     assert len(dangers[ZONE]) >= max(1, SECONDS // LONGEST - 1)
     assert stops >= len(to_rest)
     assert to_rest.max() < 1000
-    assert not LONG or np.quantile(to_rest, 0.99) < 200
+    assert p99 < 200 or not LONG
     assert pauses.max() < PATIENCE
     assert sent > 0.8 * RATE * SECONDS
     assert images > (0.9 if LONG else 0.5) * IMAGES * SECONDS
