@@ -194,8 +194,12 @@ class WorldModelNode(RobotNode):
             what = "no image has come" if newest is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
             watching.say_blind(what, 0.0 if newest is None else newest.stamp)
             return
+        started = time.monotonic()
         sight = self._see()
-        watching.on_frame(sight, self._observe(sight), self._memory)
+        belief = self._observe(sight)
+        imagined = watching.on_frame(sight, belief, self._memory)
+        if imagined is not None and self.outputs.wanted:  # commands at 50 Hz leave no image to `_on_frame`
+            self.outputs.publish(sight, belief, *imagined, started)
 
     def _on_judged(self, job: "Job[None]") -> None:
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):

@@ -20,7 +20,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.msg import CommandVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
 from deepverse_ros.nodes.conversions import (
@@ -231,9 +231,10 @@ def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, 
     assert len(standing.heard) == settled >= count  # a rate that nobody repeats is not judged for ever
 
 
-def test_a_stream_of_commands_leaves_time_for_requests(robot, simulation, tmp_path):
+def test_a_stream_of_commands_leaves_time_for_requests_and_is_shown(robot, simulation, tmp_path):
     standing = Standing(robot, simulation, HARMLESS)
     node, rates = standing.start_with_rates(tmp_path)
+    shown = robot.hear(PredictedFrames, "world_model/predicted_frames")
 
     def stream(seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -242,10 +243,11 @@ def test_a_stream_of_commands_leaves_time_for_requests(robot, simulation, tmp_pa
             robot.spin(0.01)
 
     stream(4.0)
-    count, request = len(standing.heard), node.worker.submit(lambda: None)
+    count, seen, request = len(standing.heard), len(shown), node.worker.submit(lambda: None)
     stream(4.0)
     assert request.done()
     assert len(standing.heard) > count
+    assert len(shown) > seen
 
 
 def _read(message: CommandVerdict) -> Verdict:
