@@ -31,7 +31,7 @@ build: env  ## build the package into install/
 test: build  ## run all tests
 	@$(WORKSPACE) python -m pytest test/unit test/nodes test/launch
 
-soak: build  ## run the prefilter's process for half an hour (SOAK=n: seconds)
+soak: build  ## run the prefilter with arm and world model for half an hour (SOAK=n: seconds)
 	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s
 
 lint: env  ## check format, rules, types, import layers and package.xml

@@ -73,6 +73,7 @@ class WorldModelNode(RobotNode):
         super().__init__("world_model", PARAMETERS, **kwargs)
         self._entities: list[tuple[Callable, object]] = []
         self._watching: CommandWatching | None = None
+        self._judging: Job[None] | None = None
 
     # Made by `configure`, gone after `cleanup`.
     model: WorldModel
@@ -172,9 +173,16 @@ class WorldModelNode(RobotNode):
         self.outputs.publish(sight, belief, *imagined, started)
 
     def _wake(self) -> None:
-        """A command came: it is judged before the next image, by the newest one there is."""
+        """A command came: it is judged before the next image, by the newest one there is.
+
+        A job that has not begun will take the newest command. One job for each would be more than can be done.
+        """
+        waiting = self._judging
+        if waiting is not None and not waiting.running() and not waiting.done():
+            return
         with contextlib.suppress(WorkerStopped):
-            self.worker.submit(self._judge_command).add_done_callback(self._on_judged)
+            self._judging = self.worker.submit(self._judge_command)
+            self._judging.add_done_callback(self._on_judged)
 
     def _judge_command(self) -> None:
         watching = self._watching
@@ -186,8 +194,12 @@ class WorldModelNode(RobotNode):
             what = "no image has come" if newest is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
             watching.say_blind(what, 0.0 if newest is None else newest.stamp)
             return
+        started = time.monotonic()
         sight = self._see()
-        watching.on_frame(sight, self._observe(sight), self._memory)
+        belief = self._observe(sight)
+        imagined = watching.on_frame(sight, belief, self._memory)
+        if imagined is not None and self.outputs.wanted:  # commands at 50 Hz leave no image to `_on_frame`
+            self.outputs.publish(sight, belief, *imagined, started)
 
     def _on_judged(self, job: "Job[None]") -> None:
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):

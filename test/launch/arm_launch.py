@@ -61,11 +61,17 @@ def include(**changes: str) -> LaunchDescription:
 
 
 @contextmanager
-def launched(log: Path, launch_file: str, arguments: list[str], timeout: float = 60.0) -> Iterator[subprocess.Popen]:
-    """`ros2 launch` as a user starts it, its words in `log`; Ctrl-C at the end, after which it must end cleanly."""
+def launched(
+    log: Path, launch_file: str | Path, arguments: list[str], timeout: float = 60.0
+) -> Iterator[subprocess.Popen]:
+    """`ros2 launch` as a user starts it, its words in `log`; Ctrl-C at the end, after which it must end cleanly.
+
+    Args: launch_file: the name of one of this package's, or the path of another.
+    """
+    which = [str(launch_file)] if isinstance(launch_file, Path) else ["deepverse_ros", launch_file]
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["ros2", "launch", "deepverse_ros", launch_file, *arguments],
+            ["ros2", "launch", *which, *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -18,17 +20,18 @@ RATE = 50.0
 class Commander:
     """Sends a command every 20 ms, each a little different, and notes when each is heard before and after."""
 
-    def __init__(self) -> None:
+    def __init__(self, command_out: str = "prefilter/command_out") -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node("commander", context=self.context)
         self.sent: dict[float, float] = {}
         self.direct: dict[float, float] = {}
         self.out: list[tuple[float, float]] = []  # when, and joint 1's rate
+        self.out_stamps: list[float] = []  # and the ROS seconds at which the prefilter sent it
         self.status: list[PrefilterStatus] = []
         listen = self.node.create_subscription
         listen(Float64MultiArray, "prefilter/command_in", self._on_direct, qos.command())
-        listen(Float64MultiArray, "prefilter/command_out", self._on_out, qos.command())
+        listen(Float64MultiArray, command_out, self._on_out, qos.command())
         listen(PrefilterStatus, "prefilter/status", self.status.append, qos.debug_output())
         self.publisher = self.node.create_publisher(Float64MultiArray, "prefilter/command_in", qos.command())
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -41,16 +44,21 @@ class Commander:
     def _on_direct(self, message: Float64MultiArray) -> None:
         self.direct.setdefault(message.data[0], time.monotonic())
 
-    def _on_out(self, message: Float64MultiArray) -> None:
+    def _on_out(self, message: Float64MultiArray, info: Any) -> None:
+        self.out_stamps.append(1e-9 * info["source_timestamp"])
         self.out.append((time.monotonic(), message.data[0]))
+
+    def rates(self) -> np.ndarray:
+        """(8,) what to command now, rad/s."""
+        return CENTER
 
     def _send(self) -> None:
         number = 0
         due = time.monotonic()
         while not self.stopping.is_set():
             number += 1
-            data = CENTER.copy()
-            data[0] += 1e-6 * number
+            data = self.rates().copy()
+            data[0] += 1e-8 * number
             self.sent[float(data[0])] = time.monotonic()
             self.publisher.publish(Float64MultiArray(data=data.tolist()))
             due = max(due + 1 / RATE, time.monotonic() - 1.0)

@@ -1,16 +1,13 @@
-"""The prefilter's process for a long time: its memory, its states, and what its log says.
+"""Simulated arm, world model and prefilter for a long time: their memory, the states, the stops, and what the logs say.
 
-50 commands a second, and 30 heartbeats, joint states and verdicts on as many images, while an obstacle comes and goes.
-DEEPVERSE_SOAK_SECONDS is the length; `make soak` takes half an hour.
+30 images and 50 commands a second. The commands drive the arm towards a zone, until it has stood before it for a while,
+and back. DEEPVERSE_SOAK_SECONDS is the length; `make soak` takes half an hour.
 """
 
 import os
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,100 +17,145 @@ import pytest
 import yaml
 from arm_launch import launched, until
 from commander import RATE, Commander
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, JointState
 
-from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.messages import stamp_seconds
 
-SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "20"))
-WARM_UP = min(60.0, SECONDS / 4)
-EVERY, FOR = 8.0, 2.0
-"""Seconds from one obstacle to the next, and for which it is there."""
-MOST_GROWTH = 20 * 2**20
+SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "24"))
+LONG = SECONDS >= 900
+"""Long enough for what takes minutes to settle, with nothing else on the machine, as may be beside `make test`."""
+WARM_UP = min(180.0, SECONDS / 4)
+MOST_GROWTH = 20.0
+MEMORY = 128 * 0.7
+"""MiB of the frames that the world model remembers; they come in the first minutes."""
+IMAGES = 30.0
+ZONE = "cabinet"
+SPEED, NEAREST, FOR = 0.3, -0.2, 2.0
+"""rad/s and rad of joint 1, which goes down to the zone and back to this; seconds for which it is stopped there."""
+LONGEST = 20.0
+"""Seconds from one stop to the next, at most; 11 where a judgement takes 0.5 s."""
 PATIENCE = 2.0
-# Longer than by default: a machine that stands still for half a second is no fault here.
-TIMEOUTS = dict.fromkeys(("heartbeat_timeout", "command_timeout", "verdict_timeout", "image_timeout"), PATIENCE)
+# Longer than by default: a judgement takes 0.5 s and more, and a machine that stands still for 1 s is no fault here.
+TIMEOUTS = {
+    **dict.fromkeys(("heartbeat_timeout", "command_timeout", "measured_timeout"), PATIENCE),
+    **dict.fromkeys(("verdict_timeout", "image_timeout"), 5.0),
+    **dict.fromkeys(("wait_timeout", "pending_timeout"), 10.0),
+    "min_lookahead": 0.1,
+    "release_count": 1,
+}
 
 
-@contextmanager
-def joint_states(commander: Commander) -> Iterator[None]:
-    """Published 30 times a second."""
-    arm = Embodiment.load("arm")
-    publisher = commander.node.create_publisher(JointState, "joint_states", qos.sensor_output())
-    names, home = [*arm.joint_names, "gripper_joint"], [float(v) for v in arm.home]
-    ended = threading.Event()
+class Driver(Commander):
+    """Drives joint 1 towards the zone until that has been stopped for a while, then away from it, and so on."""
 
-    def send() -> None:
-        while not ended.wait(1 / 30):
-            header = Header(stamp=commander.node.get_clock().now().to_msg(), frame_id="base_link")
-            publisher.publish(JointState(header=header, name=names, position=home))
+    def __init__(self) -> None:
+        self.towards, self.stopped_at, self.joint, self.images = True, float("inf"), 0.0, 0
+        self.verdicts: list[CommandVerdict] = []
+        super().__init__("velocity_command")
+        listen = self.node.create_subscription
+        listen(JointState, "joint_states", self._on_joints, qos.sensor_input())
+        listen(CameraInfo, "camera/camera_info", self._on_image, qos.sensor_input())
+        listen(CommandVerdict, "world_model/command_verdict", self.verdicts.append, qos.command())
 
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(2.0)
+    def _on_joints(self, message: JointState) -> None:
+        self.joint = message.position[0]
+
+    def _on_image(self, message: CameraInfo) -> None:
+        self.images += 1  # one with every image
+
+    def rates(self) -> np.ndarray:
+        if not self.towards:
+            self.towards, self.stopped_at = self.joint >= NEAREST, float("inf")
+        elif self.state != PrefilterStatus.STOP:
+            self.stopped_at = float("inf")
+        else:
+            self.stopped_at = min(self.stopped_at, time.monotonic())
+            self.towards = time.monotonic() - self.stopped_at < FOR
+        return np.array([-SPEED if self.towards else SPEED, 0, 0, 0, 0, 0, 0, 0])
 
 
-def prefilter_process(launch: subprocess.Popen) -> psutil.Process:
+def processes(launch: subprocess.Popen, *names: str) -> list[psutil.Process]:
     children = psutil.Process(launch.pid).children(recursive=True)
-    return next(p for p in children if "prefilter_node" in " ".join(p.cmdline()))
+    return [next(p for p in children if name in " ".join(p.cmdline())) for name in names]
 
 
-@pytest.mark.timeout(SECONDS + 240)
+def times_to_rest(verdicts: Sequence[CommandVerdict], sent: np.ndarray, rates: np.ndarray) -> dict[str, list[float]]:
+    """Seconds from each verdict that stops a moving arm until its command is at rest, inf for never, by zone.
+
+    Args: sent (N,): ROS seconds at which the rates (N,) went out.
+    """
+    out: dict[str, list[float]] = {}
+    for before, verdict in pairwise(verdicts):
+        stamp = stamp_seconds(verdict.header.stamp)
+        first = int(np.searchsorted(sent, stamp))
+        if before.action == CommandVerdict.STOP or verdict.action != CommandVerdict.STOP:
+            continue
+        if not 0 < first < len(sent) or rates[first - 1] == 0:
+            continue  # it rested already
+        rest = sent[first:][rates[first:] == 0]
+        out.setdefault(verdict.zone, []).append(rest[0] - stamp if len(rest) else np.inf)
+    return out
+
+
+@pytest.mark.timeout(SECONDS + 300)
 def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     params, log = tmp_path / "prefilter.yaml", tmp_path / "log"
     params.write_text(yaml.safe_dump({"/**": {"ros__parameters": TIMEOUTS}}))
-    obstacle = [str(t) for begin in np.arange(5.0, SECONDS, EVERY) for t in (begin, begin + FOR)]
-    source = [sys.executable, str(Path(__file__).parent / "verdict_source.py"), "--rate", "30", *obstacle]
-    source += ["--valid-for", str(PATIENCE)]
-    arguments = ["command_type:=float64_multi_array", "command_values:=rates", f"params:={params}"]
-    with launched(log, "prefilter.launch.py", arguments) as launch:
-        until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
-        process = prefilter_process(launch)
-        commander, model = Commander(), subprocess.Popen(source)
+    with launched(log, Path(__file__).parent / "soak.launch.py", [f"params:={params}"]) as launch:
+        names = ("sim", "world_model", "prefilter")
+        until(lambda: all(f"{name} is active" in log.read_text() for name in names), 120.0, "starting the nodes")
+        both = processes(launch, "prefilter_node", "world_model_node")
+        driver = Driver()
         try:
-            with joint_states(commander):
-                until(lambda: commander.state == PrefilterStatus.PASS, 30.0, "commands that pass")
-                first, sent, out = len(commander.status), len(commander.sent), len(commander.out)
-                time.sleep(WARM_UP)
-                memory, looks, end = [], [time.monotonic()], time.monotonic() + SECONDS - WARM_UP
+            until(lambda: driver.state == PrefilterStatus.PASS, 60.0, "commands that pass")
+            begin = [len(of) for of in (driver.status, driver.sent, driver.out, driver.verdicts)]
+            images, began = driver.images, time.monotonic()
+            time.sleep(WARM_UP)
+            memory = []
+            for process in both:
                 process.cpu_percent()
-                while looks[-1] < end:
-                    memory.append(process.memory_info().rss)
-                    time.sleep(0.05)
-                    looks.append(time.monotonic())
-                load, files = process.cpu_percent(), process.num_fds()
-                status, sent, out = commander.status[first:], len(commander.sent) - sent, commander.out[out:]
+            while time.monotonic() < began + SECONDS:
+                memory.append([process.memory_info().rss / 2**20 for process in both])
+                time.sleep(0.1)
+            load = [process.cpu_percent() for process in both]
+            took, images = time.monotonic() - began, driver.images - images
+            status, verdicts = driver.status[begin[0] :], driver.verdicts[begin[3] :]
+            sent, out = len(driver.sent) - begin[1], driver.out[begin[2] :]
+            stamps = driver.out_stamps[begin[2] : begin[2] + len(out)]
         finally:
-            model.kill()
-            model.wait(5)
-            commander.close()
+            driver.close()
     share = max(len(memory) // 10, 1)
-    growth = np.median(memory[-share:]) - np.median(memory[:share])
-    stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in status]
-    states = [m.state for m in status]
-    pauses = np.diff(stamps)
-    stood = np.diff(looks).max()  # how long the machine let this process stand
-    stops = sum(b == PrefilterStatus.STOP != a for a, b in pairwise(states))
-    passing = states.count(PrefilterStatus.PASS) / len(states)
-    moving = sum(rate > 0 for _, rate in out)
+    growth = np.median(memory[-share:], 0) - np.median(memory[:share], 0)
+    pauses = np.diff([stamp_seconds(m.header.stamp) for m in status])
+    lost = [m.reason_text for m in status if m.state == PrefilterStatus.FALLBACK]
+    stops = sum(b.state == PrefilterStatus.STOP != a.state for a, b in pairwise(status))
+    dangers = times_to_rest(verdicts, np.array(stamps), np.array([rate for _, rate in out]))
+    to_rest = 1e3 * np.array([seconds for of in dangers.values() for seconds in of])
+    moved = np.mean([rate != 0 for _, rate in out])
+    by_zone = {zone: len(of) for zone, of in dangers.items()}
+    p50, p99 = np.quantile(to_rest, [0.5, 0.99])
     print(
-        f"{SECONDS:.0f} s: memory {memory[-1] / 2**20:.1f} MiB, {growth / 2**20:+.2f} MiB since {WARM_UP:.0f} s; "
-        f"{sent} commands, {moving} passed in {passing:.0%} of the time; {len(status)} status messages, "
-        f"{(pauses > 0.25).sum()} pauses over 0.25 s, longest {pauses.max():.2f} s, of this test {stood:.2f} s; "
-        f"{stops} stops at {len(obstacle) // 2} obstacles; {load:.0f} % of a core, {files} open files"
+        f"{took:.0f} s with {images / took:.1f} images, {sent / took:.1f} commands and {len(verdicts) / took:.1f} "
+        f"verdicts a second; it was told to move in {moved:.0%} of the time\n"
+        f"prefilter: {memory[-1][0]:.1f} MiB, {growth[0]:+.2f} since {WARM_UP:.0f} s, {load[0]:.0f} % of a core; "
+        f"world model: {memory[-1][1]:.1f} MiB, {growth[1]:+.2f}, {load[1]:.0f} %\n"
+        f"{stops} stops; verdicts that stopped it while it moved, by zone: {by_zone}\n"
+        f"from such a verdict to rest: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {to_rest.max():.1f} ms\n"
+        f"{len(status)} status messages, {len(lost)} of a lost state, longest pause {pauses.max():.2f} s"
     )
-    assert growth < MOST_GROWTH
-    assert set(states) <= {PrefilterStatus.PASS, PrefilterStatus.STOP}, sorted(set(states))
-    assert stops >= len(obstacle) // 2 - 1  # the last one may begin after the end
-    assert pauses.max() < 1.0
+    assert growth[0] < MOST_GROWTH
+    assert growth[1] < MOST_GROWTH + (0 if LONG else MEMORY)
+    # A busy machine may judge so slowly that the arm has to wait; nothing else may be amiss.
+    assert not lost if LONG else all("no verdict answers for the command" in reason for reason in lost), set(lost)
+    assert len(dangers[ZONE]) >= max(1, SECONDS // LONGEST - 1)
+    assert stops >= len(to_rest)
+    assert to_rest.max() < 1000
+    assert p99 < 200 or not LONG
+    assert pauses.max() < PATIENCE
     assert sent > 0.8 * RATE * SECONDS
-    assert moving > 0.9 * passing * sent
+    assert images > (0.9 if LONG else 0.5) * IMAGES * SECONDS
     said = log.read_text()
     for word in ("[WARN]", "[ERROR]", "[FATAL]", "Traceback", "failed"):
         assert word not in said, said[-2000:]

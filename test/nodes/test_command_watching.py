@@ -10,6 +10,7 @@ import torch
 import yaml
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
@@ -19,7 +20,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.msg import CommandVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
 from deepverse_ros.nodes.conversions import (
@@ -108,6 +109,17 @@ class Standing:
         )  # fmt: skip
         self.robot.until(lambda: node.input.images.total > 4 and node._camera_pose() is not None)
         return node
+
+    def start_with_rates(self, folder: Path) -> tuple[WorldModelNode, Publisher]:
+        """It judges velocities, and what publishes them."""
+        rates = self.robot.peer.create_publisher(Float64MultiArray, "velocities", qos.command())
+        node = self.start(
+            folder, watched_command_topic="velocities", watched_command_type="float64_multi_array",
+            watched_command_values="rates", passed_command_topic="",
+            half_width=["joint_positions=0.02", "gripper_state=0.1"],
+        )  # fmt: skip
+        self.robot.until(rates.get_subscription_count)
+        return node, rates
 
     def trajectory(self) -> JointTrajectory:
         return trajectory_from_plan(self.scenario.commands, JointLayout(ARM), Header())
@@ -203,13 +215,7 @@ def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, sim
 
 def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, tmp_path):
     standing = Standing(robot, simulation, HARMLESS)
-    rates = robot.peer.create_publisher(Float64MultiArray, "velocities", qos.command())
-    standing.start(
-        tmp_path, watched_command_topic="velocities", watched_command_type="float64_multi_array",
-        watched_command_values="rates", passed_command_topic="",
-        half_width=["joint_positions=0.02", "gripper_state=0.1"],
-    )  # fmt: skip
-    robot.until(rates.get_subscription_count)
+    _, rates = standing.start_with_rates(tmp_path)
     for k in range(40):
         rates.publish(Float64MultiArray(data=[0.005 * k] + [0.0] * 7))
         robot.spin(0.01)
@@ -223,6 +229,25 @@ def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, 
     settled = len(standing.heard)
     robot.spin(1.0)
     assert len(standing.heard) == settled >= count  # a rate that nobody repeats is not judged for ever
+
+
+def test_a_stream_of_commands_leaves_time_for_requests_and_is_shown(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    node, rates = standing.start_with_rates(tmp_path)
+    shown = robot.hear(PredictedFrames, "world_model/predicted_frames")
+
+    def stream(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            rates.publish(Float64MultiArray(data=[0.01] + [0.0] * 7))
+            robot.spin(0.01)
+
+    stream(4.0)
+    count, seen, request = len(standing.heard), len(shown), node.worker.submit(lambda: None)
+    stream(4.0)
+    assert request.done()
+    assert len(standing.heard) > count
+    assert len(shown) > seen
 
 
 def _read(message: CommandVerdict) -> Verdict:
