@@ -88,6 +88,8 @@ def _start(context: LaunchContext) -> list[Action]:
             "publish_clock": use_sim_time,
             "trajectory_topic": given["trajectory_topic"],
         }
+        if given["prefilter"] != "off":
+            scene["velocity_topic"] = ""  # nothing moves the arm past the prefilter, which may enforce at any time
         remapped = [
             (default, given[name])
             for name in ("image_topic", "camera_info_topic", "joint_states_topic", "depth_topic")

@@ -17,7 +17,7 @@ ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
     "command_type": (
         "joint_trajectory",
         "message of a command",
-        ["joint_trajectory", "float64_multi_array", "twist", "twist_stamped"],
+        ["joint_trajectory", "float64_multi_array", "twist", "twist_stamped", "vehicle_control"],
     ),
     "command_values": ("targets", "what a command says: the embodiment's values, or their rates", ["targets", "rates"]),
     "command_in": ("prefilter/command_in", "where commands come from", None),

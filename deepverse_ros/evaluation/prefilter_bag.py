@@ -44,7 +44,7 @@ def typestore() -> Any:
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name in ("CommandVerdict", "PrefilterStatus"):
+    for name in ("CommandVerdict", "PrefilterStatus", "VehicleControl"):
         text = resources.find(f"msg/{name}.msg").read_text()
         store.register(get_types_from_msg(text, f"deepverse_ros/msg/{name}"))
     return store
@@ -76,7 +76,7 @@ def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any
 
 
 def wanted(message: Any) -> tuple[bool, float]:
-    """Whether a command moves the robot, and for how many seconds: a trajectory, or what is not all 0.
+    """Whether a command moves the robot, and for how many seconds: a trajectory, a throttle, or what is not all 0.
 
     Raises: EpisodeError for a message that is none of the prefilter's commands.
     """
@@ -85,10 +85,12 @@ def wanted(message: Any) -> tuple[bool, float]:
         return last is not None, last.sec + last.nanosec * 1e-9 if last else 0.0
     if hasattr(message, "data"):
         values = list(message.data)
+    elif hasattr(message, "throttle"):
+        values = [message.throttle]
     else:
         twist = getattr(message, "twist", message)
         if not hasattr(twist, "linear"):
-            expected = "JointTrajectory, Float64MultiArray, Twist or TwistStamped"
+            expected = "JointTrajectory, Float64MultiArray, Twist, TwistStamped or VehicleControl"
             raise EpisodeError(f"commands are {message.__msgtype__}; expected {expected}")
         values = [getattr(vector, axis) for vector in (twist.linear, twist.angular) for axis in "xyz"]
     return bool(np.any(np.asarray(values, float) != 0)), PAUSE

@@ -12,6 +12,7 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import MessageError, duration, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
@@ -20,6 +21,8 @@ from deepverse_ros.safety.commands import Command, Layout
 GRIPPER = "gripper_state"
 TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Names of an embodiment's modalities that are values of a twist, in m/s and rad/s."""
+VEHICLE = ("steering", "throttle", "brake")
+"""Those that are values of a vehicle's control, in rad and fractions."""
 LONGEST = 2**31 - 1
 """Seconds of a Duration."""
 
@@ -45,6 +48,8 @@ class CommandFormat(ABC):
 
     def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
         self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
+        self._frame = frame_id
+        """That what goes out has: the one of what came last."""
 
     @property
     def stamped(self) -> bool:
@@ -77,6 +82,13 @@ class CommandFormat(ABC):
     @abstractmethod
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Any:
         """A message of values (K, A) in the layout's order, at `times` (K,) seconds from now."""
+
+    def _stamp(self, header: Header) -> float:
+        """ROS seconds; what goes out has its frame from now on. Raises: MessageError for another frame than wanted."""
+        if self.frame_id and header.frame_id != self.frame_id:
+            raise MessageError(f"header.frame_id is '{header.frame_id}'; expected '{self.frame_id}'")
+        self._frame = header.frame_id
+        return stamp_seconds(header.stamp)
 
     def _gripper(self, measured: np.ndarray | None) -> float:
         """What a command that says nothing about the gripper means: rate 0, or stay where it is; NaN: unknown."""
@@ -215,19 +227,33 @@ class StampedTwistFormat(TwistFormat):
 
     message_type = TwistStamped
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._frame = self.frame_id
-
     def _read(self, message: TwistStamped, measured: np.ndarray | None) -> Command:
-        frame = message.header.frame_id
-        if self.frame_id and frame != self.frame_id:
-            raise MessageError(f"header.frame_id is '{frame}'; expected '{self.frame_id}'")
-        self._frame = frame
-        return self._command(message.twist, stamp_seconds(message.header.stamp))
+        return self._command(message.twist, self._stamp(message.header))
 
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> TwistStamped:
         return TwistStamped(header=Header(stamp=stamp, frame_id=self._frame), twist=self._twist(values))
+
+
+class VehicleFormat(CommandFormat):
+    """deepverse_ros/VehicleControl. What goes out is stamped when it goes out."""
+
+    message_type = VehicleControl
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if set(self.layout.names) != set(VEHICLE):
+            raise ParameterError(
+                f"parameter 'command_type' is 'vehicle_control', whose values are {', '.join(VEHICLE)}; those of "
+                f"'{self.joints.embodiment.name}' are {', '.join(self.layout.names)}"
+            )
+
+    def _read(self, message: VehicleControl, measured: np.ndarray | None) -> Command:
+        values = np.array([getattr(message, name) for name in VEHICLE], float)
+        return Command.setpoint(values, VEHICLE, self._stamp(message.header))
+
+    def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> VehicleControl:
+        told = dict(zip(self.layout.names, values[-1].tolist(), strict=True))
+        return VehicleControl(header=Header(stamp=stamp, frame_id=self._frame), **told)
 
 
 FORMATS: dict[str, Callable[..., CommandFormat]] = {
@@ -235,4 +261,5 @@ FORMATS: dict[str, Callable[..., CommandFormat]] = {
     "float64_multi_array": ArrayFormat,
     "twist": TwistFormat,
     "twist_stamped": StampedTwistFormat,
+    "vehicle_control": VehicleFormat,
 }

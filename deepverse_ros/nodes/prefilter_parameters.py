@@ -9,6 +9,7 @@ import numpy as np
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.prefilter_commands import FORMATS
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 
@@ -33,8 +34,7 @@ def settings_from(kind: type[S], value: Callable[[str], Any]) -> S:
 PARAMETERS = (
     Parameter("embodiment", "arm", "The robot: a name or file of config/embodiments."),
     Parameter(
-        "command_type", "joint_trajectory", "Message of a command.",
-        choices=("joint_trajectory", "float64_multi_array", "twist", "twist_stamped"),
+        "command_type", "joint_trajectory", "Message of a command.", choices=tuple(FORMATS),
     ),
     Parameter(
         "command_values", "targets", "What a command says. targets: the embodiment's values; rates: their change per "
@@ -42,10 +42,14 @@ PARAMETERS = (
     ),
     Parameter(
         "rest", [""], "Modalities that go on until another command comes, each with the value that brings it to rest: "
-        "'throttle=0', or 'steering=keep' for the last one. Of a twist it is all of them, at 0.",
+        "'throttle=0', or 'steering=keep' for the last one. When left out, of a twist it is all of them, at 0, and of "
+        "a vehicle's control 'steering=keep', 'throttle=0' and 'brake=1'.",
     ),
-    Parameter("unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes)."),
-    Parameter("command_frame", "", "frame_id that a stamped twist must have; empty: any."),
+    Parameter(
+        "unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes). When left out, of "
+        "a vehicle's control they are steering and brake.",
+    ),
+    Parameter("command_frame", "", "frame_id that a stamped twist or a vehicle's control must have; empty: any."),
     Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in messages; empty: none."),
     Parameter("gripper_closed", 0.0, "Position of that joint when closed (rad, m).", -10.0, 10.0),
     Parameter("gripper_open", 1.0, "And when open (rad, m).", -10.0, 10.0),
@@ -70,21 +74,28 @@ def layout_from(embodiment: Embodiment, p: Any) -> Layout:
     """
     rest = dict(_rest(entry) for entry in p.rest if entry.strip())
     unscaled = tuple(name.strip() for name in p.unscaled if name.strip())
-    twist = p.command_type.startswith("twist")
+    vehicle = p.command_type == "vehicle_control"
+    goes_on = vehicle or p.command_type.startswith("twist")
     if p.command_values == "rates":
-        if twist or rest or unscaled:
+        if goes_on or rest or unscaled:
             raise ParameterError(
                 "parameter 'command_values' is 'rates', which are at rest at 0; 'rest' and 'unscaled' must be empty, "
-                "and a twist's values are the embodiment's own: use 'targets'"
+                "and the values of a twist or a vehicle's control are the embodiment's own: use 'targets'"
             )
         return _rates(embodiment)
-    if twist and not rest:
-        rest = {m.name: 0.0 for m in embodiment.modalities}
+    names = [m.name for m in embodiment.modalities]
+    if goes_on and not rest:
+        rest = {name: _VEHICLE_REST.get(name, 0.0) if vehicle else 0.0 for name in names}
+    if vehicle and not unscaled:
+        unscaled = tuple(name for name in ("steering", "brake") if name in names)
     layout = Layout.of(embodiment, rest, unscaled)
-    if twist and layout.position.any():
+    if goes_on and layout.position.any():
         name = layout.names[int(np.argmax(layout.position))]
-        raise ParameterError(f"parameter 'rest' leaves out {name}; every value of a twist is a rate")
+        raise ParameterError(f"parameter 'rest' leaves out {name}; every value of a {p.command_type} goes on")
     return layout
+
+
+_VEHICLE_REST: dict[str, float | None] = {"steering": None, "throttle": 0.0, "brake": 1.0}
 
 
 def _rest(entry: str) -> tuple[str, float | None]:

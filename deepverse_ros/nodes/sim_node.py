@@ -57,7 +57,11 @@ PARAMETERS = (
     Parameter("publish_clock", False, "Publish /clock; the other nodes then need use_sim_time."),
     Parameter("real_time_factor", 1.0, "Simulated seconds per second; other than 1 needs publish_clock.", 0.05, 20.0),
     Parameter("trajectory_topic", "joint_trajectory", "Commands (trajectory_msgs/JointTrajectory)."),
-    Parameter("velocity_topic", "velocity_command", "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s."),
+    Parameter(
+        "velocity_topic",
+        "velocity_command",
+        "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s; empty: none.",
+    ),
     Parameter("gripper_joint", "gripper_joint", "Name of the joint that opens the gripper (0 closed, 1 open)."),
 )
 PHYSICS_STEP = 0.005
@@ -121,8 +125,12 @@ class SimNode(RobotNode):
         if p.publish_clock:
             publishers["clock"] = self.advertise(Clock, "/clock", qos.command())
         subscriptions = [
-            self.subscribe(JointTrajectory, p.trajectory_topic, self._on_trajectory, qos.command()),
-            self.subscribe(Float64MultiArray, p.velocity_topic, self._on_velocity, qos.command()),
+            self.subscribe(kind, topic, heard, qos.command())
+            for kind, topic, heard in (
+                (JointTrajectory, p.trajectory_topic, self._on_trajectory),
+                (Float64MultiArray, p.velocity_topic, self._on_velocity),
+            )
+            if topic
         ]
         reset = self.create_service(Trigger, "~/reset", self._reset, callback_group=MutuallyExclusiveCallbackGroup())
         self._entities = [(self.destroy_lifecycle_publisher, entity) for entity in publishers.values()]

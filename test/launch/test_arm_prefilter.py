@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from arm_launch import arguments, launched, until
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from test_arm_mpc_launch import Peer
 
 from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.nodes import qos
 
 
 @pytest.fixture
@@ -47,5 +49,13 @@ def test_the_planners_commands_go_through_the_prefilter(log):
         # Nobody says what this command leads to.
         assert moved() < 0.02
         assert status[-1].state == PrefilterStatus.FALLBACK
+        # Nor does anything else move the arm.
+        before = np.array(joints[-1].position[:7])
+        velocity = peer.node.create_publisher(Float64MultiArray, "/velocity_command", qos.command())
+        for _ in range(20):
+            velocity.publish(Float64MultiArray(data=[0.5] + [0.0] * 6))
+            time.sleep(0.05)
+        assert velocity.get_subscription_count() == 0
+        assert np.abs(np.array(joints[-1].position[:7]) - before).max() < 0.02
     finally:
         peer.close()

@@ -1,6 +1,7 @@
 """What surrounds a prefilter in tests: a sender of commands, a world model that judges them, and a robot."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.evaluation.prefilter_bag import wanted
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
@@ -48,13 +50,12 @@ def trajectory(*targets: np.ndarray, seconds: float = 1.0, stamp: float = 0.0) -
 
 def verdict(
     now: float, finding: Finding = CLEAR, center: np.ndarray = GO, times: Any = (1.6,), width: float = 0.02,
-    image_age: float = 0.05, valid_for: float = 1.0,
+    image_age: float = 0.05, valid_for: float = 1.0, names: tuple[str, ...] = NAMES, frame: str = "base_link",
 ) -> CommandVerdict:  # fmt: skip
-    """Args: now: ROS seconds. center: (8,) or (len(times), 8)."""
-    envelope = Envelope(now, np.array(times, float), np.atleast_2d(center).astype(float), np.full(8, width))
-    return command_verdict_to_msg(
-        Verdict(now, now - image_age, valid_for, envelope, finding, "c1"), NAMES, "base_link", 10.0
-    )
+    """Args: now: ROS seconds. center: (A,) or (len(times), A), in the order of the A names."""
+    widths = np.full(len(names), width)
+    envelope = Envelope(now, np.array(times, float), np.atleast_2d(center).astype(float), widths)
+    return command_verdict_to_msg(Verdict(now, now - image_age, valid_for, envelope, finding, "c1"), names, frame, 10.0)
 
 
 def heartbeat(now: float) -> Header:
@@ -71,7 +72,8 @@ class Surroundings:
 
     def __init__(self, robot: Any, kind: type = Float64MultiArray, **parameters: Any) -> None:
         self.robot, self.peer = robot, robot.peer
-        defaults = PATIENT | (RATES if kind is Float64MultiArray else {"command_timeout": 0.0})
+        own = {Float64MultiArray: RATES, JointTrajectory: {"command_timeout": 0.0}}
+        defaults = PATIENT | own.get(kind, {})
         self.node: PrefilterNode = robot.start(PrefilterNode, alone=True, **{**defaults, **parameters})
         publisher = self.peer.create_publisher
         self.commands = publisher(kind, "prefilter/command_in", qos.command())
@@ -85,7 +87,10 @@ class Surroundings:
         self.status: list[PrefilterStatus] = robot.hear(PrefilterStatus, "prefilter/status")
         self.finding, self.alive, self.judged = CLEAR, True, True
         self.measured = HOME
-        ends = (self.commands, self.verdicts, self.heartbeats, self.states)
+        self.commanded: Callable[[], Any] = command
+        self.judgement: Callable[[], CommandVerdict] = lambda: verdict(self.now, self.finding)
+        ends = [self.commands, self.verdicts, self.heartbeats]
+        ends += [self.states] if self.node._embodiment.joint_names else []
         robot.until(lambda: all(end.get_subscription_count() for end in ends))
         robot.until(lambda: self.node._out.get_subscription_count() and self.status)
         self.last_beat = 0.0
@@ -101,7 +106,7 @@ class Surroundings:
             self.heartbeats.publish(heartbeat(self.now))
         self.states.publish(joint_state(self.now, self.measured))
         if self.judged:
-            self.verdicts.publish(verdict(self.now, self.finding))
+            self.verdicts.publish(self.judgement())
 
     def drive(self, seconds: float, message: Any = None) -> list[Any]:
         """A command with all that belongs to it every 20 ms. Returns: what came out meanwhile."""
@@ -109,7 +114,7 @@ class Surroundings:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.around()
-            self.commands.publish(command() if message is None else message)
+            self.commands.publish(self.commanded() if message is None else message)
             self.robot.spin(0.02)
         return [m for _, m in self.out[begin:]]
 
@@ -129,5 +134,5 @@ class Surroundings:
         return self.status[-1].state
 
 
-def moves(message: Float64MultiArray) -> bool:
-    return bool(np.abs(np.array(message.data)).max() > 0)
+def moves(message: Any) -> bool:
+    return wanted(message)[0]

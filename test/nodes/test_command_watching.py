@@ -1,13 +1,14 @@
 """The world model's verdicts on commands over ROS, with the shipped model and pictures of the simulated arm."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from geometry_msgs.msg import TransformStamped
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
@@ -36,7 +37,9 @@ from deepverse_ros.nodes.transforms import transform_from_matrix
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.commands import Layout
+from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
+from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation
 
 ARM = Embodiment.load("arm")
@@ -211,6 +214,37 @@ def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, sim
     robot.peer.destroy_timer(standing.timer)
     robot.spin(0.7)
     robot.until(lambda: said("the newest image is"))
+
+
+def test_a_zone_of_another_frame_is_judged_where_tf_says_that_frame_is(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    cell = np.array([[0, -1, 0, 0.6], [1, 0, 0, -0.4], [0, 0, 1, 0.1], [0, 0, 0, 1.0]])
+    in_base = np.append(simulation.scene.obstacles[0].position[:2], [0.2, 1.0])
+    in_cell = [float(v) for v in (np.linalg.inv(cell) @ in_base)[:3]]
+    box = {"kind": "box", "size": [0.25, 0.25, 0.3]}
+    zone = {"name": "there", "type": "stop", "frame_id": "cell", "min_points": 4, "shape": box, "position": in_cell}
+    standing.zones = Zones.model_validate({"zones": [zone]})
+    standing.start(tmp_path)
+    frames = robot.peer.create_publisher(TFMessage, "/tf", 10)
+    robot.until(lambda: standing.command.get_subscription_count() and frames.get_subscription_count())
+
+    def judged(wanted: Callable[[Finding], bool], *chain: TransformStamped) -> None:
+        def agrees() -> bool:
+            frames.publish(TFMessage(transforms=list(chain)))
+            standing.command.publish(standing.trajectory())
+            return wanted(standing.verdict(len(standing.heard))[0].finding)
+
+        robot.until(agrees)
+
+    judged(lambda f: f.action == Action.STOP and "the frame 'cell' of a zone is is not known" in f.text)
+    # Its chain of frames is not complete yet.
+    half = transform_from_matrix(np.eye(4), Header(frame_id="floor"), "cell")
+    judged(lambda f: f.action == Action.STOP and "the frame 'cell' of a zone is is not known" in f.text, half)
+    floor = transform_from_matrix(cell, Header(frame_id="base_link"), "floor")
+    judged(lambda f: f.action == Action.STOP and (f.zone, f.step) == ("there", 0), half, floor)
+    cell[2, 3] += 3.0
+    lifted = transform_from_matrix(cell, Header(frame_id="base_link"), "floor")
+    judged(lambda f: f.action == Action.CLEAR, lifted)
 
 
 def test_velocities_are_added_up_and_the_newest_of_many_wins(robot, simulation, tmp_path):

@@ -18,6 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 
+from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import MessageError, depth_from_image, image_from_array, stamp_seconds
 from deepverse_ros.nodes.corruptions import corrupt
@@ -43,6 +44,7 @@ def messages() -> dict[str, Any]:
         "trajectory": trajectory(HOME, HOME * 0.9, stamp=NOW),
         "array": command(),
         "twist": TwistStamped(header=heartbeat(NOW)),
+        "vehicle": VehicleControl(header=heartbeat(NOW), throttle=0.3),
         "verdict": verdict(NOW),
         "heartbeat": heartbeat(NOW),
         "clock": Clock(clock=Time(sec=int(NOW))),

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import TwistStamped
 from prefilter_world import BAD, GO, HOME, RATES, Surroundings, command, moves, trajectory, verdict
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
@@ -247,6 +246,9 @@ def test_parameters_take_effect_while_it_runs(robot):
     ("parameters", "said"),
     [
         ({"command_type": "twist"}, "'joint_1' of 'arm' is none of its values"),
+        ({"command_type": "vehicle_control"}, "values are steering, throttle, brake; those of 'arm' are joint_1, "),
+        ({"embodiment": "vehicle", "command_type": "vehicle_control", "rest": ["throttle=0"]}, "leaves out steering"),
+        ({"embodiment": "vehicle", "command_type": "vehicle_control", "command_values": "rates"}, "use 'targets'"),
         ({"command_type": "joint_trajectory", "command_values": "rates"}, "no rates"),
         ({"embodiment": "vehicle", "command_type": "float64_multi_array", "rest": ["wheels=0"]}, "'wheels' is no mod"),
         ({"embodiment": "vehicle", "command_type": "float64_multi_array", "rest": ["brake"]}, "expected 'modality=num"),
@@ -313,43 +315,3 @@ def test_diagnostics_count_and_time_what_passes(robot):
     said = world.node.diagnostics.status()
     assert said.level == DiagnosticStatus.ERROR
     assert int(next(v.value for v in said.values if v.key == "verdicts_dropped")) == 2
-
-
-BASE = """
-name: base
-dt: 0.1
-base_frame: odom
-tool_frame: base_link
-home: [0.0, 0.0]
-modalities:
-  - {name: linear_x, units: m/s, lower: [-0.5], upper: [1.0], max_rate: [20.0]}
-  - {name: angular_z, units: rad/s, lower: [-1.0], upper: [1.0], max_rate: [40.0]}
-camera: {frame_id: camera, near: 0.3, far: 10.0}
-"""
-
-
-def test_a_base_that_is_driven_by_twists(robot, tmp_path):
-    path = tmp_path / "base.yaml"
-    path.write_text(BASE)
-    node = robot.start(
-        PrefilterNode, embodiment=str(path), command_type="twist_stamped", command_frame="base_link", mode="monitor"
-    )
-    assert node.gate.layout.names == ("linear_x", "angular_z")
-    assert not node.gate.layout.position.any()
-
-    def read(frame: str = "base_link", **values: float) -> str:
-        message = TwistStamped()
-        message.header.frame_id = frame
-        for name, value in values.items():
-            part, axis = name.split("_")
-            setattr(getattr(message.twist, part), axis, value)
-        incoming = node.format.read(message, None)
-        return incoming.problem or str(incoming.command.values[0].tolist())
-
-    assert read(linear_x=0.5, angular_z=-0.2) == "[0.5, -0.2]"
-    assert "frame_id is 'map'; expected 'base_link'" in read("map")
-    assert "linear_y is 0.1; this robot has only linear_x, angular_z" in read(linear_y=0.1)
-    assert "linear_z is nan" in read(linear_z=math.nan)
-    rest = node.format.write(node._rest(), node.get_clock().now().to_msg())
-    assert rest.header.frame_id == "base_link"
-    assert rest.twist.linear.x == rest.twist.angular.z == 0.0

@@ -113,6 +113,13 @@ def test_a_velocity_moves_it_until_the_watchdog_ends_it(robot):
     assert position(heard[-1])[0] == pytest.approx(stopped, abs=0.005)
 
 
+def test_a_topic_of_commands_without_a_name_is_left_out(robot):
+    node = robot.start(SimNode, rate=30.0, randomise=False, objects=0, obstacles=0, velocity_topic="")
+    assert robot.peer.count_subscribers("velocity_command") == 0
+    assert [s.topic_name for s in node.subscriptions if s.msg_type is JointTrajectory] == ["/joint_trajectory"]
+    assert not [s for s in node.subscriptions if s.msg_type is Float64MultiArray]
+
+
 def test_bad_commands_are_named_and_the_robot_holds(robot, arm):
     heard = robot.hear(JointState, "joint_states", qos.sensor_input())
     path = robot.peer.create_publisher(JointTrajectory, "joint_trajectory", qos.command())

@@ -17,7 +17,7 @@ from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.commands import Command, Layout
-from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks.push import Push
@@ -268,6 +268,25 @@ def test_a_command_that_leads_out_of_a_zone_says_so(place):
     assert (out.action, out.leads_out) == (Action.STOP, True)
     stay = watch.judge(seen, place.command(np.repeat(start[None], 8, 0)), NOW).verdict.finding
     assert (stay.action, stay.leads_out) == (Action.STOP, False)
+
+
+def test_a_zone_that_goes_with_the_camera_counts_what_is_in_it(place):
+    place.begin(3)
+    stay = place.command(np.repeat(place.simulation.joints[None], 8, 0))
+    in_base = np.append(place.simulation.scene.obstacles[0].position[:2], [0.2, 1.0])
+    in_camera = (np.linalg.inv(place.simulation.camera_to_world) @ in_base)[:3]
+
+    def judged(position: np.ndarray) -> Finding:
+        zone = {"name": "seen", "type": "stop", "frame_id": "camera_optical_frame", "attached": True, "min_points": 4}
+        zone |= {"shape": {"kind": "sphere", "radius": 0.15}, "position": [float(v) for v in position]}
+        watch = place.watch(Zones.model_validate({"zones": [zone]}))
+        return watch.judge(place.seen(watch), stay, NOW).verdict.finding
+
+    found = judged(in_camera)
+    assert (found.action, found.step, found.zone) == (Action.STOP, 0, "seen")
+    assert found.points >= 4
+    assert judged(in_camera * [1, 1, -1]).action == Action.CLEAR  # behind it
+    assert judged(in_base[:3]).action == Action.CLEAR  # the same numbers in another frame are another place
 
 
 def test_frames_of_zones(place):

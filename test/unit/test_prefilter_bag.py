@@ -39,6 +39,10 @@ def twist(x):
     return TYPES["geometry_msgs/msg/Twist"](linear=vector(x), angular=vector())
 
 
+def vehicle(throttle, brake):
+    return TYPES["deepverse_ros/msg/VehicleControl"](header=header(), steering=0.2, throttle=throttle, brake=brake)
+
+
 def trajectory(seconds):
     duration = TYPES["builtin_interfaces/msg/Duration"](sec=seconds, nanosec=500_000_000)
     none = np.zeros(0)
@@ -61,9 +65,9 @@ def verdict(action):
     none = np.zeros(0)
     return TYPES["deepverse_ros/msg/CommandVerdict"](
         header=header(), image_stamp=time(BEGIN), valid_for=1.0, command_id="", latency_ms=0.0, start=time(BEGIN),
-        names=[], times=none, center=none, half_width=none, action=int(action), zone="", first_offending_step=-1,
-        points=0, threshold=0, scale=1.0, max_rate_names=[], max_rates=none, time_to_enter=0.0, leads_out=False,
-        gain=0.0, text="",
+        names=[], times=none, center=none, half_width=none, time_slack=0.0, action=int(action), zone="",
+        first_offending_step=-1, points=0, threshold=0, scale=1.0, max_rate_names=[], max_rates=none,
+        time_to_enter=0.0, leads_out=False, gain=0.0, text="",
     )  # fmt: skip
 
 
@@ -103,12 +107,14 @@ def test_a_bag_in_sqlite_without_definitions_says_the_same(bag, tmp_path):
         ([(0.0, "twist"), (0.1, "rest")], [(0.0, 0.1)]),
         ([(0.0, "stamped"), (0.1, "rest")], [(0.0, 0.1)]),
         ([(1.0, "trajectory")], [(1.0, 3.5)]),
+        ([(0.0, "vehicle"), (0.1, "brake")], [(0.0, 0.1)]),
     ],
 )
 def test_when_a_command_moves_the_robot(messages, when):
     stamped = TYPES["geometry_msgs/msg/TwistStamped"](header=header(), twist=twist(0.2))
     made = {
         "array": array(0.1), "twist": twist(0.2), "stamped": stamped, "rest": twist(0.0), "trajectory": trajectory(2),
+        "vehicle": vehicle(0.3, 0.0), "brake": vehicle(0.0, 1.0),
     }  # fmt: skip
     signal = commanded([(seconds, made[name]) for seconds, name in messages])
     np.testing.assert_allclose(signal.spans(True, 0.0, 10.0), when)
