@@ -57,7 +57,9 @@ def stage(episodes: Episodes, network: dict | None = None, **settings: object) -
             parameter.add_(0.05 * torch.randn_like(parameter))
     latents = torch.randn(COUNT, FRAMES, config.tokens, config.token_dim).half()
     encoded = EncodedEpisodes(episodes, latents, config)
-    given = DynamicsStageConfig.model_validate({"steps": 2, "batch": 4, "learning_rate": 1e-3} | NOTHING_SPOILT | settings)
+    given = DynamicsStageConfig.model_validate(
+        {"steps": 2, "batch": 4, "learning_rate": 1e-3} | NOTHING_SPOILT | settings
+    )
     return DynamicsStage(model, given, encoded, encoded, precision="fp32")
 
 
