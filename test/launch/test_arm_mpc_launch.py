@@ -1,4 +1,4 @@
-"""arm_mpc.launch.py, started for real: nodes come up in order, goals and others' plans move the arm, Ctrl-C ends all."""
+"""arm_mpc.launch.py, started for real: nodes come up in order, goals and plans move the arm, Ctrl-C leaves nothing."""
 
 import os
 import shutil
