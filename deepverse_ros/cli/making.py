@@ -100,6 +100,12 @@ def ablate(
 
 def calibrate(
     model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of episodes that the model was not trained on.", metavar="[DATA]", show_default=False
+        ),
+    ] = None,
     *,
     plans: Annotated[int, typer.Option(min=20, help="Plans to choose and execute in simulation.")] = 300,
     level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Probability at which the bounds shall hold.")] = 0.9,
@@ -107,21 +113,27 @@ def calibrate(
 ) -> None:
     """Set the bounds of verdicts from plans that the planner chooses and the simulation executes.
 
+    With DATA also the bound of the imagined tool on recorded episodes (tool_error_q), which is kept as it is otherwise.
+
     Example: `deepverse calibrate models/arm --plans 300`
     """
     from deepverse_ros.model.world_model import WorldModel
     from deepverse_ros.training import calibration
 
     world = WorldModel.load(model, device)
+    held_out = None if data is None else calibration.held_out_episodes(world, data, level)
     with progress_bars() as progress:
         task = progress.add_task("planning and executing", total=plans)
         errors = calibration.executed_errors(world, plans, lambda done, _: progress.update(task, completed=done))
         task = progress.add_task("planning past obstacles", total=plans)
         past = calibration.avoiding_errors(world, plans, lambda done, _: progress.update(task, completed=done))
     errors = dataclasses.replace(errors, clearance_m=past)
-    values = calibration.calibrate(model, level, None, errors, device)
+    values = calibration.calibrate(model, level, held_out, errors, device)
     multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
     Console().print(
         f"{model}: bounds at {level:.0%}, in multiples of the predicted spread: of the goal distance, steps 1, 2, ...: "
         f"{multiples}; of the way there, all steps together: {values['path_error_z'][0]:.2f}"
     )
+    if held_out is not None:
+        metres = ", ".join(f"{m:.3f}" for m in values["tool_error_q"])
+        Console().print(f"of the imagined tool in {values['windows']} recorded episodes, metres: {metres}")

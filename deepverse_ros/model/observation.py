@@ -1,5 +1,6 @@
 """What goes into the world model and what comes out of it."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -154,16 +155,30 @@ class Belief:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal picture as the model reads it.
+    """A goal picture as the model reads it, or a place of the tool alone.
 
-    embedding (E,) of the coarse level; tool_position (3,) metres in the base frame; tool_std metres; ood_score: above
-    1 is unknown.
+    embedding (E,) of the coarse level, None where there is no picture; tool_position (3,) metres in the base frame;
+    tool_std metres; ood_score: above 1 is unknown.
     """
 
-    embedding: Tensor
+    embedding: Tensor | None
     tool_position: np.ndarray
     tool_std: float
     ood_score: float
+
+    @classmethod
+    def at(cls, position: np.ndarray, std: float = 0.0) -> "Goal":
+        """The tool at a place, in whatever orientation and scene.
+
+        Args: position (3,) metres in the base frame; std: how unsure the place is, metres.
+        Raises: ShapeError naming the field.
+        """
+        place = np.asarray(position, np.float32)
+        if place.shape != (3,) or not np.isfinite(place).all():
+            raise ShapeError(f"goal position: expected three finite numbers (metres), got {position!r}")
+        if not 0 <= std < math.inf:
+            raise ShapeError(f"goal std: expected metres, finite and not negative, got {std}")
+        return cls(None, place, float(std), 0.0)
 
     @property
     def out_of_distribution(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from geometry_msgs.msg import Point, Pose, Quaternion
+from geometry_msgs.msg import Point, PointStamped, Pose, Quaternion
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -121,6 +121,17 @@ def goal_from_images(picture: Image, depth: Image) -> tuple[np.ndarray, np.ndarr
             f"goal depth has {depth.width}x{depth.height} pixels; the goal image has {picture.width}x{picture.height}"
         )
     return rgb, metres
+
+
+def position_from_point(message: PointStamped, base_frame: str) -> np.ndarray:
+    """A place (3,) float32 metres in the base frame. Raises: MessageError for another frame, NaN or infinity."""
+    if message.header.frame_id != base_frame:
+        raise MessageError(f"frame_id is '{message.header.frame_id}'; this robot's base frame is '{base_frame}'")
+    with np.errstate(over="ignore"):
+        place = np.array([message.point.x, message.point.y, message.point.z]).astype(np.float32)
+    if not np.isfinite(place).all():
+        raise MessageError(f"point is {place.tolist()}; it must be finite (metres)")
+    return place
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header | None = None) -> Image:

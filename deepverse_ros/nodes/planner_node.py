@@ -1,4 +1,4 @@
-"""The planner as a node: goal images in, judged plans out. A plan that was not accepted is never sent."""
+"""The planner as a node: goals in, judged plans out. A plan that was not accepted is never sent."""
 
 import sys
 import threading
@@ -20,7 +20,13 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode, run
-from deepverse_ros.nodes.conversions import JointLayout, MessageError, check_picture, goal_from_images
+from deepverse_ros.nodes.conversions import (
+    JointLayout,
+    MessageError,
+    check_picture,
+    goal_from_images,
+    position_from_point,
+)
 from deepverse_ros.nodes.loading import load_model
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
@@ -36,7 +42,7 @@ from deepverse_ros.planning.verdict import Calibration
 
 
 class PlannerNode(RobotNode):
-    """Plans to goal images by imagination, executes what is accepted, and judges the plans of others.
+    """Plans to goal images and places by imagination, executes what is accepted, and judges the plans of others.
 
     A goal of the action is pursued to its end; the topic's newest picture is tracked until an empty one withdraws it.
     """
@@ -252,16 +258,26 @@ class PlannerNode(RobotNode):
             result = Tracking(self, self.robot, task, self._aim).run()
             self._goal = None
         else:
+            request = task.request
+            named = "goal position" if request.goal_position.header.frame_id else "goal image"
             try:
-                request = task.request
-                self._goal = self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
+                self._goal = self._read_goal(request)
             except DeepverseError as error:
-                self.warn("goal_image", f"goal image: {error}")
-                return Result(code=Result.INVALID_GOAL, message=f"goal image: {error}", final_distance=float("nan"))
+                self.warn("goal_image", f"{named}: {error}")
+                return Result(code=Result.INVALID_GOAL, message=f"{named}: {error}", final_distance=float("nan"))
             result = Pursuit(self.robot, task, self._goal).run()
         counts = f"{result.plans_accepted} plans accepted, {result.plans_rejected} rejected"
         self.get_logger().info(f"{task.name}: {result.message} ({counts})")
         return result
+
+    def _read_goal(self, request: PlanToGoal.Goal) -> Goal:
+        """Raises: MessageError or ShapeError where it cannot be used."""
+        if not request.goal_position.header.frame_id:
+            return self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
+        for name, image in (("goal_image", request.goal_image), ("goal_depth", request.goal_depth)):
+            if image.width or image.height:
+                raise MessageError(f"{name} has {image.width}x{image.height} pixels; with a position it must be 0x0")
+        return Goal.at(position_from_point(request.goal_position, self.parameters["base_frame"]))
 
     def _aim(self, goal: Goal) -> None:
         self._goal = goal

@@ -85,7 +85,7 @@ class Proposals:
             self._node.warn("proposal", f"{self._topic(message)}: {error}")
             return rejected(Reason.INVALID_PLAN, str(error)), None
         if goal is None:
-            return rejected(Reason.MISSES_GOAL, "there is no goal image to judge the plan against"), None
+            return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
         sight, problem = self._look(age, stale)
         if sight is None or sight.joints is None:

@@ -1,4 +1,4 @@
-"""Pursuing one goal image: look, plan, have the plan judged, execute it only when accepted, look again."""
+"""Pursuing one goal: look, plan, have the plan judged, execute it only when accepted, look again."""
 
 import math
 import threading
@@ -29,9 +29,9 @@ AWAY = 3
 
 @dataclass
 class GoalTask:
-    """One goal image that was asked for, by the action or by the topic.
+    """One goal that was asked for, by the action or by the topic.
 
-    request: its pictures, and what replaces the node's parameters where it is not 0.
+    request: its pictures or its place, and what replaces the node's parameters where it is not 0.
     feedback: called after each plan's verdict.
     """
 
@@ -87,7 +87,7 @@ def failed_result(error: Exception) -> Result:
 
 
 class Pursuit:
-    """Receding-horizon control to one goal image. `run` blocks until the goal has a result.
+    """Receding-horizon control to one goal. `run` blocks until the goal has a result.
 
     After that, `watch` blocks until the goal is left again, and `aim` sets another one for the next `run`.
     """

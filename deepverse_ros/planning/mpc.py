@@ -22,6 +22,7 @@ from deepverse_ros.planning.objectives import (
     Future,
     Goal,
     GoalImage,
+    GoalPosition,
     Objective,
     SeenClearance,
     Shifted,
@@ -139,7 +140,7 @@ class PlanResult:
 
 
 class Mpc:
-    """Plans to a goal image from what the robot believes now.
+    """Plans to a goal image, or to a place of the tool, from what the robot believes now.
 
     The last accepted plan warms up the next search. The same seed, belief and goal give the same plans, as long as
     no deadline cuts a search short. Not thread-safe.
@@ -194,8 +195,11 @@ class Mpc:
         keep: Objective = Clearance(margin)
         if surroundings is not None and joints is not None:
             keep = SeenClearance(surroundings, joints, margin)
+        aim: Objective = GoalPosition(goal.tool_position, config.early)
+        if goal.embedding is not None:
+            aim = GoalImage(goal, config.early, config.latent)
         terms: list[tuple[float, Objective]] = [
-            (1.0, GoalImage(goal, config.early, config.latent)),
+            (1.0, aim),
             (config.certainty, Certainty()),
             (config.smoothness, Smoothness(self.embodiment)),
             (config.effort, Effort(self.embodiment)),

@@ -60,10 +60,13 @@ class Shifted:
 
 
 class Goal(Protocol):
-    """A goal image as the world model reads it: embedding (E,), tool_position (3,) metres in the base frame."""
+    """A goal image as the world model reads it, or a place of the tool alone.
+
+    embedding (E,) of the image, None where only a place is given; tool_position (3,) metres in the base frame.
+    """
 
     @property
-    def embedding(self) -> Tensor: ...
+    def embedding(self) -> Tensor | None: ...
 
     @property
     def tool_position(self) -> np.ndarray: ...
@@ -100,7 +103,7 @@ def distance_to(position: np.ndarray, future: Future, readout: str = "tool_posit
 
 
 def goal_distance(future: Future, goal: Goal) -> Tensor:
-    """(N, H) metres between the imagined tool and where the goal image shows it."""
+    """(N, H) metres between the imagined tool and where the goal wants it."""
     return distance_to(goal.tool_position, future)
 
 
@@ -132,7 +135,7 @@ class GoalPosition:
 
 @dataclass(frozen=True)
 class GoalImage:
-    """Be, at the end of the plan, where the goal image shows the robot.
+    """Be, at the end of the plan, where the goal image shows the robot. Only for a goal that has an image.
 
     The cost is in metres: the tool's distance at the last step, plus `early` times its mean distance on the way
     (favours early arrival), plus `latent` times the distance of the last imagined frame to the goal frame (favours
@@ -152,6 +155,7 @@ class GoalImage:
     def _frame_distance(self, future: Future) -> Tensor:
         """(N,) mean squared difference of the last frame's embedding, relative to the goal's own variance."""
         last = future.embedding[:, -1].float()
+        assert self.goal.embedding is not None
         goal = torch.as_tensor(self.goal.embedding).to(last)
         return (last - goal).square().mean(dim=1) / goal.var().clamp_min(1e-6)
 

@@ -1,4 +1,4 @@
-"""Planning to goal pictures without ROS: give it what the camera shows, and do what it says where it is accepted.
+"""Planning to goal pictures, or places, without ROS: give it what the camera shows, do what it says where it accepts.
 
 control = RobotControl("models/arm")
 result = control.plan_and_simulate(rgb, goal_rgb, joints=joints, depth=depth)
@@ -91,26 +91,39 @@ class RobotControl:
     def plan_and_simulate(
         self,
         current_image: np.ndarray,
-        goal_image: np.ndarray,
+        goal_image: np.ndarray | None = None,
         *,
         joints: np.ndarray,
         depth: np.ndarray | None = None,
+        goal_position: np.ndarray | None = None,
         goal_depth: np.ndarray | None = None,
         intrinsics: np.ndarray | None = None,
         camera_to_world: np.ndarray | None = None,
         deadline: float = np.inf,
     ) -> PlanResult:
-        """See the current image, plan to the goal image, and imagine what the plan leads to.
+        """See the current image, plan to the goal, and imagine what the plan leads to.
 
-        Args: current_image, joints, depth, intrinsics, camera_to_world: as for `see`; goal_image uint8 (H, W, 3),
-        goal_depth (H, W) metres or None; deadline: seconds of time.monotonic() at which the best verified plan so far
+        Args: current_image, joints, depth, intrinsics, camera_to_world: as for `see`; the goal is either goal_image
+        uint8 (H, W, 3), with goal_depth (H, W) metres or None, or goal_position (3,) metres in the base frame: the tool
+        shall be there, in any orientation; deadline: seconds of time.monotonic() at which the best verified plan so far
         is returned.
         Returns: plan, verdict and imagined future (`result.future.rgb`, `.depth`); hold where the verdict rejects.
         Raises: ShapeError naming the field.
         """
+        goal = self._read_goal(goal_image, goal_depth, goal_position)
         self.see(current_image, joints, depth, intrinsics=intrinsics, camera_to_world=camera_to_world)
-        self._goal = self.model.encode_goal(goal_image, goal_depth)
-        return self.mpc.plan(self.believe(), self._goal, self._frames[-1].joints, deadline=deadline)
+        self._goal = goal
+        return self.mpc.plan(self.believe(), goal, self._frames[-1].joints, deadline=deadline)
+
+    def _read_goal(self, image: np.ndarray | None, depth: np.ndarray | None, position: np.ndarray | None) -> Goal:
+        if (image is None) == (position is None):
+            raise ShapeError("goal_image, goal_position: expected one of the two")
+        if image is not None:
+            return self.model.encode_goal(image, depth)
+        if depth is not None:
+            raise ShapeError("goal_depth: belongs to a goal_image, not to a goal_position")
+        assert position is not None
+        return Goal.at(position)
 
     def executed(self, result: PlanResult, steps: int | None = None) -> None:
         """Say that the plan which was made last is done; a frame of its end must have been seen (`see`).

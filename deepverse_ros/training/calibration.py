@@ -1,5 +1,6 @@
 """How far the truth is from what was imagined: the bounds that a verdict adds, by split conformal prediction."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from deepverse_ros import resources
+from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.errors import EpisodeError
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -132,6 +135,22 @@ def _nearer(future: Future, clearance: np.ndarray) -> np.ndarray:
 def _where_near(error: np.ndarray, clearance: np.ndarray) -> np.ndarray:
     """0 where the true clearance is no less than NEAR, NaN where nobody knows it."""
     return np.where(clearance < NEAR, error, np.where(np.isnan(clearance), np.nan, 0.0))
+
+
+def held_out_episodes(model: WorldModel, directory: Path, level: float) -> Episodes:
+    """Episodes that the model was not trained on, for `calibrate`, as long as the shortest that has a whole window.
+
+    Raises: EpisodeError where there is no such folder, or fewer episodes than a bound at `level` needs; EmbodimentError
+    for those of another robot.
+    """
+    if not directory.is_dir():
+        raise EpisodeError(f"{directory}: no such folder of episodes")
+    c, store = model.config, EpisodeStore(directory)
+    lengths = [len(episode) for episode in store if len(episode) >= c.window]
+    episodes = Episodes.load(store, model.embodiment, (c.height, c.width), min(lengths, default=c.window))
+    if math.isinf(conformal_quantile(np.zeros(len(episodes)), level)):
+        raise EpisodeError(f"{directory}: {len(episodes)} usable episodes are too few for a bound at {level:.0%}")
+    return episodes
 
 
 def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tuple[np.ndarray, Errors]:

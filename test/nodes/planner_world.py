@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import Point, PointStamped
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -79,10 +80,10 @@ class Client(Node):
         for messages in [*self.heard.values(), self.feedback]:
             messages.clear()
 
-    def send(self, image: Image, **fields: Any) -> Any:
+    def send(self, image: Image | None = None, **fields: Any) -> Any:
         """The handle of a goal that was sent."""
         assert self.planner.wait_for_server(timeout_sec=10.0)
-        goal = PlanToGoal.Goal(goal_image=image, **fields)
+        goal = PlanToGoal.Goal(goal_image=image or Image(), **fields)
         sent = self.planner.send_goal_async(goal, feedback_callback=self._on_feedback)
         until(sent.done)
         return sent.result()
@@ -115,6 +116,10 @@ def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited {timeout} s in vain"
         time.sleep(0.01)
+
+
+def place(x: float, y: float, z: float, frame: str = "base_link") -> PointStamped:
+    return PointStamped(header=Header(frame_id=frame), point=Point(x=x, y=y, z=z))
 
 
 def picture(value: int = 100, size: int = 64) -> Image:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from planner_world import Result, World, until
+from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
@@ -97,6 +99,11 @@ def pursue(world: World, image: Image, turn: float, max_plans: int) -> Any:
     return world.client.result(handle, 90.0).result
 
 
+def rosout() -> QoSProfile:
+    """What was said before is heard too."""
+    return QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def test_a_robot_that_does_as_imagined_is_not_stopped(world: World) -> None:
     answer = world.client.result(world.client.send(goal_picture(1), max_plans=4), 90.0).result
     assert answer.code == Result.REACHED, answer.message
@@ -124,6 +131,8 @@ def test_a_robot_that_goes_elsewhere_is_stopped_and_a_new_plan_is_made(world: Wo
 
 
 def test_a_robot_that_does_not_follow_is_stopped_which_counts_as_a_plan_and_widens_the_bounds(world: World) -> None:
+    said: list[Log] = []
+    subscription = world.client.create_subscription(Log, "/rosout", said.append, rosout())
     before = diagnosed(world)
     answer = pursue(world, goal_picture(1), turn=0.0, max_plans=1)
     assert answer.code == Result.NOT_REACHED
@@ -132,6 +141,10 @@ def test_a_robot_that_does_not_follow_is_stopped_which_counts_as_a_plan_and_wide
     after = diagnosed(world)
     assert float(after["recalibration_factor"]) > float(before["recalibration_factor"])
     assert int(after["recalibration_plans"]) == int(before["recalibration_plans"]) + 1
+    factor = f"bounds of the goal distance are now {float(after['recalibration_factor']):.2f} times the calibrated ones"
+    plan = f"plan {sent_plans(world)[0].id} ended "
+    until(lambda: [m for m in said if m.name == "planner" and m.msg.startswith(plan) and factor in m.msg])
+    world.client.destroy_subscription(subscription)
 
 
 def test_where_no_image_can_be_compared_the_robot_holds_unless_monitoring_is_off(world: World) -> None:

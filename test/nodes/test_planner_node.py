@@ -5,15 +5,17 @@ accepted. What a trained model plans is tested by the launch tests and the demo.
 """
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
-from planner_world import QUICK, World, picture, until
+from planner_world import QUICK, World, picture, place, until
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from untrained import IN_REACH
 from visualization_msgs.msg import Marker
 
 from deepverse_ros.action import PlanToGoal
@@ -141,6 +143,42 @@ def test_a_goal_image_that_cannot_be_used_is_named(world: World, image: Image, n
     assert answer.result.code == Result.INVALID_GOAL
     assert named in answer.result.message
     assert not client.heard["planner/verdict"]
+
+
+def test_a_place_is_a_goal_without_a_picture(world: World) -> None:
+    client = world.client
+    answer = client.result(client.send(goal_position=place(*IN_REACH), max_plans=1))
+    assert answer.result.code == Result.NOT_REACHED  # within a millimetre: see reached_tolerance
+    plans = [p for p in client.heard["planner/plan"] if p.id != "hold"]
+    assert [v.plan_id for v in client.heard["planner/verdict"] if v.accepted] == [plans[0].id]
+    goals = [m for markers in client.heard["planner/candidates"] for m in markers.markers if m.type == Marker.SPHERE]
+    target = goals[-1].pose.position
+    np.testing.assert_allclose([target.x, target.y, target.z], IN_REACH, atol=1e-6)
+    world.set(goal_tolerance=0.1, max_replans=0)
+    answer = client.result(client.send(goal_position=place(5.0, 0.0, 0.4)))
+    assert answer.result.code == Result.NO_ACCEPTED_PLAN
+    assert answer.result.message.startswith("MISSES_GOAL")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"goal_position": place(0.5, 0.0, 0.4, "camera")}, "goal position: frame_id is 'camera'; this robot's base"),
+        ({"goal_position": place(0.5, np.nan, 0.4)}, "goal position: point is [0.5, nan, "),
+        ({"goal_position": place(0.5, 0.0, 1e300)}, "goal position: point is [0.5, 0.0, inf]"),
+        ({"goal_position": place(0.5, 0.0, 0.4), "image": picture()}, "goal position: goal_image has 64x64 pixels"),
+        ({"goal_position": place(0.5, 0.0, 0.4, "")}, "goal image: image encoding"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_named_and_the_next_one_is_pursued(
+    world: World, fields: dict[str, Any], named: str
+) -> None:
+    client = world.client
+    answer = client.result(client.send(**fields))
+    assert answer.result.code == Result.INVALID_GOAL
+    assert named in answer.result.message
+    assert not client.heard["planner/verdict"]
+    assert client.result(client.send(goal_position=place(*IN_REACH), max_plans=1)).result.plans_accepted == 1
 
 
 def test_a_goal_may_have_depth_and_a_depth_image_that_does_not_fit_is_named(world: World) -> None:

@@ -239,4 +239,4 @@ def test_without_a_goal_or_an_image_there_is_no_verdict_to_trust(world: World, j
     world.planner.trigger_activate()
     until(lambda: world.planner.input.age() < 0.3)
     answer = judge(plan_to_msg(stay, ARM, Header(), "aimless"))
-    assert "there is no goal image" in answer.reason_text
+    assert "there is no goal to judge" in answer.reason_text

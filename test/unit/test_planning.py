@@ -13,10 +13,11 @@ from reaching import ARM, FORWARD, HOME, reachable, tool_paths
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
+from deepverse_ros.model.observation import Goal
 from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.mpc import Mpc, MpcConfig, PlanResult
 from deepverse_ros.planning.mppi import MppiConfig
-from deepverse_ros.planning.verdict import Limits, Reason
+from deepverse_ros.planning.verdict import Limits, Reason, Verdict
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks import make_task
 
@@ -79,7 +80,7 @@ class TrueImagination:
 
 @dataclass
 class Seen:
-    """A belief or a goal."""
+    """A belief or a goal image."""
 
     tool_position: np.ndarray = field(default_factory=lambda: np.zeros(3, np.float32))
     embedding: torch.Tensor = field(default_factory=lambda: torch.from_numpy(HOME.copy()))
@@ -200,6 +201,19 @@ def test_a_goal_out_of_reach_is_refused_with_every_search_used():
     assert result.candidates.tool_paths.shape == (64, 8, 3)
 
 
+def test_a_place_of_the_tool_is_a_goal_with_nothing_uncertain_about_it():
+    for joints in reachable(4, seed=2):
+        place = FORWARD.tool_position(joints)
+        result = mpc(seed=1, limits=Limits(tolerance=0.04), max_replans=3).plan(Seen(), Goal.at(place), HOME)
+        assert result.verdict.accepted
+        assert np.linalg.norm(FORWARD.tool_position(result.plan[-1]) - place) < 0.04 - 0.7 * 0.01
+        # Only what is imagined has a spread.
+        assert result.verdict.value == pytest.approx(result.verdict.predicted_distance + 0.7 * 0.01)
+    assert mpc().plan(Seen(), Goal.at(OUT_OF_REACH), HOME).verdict.reason is Reason.MISSES_GOAL
+    unsure = mpc().plan(Seen(), Goal.at(place, std=0.05), HOME)
+    assert unsure.verdict.reason is Reason.TOO_UNCERTAIN
+
+
 def test_what_the_coarse_level_gets_wrong_is_not_accepted():
     joints = reachable(1, seed=3)[0]
     for level, accepted in (("coarse", False), ("fine", True)):
@@ -290,6 +304,37 @@ def test_a_deadline_ends_the_search_with_what_was_found():
     assert 1 <= model.rounds <= 3
     assert result.plan is not None
     assert result.verdict.reason is Reason.MISSES_GOAL
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_at_its_deadline_the_best_rejected_plan_is_returned_whichever_search_found_it(best: int):
+    few: dict[str, Any] = {"sampler": IcemConfig(samples=8), "iterations": 1, "corrected": 0, "approaches": 0}
+
+    def three_searches(seed: int, seconds: float) -> tuple[PlanResult, list[Verdict]]:
+        """As many as there are before the deadline, which passes with the third one's verdict."""
+        verdicts: list[Verdict] = []
+        deadline = time.monotonic() + seconds
+
+        def on_verdict(verdict: Verdict) -> None:
+            verdicts.append(verdict)
+            while len(verdicts) == 3 and time.monotonic() < deadline < math.inf:
+                time.sleep(0.01)
+
+        planner = mpc(TrueImagination(), seed=seed, max_replans=2 if seconds == math.inf else 9, **few)
+        return planner.plan(Seen(), Seen(OUT_OF_REACH), HOME, deadline=deadline, on_verdict=on_verdict), verdicts
+
+    def best_of(seed: int) -> int:
+        return int(np.argmin([verdict.score for verdict in three_searches(seed, math.inf)[1]]))
+
+    seed = next(seed for seed in range(200) if best_of(seed) == best)
+    result, verdicts = three_searches(seed, seconds=3.0)
+    assert result.searches == len(verdicts) == 3
+    assert result.verdict == verdicts[best]
+    assert result.verdict.plan_id == f".{best}"
+    tool = FORWARD.tool_position(result.plan[-1])
+    assert np.linalg.norm(tool - OUT_OF_REACH) == pytest.approx(verdicts[best].predicted_distance, abs=1e-4)
+    others = [verdict.predicted_distance for verdict in verdicts if verdict is not verdicts[best]]
+    assert min(abs(other - verdicts[best].predicted_distance) for other in others) > 1e-3
 
 
 def test_a_deadline_that_has_passed_is_reported():

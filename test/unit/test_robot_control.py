@@ -10,6 +10,7 @@ from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.planning.verdict import Reason
 from deepverse_ros.simulation.arm import ArmSimulation
 
 FEW = MpcConfig(sampler=IcemConfig(samples=16), iterations=2, max_replans=0)
@@ -35,6 +36,49 @@ def test_a_plan_comes_with_its_verdict_and_its_imagined_pictures(checkpoint: Pat
     assert result.verdict.level == 0.9
     start = simulation.joints
     assert (np.abs(result.plan[0] - start) <= 2 * simulation.embodiment.max_step + 1e-3).all()
+
+
+def test_the_tool_is_led_to_a_place_that_is_given_in_numbers() -> None:
+    """With the shipped model; the simulation says where the tool really ends."""
+    few = MpcConfig(sampler=IcemConfig(samples=64), iterations=4)
+    control, place = RobotControl("models/arm", few), np.array([0.45, -0.15, 0.30])
+    with ArmSimulation(seed=1_000_003, width=128, height=128) as simulation:
+        begin = float(np.linalg.norm(simulation.tool_position - place))
+        for _ in range(2):
+            rgb, depth = simulation.render()
+            result = control.plan_and_simulate(rgb, joints=simulation.joints, depth=depth, goal_position=place)
+            assert result.verdict.accepted, result.verdict.text
+            assert result.plan is not None
+            for action in result.plan:
+                simulation.step(action)
+                rgb, depth = simulation.render()
+                control.see(rgb, simulation.joints, depth)
+            control.executed(result)
+        assert begin > 0.1
+        assert np.linalg.norm(simulation.tool_position - place) < 0.05
+        far = np.array([1.6, 0.0, 0.3])
+        result = control.plan_and_simulate(rgb, joints=simulation.joints, depth=depth, goal_position=far)
+    assert result.verdict.reason is Reason.MISSES_GOAL
+
+
+@pytest.mark.parametrize(
+    ("goal", "named"),
+    [
+        ({}, "goal_image, goal_position"),
+        ({"goal_image": np.zeros((64, 64, 3), np.uint8), "goal_position": np.zeros(3)}, "goal_image, goal_position"),
+        ({"goal_position": np.zeros(2)}, "goal position"),
+        ({"goal_position": [0.4, np.nan, 0.3]}, "goal position"),
+        ({"goal_position": np.zeros(3), "goal_depth": np.ones((64, 64))}, "goal_depth"),
+    ],
+)
+def test_a_goal_that_is_none_is_refused_and_nothing_is_seen(checkpoint: Path, goal: dict, named: str) -> None:
+    control = RobotControl(checkpoint, FEW)
+    with pytest.raises(ShapeError, match=named):
+        control.plan_and_simulate(
+            np.zeros((64, 64, 3), np.uint8), joints=np.asarray(control.model.embodiment.home), **goal
+        )
+    with pytest.raises(ShapeError, match="nothing was seen"):
+        control.believe()
 
 
 def test_what_is_executed_widens_the_bounds_of_the_next_plans_where_it_missed_its_own(checkpoint: Path) -> None:
