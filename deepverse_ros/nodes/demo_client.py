@@ -36,6 +36,8 @@ REACHED = 0.05
 SPARE = 6
 """One goal in so many may be missed."""
 START_TIMEOUT, GOAL_TIMEOUT, END_TIMEOUT = 240.0, 60.0, 45.0
+LOOK = 1.0
+"""Seconds for which the planner looks before the first goal: four frames at the model's rate take 0.8 s."""
 REASONS = {getattr(PlanVerdict, reason.name): reason.name for reason in Reason}
 
 
@@ -137,6 +139,8 @@ class Demo:
         self.wait(lambda: recorder.planner.wait_for_server(timeout_sec=0.1), START_TIMEOUT, "starting the planner")
         self.wait(lambda: recorder.tool is not None and recorder.newest_frame() is not None, 20.0, "first camera image")
         self.wait(lambda: "planner is active" in self.log.read_text(), START_TIMEOUT, "activating the planner")
+        active = time.monotonic()
+        self.wait(lambda: time.monotonic() > active + LOOK, 2 * LOOK, "looking on")
 
     def pursue(self, target: Target, name: str, max_plans: int = 0) -> Outcome:
         """Send one goal, wait for its end, measure, and write its pictures."""
