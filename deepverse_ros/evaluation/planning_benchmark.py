@@ -38,7 +38,7 @@ DEFINITIONS = {
     "tolerance from those that do not; accepted_that_miss: share of the accepted; rejected_that_hit: share of the "
     "rejected; hits_rejected: share of the plans that hit",
     "impossible": "goal pictures of a tool beyond the arm's reach: how many had any plan accepted",
-    "plan_ms": "planning until a plan is accepted or the replans are used up: up to three searches, their verification",
+    "plan_ms": "planning until a plan is accepted or the replans are used up: up to two searches, their verification",
 }
 TOLERANCE = 0.05
 """Metres within which a plan must end; the tasks' own tolerance for the tool."""

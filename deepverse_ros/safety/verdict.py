@@ -52,8 +52,8 @@ class Envelope:
 
         Args: times (K,) rising seconds from now, the first 0, and values (K, A) of the path, on straight lines
         between; the last ones remain. offset: seconds from the envelope's start to now.
-        Returns: the largest over all values and the time that the envelope has left; inf where it has none. It is that
-        of a shift within `time_slack` that fits well: one that is needlessly large covers nothing that none covers.
+        Returns: the largest over all values and the time that the envelope has left, at the best of the shifts within
+        `time_slack` that are tried, so never less than at the best of all; inf where no time is left.
         """
         if self.ahead(offset) <= 0:
             return np.inf

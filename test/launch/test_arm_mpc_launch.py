@@ -153,13 +153,9 @@ class TestArmMpc(unittest.TestCase):
     def test_predicted_frames_come_at_their_rate(self) -> None:
         frames = self.peer.hear(PredictedFrames, "/world_model/predicted_frames")
         until(lambda: frames, 20.0, "predicted frames")
-
-        def rate() -> float:
-            begin, count = time.monotonic(), len(frames)
-            time.sleep(4.0)
-            return (len(frames) - count) / (time.monotonic() - begin)
-
-        until(lambda: rate() >= 2.0, 60.0, "2 Hz, at a moment when this machine is not busy with other things")
+        begin, count = time.monotonic(), len(frames)
+        time.sleep(4.0)
+        assert (len(frames) - count) / (time.monotonic() - begin) >= 2.0
         assert len(frames[-1].rgb) == len(frames[-1].depth) == 8
 
     def test_a_goal_moves_the_arm(self) -> None:

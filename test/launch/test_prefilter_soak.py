@@ -153,7 +153,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     assert stops >= len(to_rest)
     assert to_rest.max() < 1000
     assert p99 < 200 or not LONG
-    assert pauses.max() < PATIENCE
+    assert pauses.max() < 1.0
     assert sent > 0.8 * RATE * SECONDS
     assert images > (0.9 if LONG else 0.5) * IMAGES * SECONDS
     said = log.read_text()
