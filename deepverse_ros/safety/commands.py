@@ -8,6 +8,7 @@ import numpy as np
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.safety.check import Check, at_most
+from deepverse_ros.safety.polyline import between
 from deepverse_ros.safety.settings import CommandLimits
 
 
@@ -111,7 +112,7 @@ class Command:
         times, values = self.times, self.values
         if self.start is not None and times[0] > 0:
             times, values = np.concatenate([[0.0], times]), np.concatenate([self.start[None], values])
-        return np.stack([np.interp(elapsed, times, column) for column in values.T], -1)
+        return between(elapsed, times, values)
 
     def remaining(self, elapsed: float, speed: float) -> "Command":
         """What is left after `elapsed` seconds of it, executed at a share `speed` of its pace."""
@@ -127,6 +128,8 @@ class Command:
         times, values = self.times, self.values
         if self.start is not None and times[0] > 0:
             times, values = np.concatenate([[0.0], times]), np.concatenate([self.start[None], values])
+        if len(times) == 1:
+            return np.zeros(values.shape[1])
         with np.errstate(divide="ignore", invalid="ignore"):
             rates = np.abs(np.diff(values, axis=0)) / np.diff(times)[:, None]
         return np.nan_to_num(rates, nan=0.0, posinf=np.inf).max(0, initial=0.0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.safety.finding import Finding
+from deepverse_ros.safety.polyline import between
 
 _SHIFTS = 3  # shifts that are tried: none, the best for the slopes there, and the best for the slopes where that leads
 _MOMENT = 1e-3  # seconds over which slopes are taken
@@ -78,14 +79,14 @@ class Envelope:
     def _apart(self, times: np.ndarray, values: np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
         """Seconds from now (T,) at which a path may be farthest from the centre, and how far it is then, (T, A)."""
         # Both are straight between their way points, so they are farthest apart at one of them.
-        at = np.unique(np.concatenate([times, self.times - offset, [0.0, self.ahead(offset)]]))
-        at = at[(at >= 0) & (at <= self.ahead(offset))]
-        path = np.stack([np.interp(at, times, v) for v in values.T], -1)
-        return at, path - self._center(at + offset)
+        last = self.ahead(offset)
+        at = np.concatenate([times, self.times - offset, [0.0, last]])
+        at = at[(at >= 0) & (at <= last)]
+        return at, between(at, times, values) - self._center(at + offset)
 
     def _center(self, at: np.ndarray) -> np.ndarray:
         """(T, A) the imagined command `at` seconds (T,) after the start."""
-        return np.stack([np.interp(at, self.times, c) for c in self.center.T], -1)
+        return between(at, self.times, self.center)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,9 @@ class Commander:
         self.node = Node("commander", context=self.context)
         self.sent: dict[float, float] = {}
         self.direct: dict[float, float] = {}
+        self.sent_stamps: dict[float, float] = {}  # and the system's seconds at which the middleware sent it
         self.out: list[tuple[float, float]] = []  # when, and joint 1's rate
-        self.out_stamps: list[float] = []  # and the ROS seconds at which the prefilter sent it
+        self.out_stamps: list[float] = []  # and the system's seconds at which the prefilter sent it
         self.status: list[PrefilterStatus] = []
         listen = self.node.create_subscription
         listen(Float64MultiArray, "prefilter/command_in", self._on_direct, qos.command())
@@ -41,8 +42,9 @@ class Commander:
         for thread in self.threads:
             thread.start()
 
-    def _on_direct(self, message: Float64MultiArray) -> None:
+    def _on_direct(self, message: Float64MultiArray, info: Any) -> None:
         self.direct.setdefault(message.data[0], time.monotonic())
+        self.sent_stamps.setdefault(message.data[0], 1e-9 * info["source_timestamp"])
 
     def _on_out(self, message: Float64MultiArray, info: Any) -> None:
         self.out_stamps.append(1e-9 * info["source_timestamp"])

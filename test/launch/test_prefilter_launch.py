@@ -70,17 +70,20 @@ def test_what_it_costs_a_command(commander):
     finally:
         model.kill()
         model.wait(5)
-    after = {rate: at for at, rate in commander.out}
-    through = [r for r, at in commander.sent.items() if at > begin and r in after and r in commander.direct]
+    out, stamps = list(commander.out), commander.out_stamps
+    heard, left = ({rate: at for (_, rate), at in zip(out, of, strict=True)} for of in ([at for at, _ in out], stamps))
+    through = [r for r, at in commander.sent.items() if at > begin and r in heard and r in commander.direct]
     assert len(through) > 300
-    whole = np.array([1e3 * (after[r] - commander.sent[r]) for r in through])
-    direct = np.array([1e3 * (commander.direct[r] - commander.sent[r]) for r in through])
-    added = whole - direct
-    for name, values in (("through it", whole), ("without it", direct), ("difference", added)):
-        p50, p99 = np.quantile(values, [0.5, 0.99])
-        print(f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms over {len(values)} commands")
+    figures = {
+        "from its publisher to command_out": [left[r] - commander.sent_stamps[r] for r in through],
+        "heard through it": [heard[r] - commander.sent[r] for r in through],
+        "heard without it": [commander.direct[r] - commander.sent[r] for r in through],
+    }
+    for name, seconds in figures.items():
+        p50, p99 = 1e3 * np.quantile(seconds, [0.5, 0.99])
+        print(f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms over {len(seconds)} commands")
     # At rest it is 2 and 10 ms; here other work may take the cores.
-    assert np.quantile(added, 0.5) <= 10.0
+    assert np.quantile(figures["from its publisher to command_out"], 0.5) <= 0.01
     memory = [p.info["memory_info"].rss for p in _processes() if "prefilter_node" in " ".join(p.info["cmdline"] or ())]
     print(f"memory: {max(memory, default=0) / 2**20:.0f} MiB")
 

@@ -3,7 +3,9 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -82,3 +84,42 @@ def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def test_callbacks_that_come_together_share_a_wait() -> None:
+    """Each wait lists everything anew, at the cost of whatever computes in the same process."""
+    waits = []
+
+    class Counted(NodeExecutor):
+        def _wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Iterator[tuple]:
+            waits.append(1)
+            yield from super()._wait_for_ready_callbacks(*args, **kwargs)
+
+    rclpy.init()
+    node = Node("hears")
+    executor = Counted(num_threads=2)
+    executor.add_node(node)
+    heard: list[Empty] = []
+    for number in range(5):
+        node.create_subscription(
+            Empty, f"topic_{number}", heard.append, 10, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+    publishers = [node.create_publisher(Empty, f"topic_{number}", 10) for number in range(5)]
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    try:
+        for _ in range(100):
+            for publisher in publishers:
+                publisher.publish(Empty())
+                time.sleep(0.0003)
+            time.sleep(0.01)
+        end = time.monotonic() + 5.0
+        while len(heard) < 500 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(heard) == 500
+        assert len(waits) < 350
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+        thread.join(5.0)
