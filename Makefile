@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 APT ?= --apt
 SEED ?= 0
 SOAK ?= 1800
+JOBS ?= 2
 
 # A workspace that is sourced already must not leak into another one's build.
 ifdef DEEPVERSE_ENVIRONMENT
@@ -28,8 +29,9 @@ env:  ## make the environment in .ros/venv (again only when the requirements cha
 build: env  ## build the package into install/
 	@$(ENVIRONMENT) tools/build.sh
 
-test: build  ## run all tests
-	@$(WORKSPACE) python -m pytest test/unit test/nodes test/launch
+test: build  ## run all tests (JOBS=n: processes for those that need no ROS)
+	@$(WORKSPACE) failed=0; OMP_NUM_THREADS=1 python -m pytest test/unit -n $(JOBS) || failed=1; \
+		python -m pytest test/nodes test/launch && exit $$failed
 
 soak: build  ## run the prefilter with arm and world model for half an hour (SOAK=n: seconds)
 	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s
