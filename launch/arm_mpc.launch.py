@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from launch import Action, LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, LogInfo, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
 
 from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
@@ -38,9 +38,9 @@ ARGUMENTS = {
     "sim_params": ("config/nodes/sim.yaml", "parameters of the simulated arm", None),
     "world_model_params": ("config/nodes/world_model.yaml", "parameters of the world model", None),
     "prefilter": (
-        "off",
-        "between planner and robot, a process that lets a command through only on a verdict of its own (enforce), or "
-        "says what it would do (monitor)",
+        "enforce",
+        "between planner and robot, a process that lets a command through only on a verdict of its own; monitor: it "
+        "only says what it would do; off: the planner's commands go to the robot",
         ["off", "monitor", "enforce"],
     ),
     "zones": ("config/safety/arm_zones.yaml", "what the prefilter keeps the imagined future clear of", None),
@@ -107,10 +107,10 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    planner_sends_to, passed = given["trajectory_topic"], {}
+    planner_sends_to, passed, between = given["trajectory_topic"], {}, []
     if given["prefilter"] != "off":
         planner_sends_to, passed = "prefilter/command_in", {"passed_command_topic": given["trajectory_topic"]}
-        nodes.append(_prefilter(given, use_sim_time, common))
+        between = [_prefilter(given)]
     nodes.append(
         robot_node(
             "planner_node",
@@ -121,24 +121,19 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    return [*bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]
+    return [*between, *bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]
 
 
-def _prefilter(given: dict[str, str], use_sim_time: bool, common: dict[str, list[str]]) -> LifecycleNode:
-    parameters = {
+def _prefilter(given: dict[str, str]) -> IncludeLaunchDescription:
+    same = ("joint_states_topic", "use_sim_time", "log_level")
+    arguments = {
+        **{name: given[name] for name in same},
         "mode": given["prefilter"],
-        "embodiment": "arm",
-        "command_type": "joint_trajectory",
-        "joint_states_topic": given["joint_states_topic"],
-        "command_timeout": 0.0,  # a trajectory ends at rest, and the next one may be a while in coming
-        "use_sim_time": use_sim_time,
+        "command_out": given["trajectory_topic"],
+        "params": given["prefilter_params"],
     }
-    return robot_node(
-        "prefilter_node",
-        "prefilter",
-        parameters=[_file(given["prefilter_params"]), parameters],
-        remappings=[("~/command_out", given["trajectory_topic"])],
-        **common,
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(_file("launch/prefilter.launch.py")), launch_arguments=arguments.items()
     )
 
 

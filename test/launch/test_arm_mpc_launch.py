@@ -80,13 +80,13 @@ class Peer:
         until(publisher.get_subscription_count, 30.0, f"a subscription to {topic}")
         return publisher
 
-    def pursue(self, **fields: Any) -> Any:
+    def pursue(self, timeout: float = 60.0, **fields: Any) -> Any:
         client = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")
         assert client.wait_for_server(timeout_sec=10.0)
-        sent = client.send_goal_async(PlanToGoal.Goal(goal_image=grey(120), **fields))
+        sent = client.send_goal_async(PlanToGoal.Goal(**{"goal_image": grey(120), **fields}))
         until(sent.done, 10.0, "sending a goal")
         done = sent.result().get_result_async()
-        until(done.done, 60.0, "the goal's result")
+        until(done.done, timeout, "the goal's result")
         return done.result().result
 
     def close(self) -> None:

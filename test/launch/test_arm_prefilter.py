@@ -1,4 +1,4 @@
-"""arm_mpc.launch.py with the prefilter between planner and robot: monitoring lets the arm move, enforcing does not."""
+"""arm_mpc.launch.py with the prefilter between planner and robot: what is imagined clear passes, the rest does not."""
 
 import subprocess
 import time
@@ -9,24 +9,53 @@ import numpy as np
 import pytest
 from arm_launch import arguments, launched, until
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Header
 from test_arm_mpc_launch import Peer
 
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.conversions import image_from_array, image_from_depth
+from deepverse_ros.nodes.demo_client import FIRST_SEED, LOOK, make_targets
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Path]:
     log, deaf = tmp_path / "log", tmp_path / "prefilter.yaml"
-    deaf.write_text("/**:\n  ros__parameters:\n    verdict_topic: nobody/command_verdict\n")
+    deaf.write_text(
+        "/**:\n  ros__parameters:\n    command_timeout: 0.0\n    image_timeout: 0.01\n"
+    )
     changes = {"seed": "3", "prefilter": "monitor", "prefilter_params": str(deaf)}
     given = [f"{name}:={value}" for name, value in arguments(**changes).items()]
     with launched(log, "arm_mpc.launch.py", given):
         yield log
 
 
-def test_the_planners_commands_go_through_the_prefilter(log):
+def test_by_default_a_goal_is_reached_through_an_enforcing_prefilter(tmp_path):
+    (target,), _ = make_targets(FIRST_SEED, 1)
+    goal = {
+        "goal_image": image_from_array(target.rgb, "rgb8", Header()),
+        "goal_depth": image_from_depth(target.depth, "32FC1"),
+    }
+    given = ["device:=cpu", "rviz:=false", f"seed:={FIRST_SEED}"]
+    with launched(tmp_path / "log", "arm_mpc.launch.py", given):
+        peer = Peer()
+        try:
+            peer.wait_for_active()
+            status = peer.hear(PrefilterStatus, "/prefilter/status")
+            until(lambda: status, 20.0, "the prefilter's status")
+            time.sleep(LOOK)
+            result = peer.pursue(timeout=120.0, **goal)
+            assert result.reached, result.message
+            assert {m.mode for m in status} == {PrefilterStatus.ENFORCE}
+            assert PrefilterStatus.PASS in {m.state for m in status}
+            senders = peer.node.get_publishers_info_by_topic("/joint_trajectory")
+            assert [sender.node_name for sender in senders] == ["prefilter"]
+            assert peer.node.count_subscribers("/velocity_command") == 0
+        finally:
+            peer.close()
+
+
+def test_while_nobody_judges_the_planner_moves_nothing(log):
     peer = Peer()
     try:
         peer.wait_for_active()

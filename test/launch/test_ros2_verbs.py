@@ -173,6 +173,15 @@ def test_launch_kills_what_does_not_listen(tmp_path: Path) -> None:
     assert not [pid for pid in pids if alive(pid)]
 
 
+def test_launch_ends_in_order_when_its_nodes_have_ended(tmp_path: Path) -> None:
+    short = tmp_path / "short.launch.py"
+    short.write_text(
+        "from launch import LaunchDescription\nfrom launch.actions import ExecuteProcess\n"
+        "def generate_launch_description():\n    return LaunchDescription([ExecuteProcess(cmd=['true'])])\n"
+    )
+    assert "Fatal" not in ros2("launch", str(short))
+
+
 def test_launch_reports_a_file_that_fails(tmp_path: Path) -> None:
     broken = tmp_path / "broken.launch.py"
     broken.write_text("def generate_launch_description():\n    raise RuntimeError('the reason')\n")

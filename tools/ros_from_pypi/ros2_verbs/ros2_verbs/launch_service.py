@@ -1,6 +1,7 @@
 """The launch service of one `ros2 launch`: runs until it is idle or its standard input closes."""
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -12,7 +13,8 @@ from launch.launch_description_sources import AnyLaunchDescriptionSource
 
 def end_with_input(service: LaunchService) -> None:
     """Wait until standard input closes, then shut the service down; nodes get SIGINT and time to end."""
-    while sys.stdin.buffer.read(1):
+    # Not by sys.stdin.buffer: a thread that waits in there makes Python abort when the service ends by itself.
+    while os.read(sys.stdin.fileno(), 1):
         pass
     while True:  # a request that comes before the service runs is not kept by it
         service.shutdown()
