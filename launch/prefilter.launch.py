@@ -6,6 +6,7 @@ from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
+from deepverse_ros.nodes.prefilter_commands import FORMATS
 
 ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
     "mode": (
@@ -17,7 +18,7 @@ ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
     "command_type": (
         "joint_trajectory",
         "message of a command",
-        ["joint_trajectory", "float64_multi_array", "twist", "twist_stamped", "vehicle_control"],
+        list(FORMATS),
     ),
     "command_values": ("targets", "what a command says: the embodiment's values, or their rates", ["targets", "rates"]),
     "command_in": ("prefilter/command_in", "where commands come from", None),

@@ -53,6 +53,10 @@ PARAMETERS = (
     ),
     Parameter("time_slack", 0.05, "How early or late a trajectory may run and still share a verdict (s).", 0.0, 0.5),
     Parameter("own_margin", 0.04, "So near to its capsules a point is the robot's own (m).", 0.0, 0.3),
+    Parameter(
+        "max_depth_scale", 0.05, "A pixel of whose depth the model is less sure than this is no point (m); more for a "
+        "robot that looks far.", 0.001, 100.0,
+    ),
     Parameter("verdict_valid_for", 0.5, "How long a verdict may be used (s).", 0.05, 5.0),
     Parameter(
         "verdict_deadline", 1.0, "A verdict that took longer than this says stop (s).", 0.05, 10.0, dynamic=True
@@ -83,13 +87,14 @@ class CommandWatching:
 
     Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
 
-    Args: submit: hands a job to the worker. joints_now: the newest measured joints (A,).
+    Args: joints_now: the newest measured joints (A,). lookup: as of `CommandWatch`. tell: takes what a robot without
+    joints does from now on: ROS seconds and values (A,).
     Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
     """
 
     def __init__(
         self, node: RobotNode, model: WorldModel, joints: JointLayout, joints_now: Callable[[], np.ndarray | None],
-        lookup: Callable[[str], np.ndarray | None],
+        lookup: Callable[[str], np.ndarray | None], tell: Callable[[float, np.ndarray], None],
     ) -> None:  # fmt: skip
         p = node.parameters.values()
         embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
@@ -107,10 +112,13 @@ class CommandWatching:
         )  # fmt: skip
         rates = p.watched_command_values == "rates"
         course = CourseMaker(embodiment, layout, rates, dict(_widths(p.half_width)), p.time_slack)
-        settings = WatchSettings(horizon=p.horizon, margin=p.own_margin, valid_for=p.verdict_valid_for)
+        settings = WatchSettings(
+            horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
+        )
         self.watch = CommandWatch(model, embodiment, Zones.load(p.zones), course, settings, lookup)
         self.latency = Quantiles()
         self._node, self._joints_now, self._layout = node, joints_now, layout
+        self._tell = None if embodiment.joint_names else tell
         self._format = FORMATS[p.watched_command_type](layout, joints)
         self._lock = threading.Lock()
         self._current: _Current | None = None
@@ -150,21 +158,31 @@ class CommandWatching:
             return
         with self._lock:
             command = replace(command, start=self._start(now))
-            passes = not self._node.parameters["passed_command_topic"] and command.duration > 0
+            at_once = not self._node.parameters["passed_command_topic"]
+            passes = at_once and command.duration > 0
             watched = Watched(command, begun=now if passes else None)
             self._current = _Current(watched, now, now, time.monotonic())
+        if at_once:
+            self._hear(now, command)
         self._wake()
 
     def _on_passed(self, message: Any, info: Any) -> None:
         now = self._node.now() - self._on_the_way(info)
         command = self._read(message, "passed_command_topic")
+        if command is None:
+            return
+        self._hear(now, command)
         with self._lock:
             current = self._current
-            if command is None or current is None:
+            if current is None:
                 return
             watched = current.watched.continued(command, now) or current.watched.halted(now)
             if watched is not current.watched:  # a hold is sent again and again
                 self._current = replace(current, watched=watched, since=now)
+
+    def _hear(self, now: float, command: Command) -> None:
+        if self._tell is not None and command.duration == 0:
+            self._tell(now, command.values[-1])
 
     def _on_the_way(self, info: Any) -> float:
         """Seconds that a message took to get here: the robot has had it since it was sent."""

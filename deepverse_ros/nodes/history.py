@@ -1,6 +1,6 @@
 """Which past frames the model sees: the newest one and those one model step (dt), two steps, … before it."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -40,6 +40,11 @@ class TimedRing(Generic[T]):
             self._values.insert(at, value)
         keep = bisect_left(self._stamps, self._stamps[-1] - self.span)
         del self._stamps[:keep], self._values[:keep]
+
+    def last(self, stamp: float) -> tuple[float, T] | None:
+        """The newest stamp and value that are not after `stamp`; None without one."""
+        at = bisect_right(self._stamps, stamp) - 1
+        return (self._stamps[at], self._values[at]) if at >= 0 else None
 
     def nearest(self, stamp: float, tolerance: float) -> tuple[float, T] | None:
         """The stamp and value closest to `stamp`, within `tolerance` seconds; None without one."""

@@ -95,6 +95,9 @@ class ObservationInput:
     Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`; `sight()`
     is called on the worker's thread and decodes the frames of the window.
 
+    A robot without joints, such as a vehicle, does not say what it did: its past actions are what it was told (`tell`),
+    and before that to rest.
+
     Args: node: with PARAMETERS declared. context: frames of the model. camera_to_world (4, 4): pose of the optical
         frame in the base frame, None where it is not known; may be set later.
     """
@@ -115,6 +118,7 @@ class ObservationInput:
         self._history: FrameHistory[_Frame] = FrameHistory(layout.embodiment.dt, context)
         span = context * layout.embodiment.dt + 1.0
         self._joints: TimedRing[JointState] = TimedRing(span)
+        self._told: TimedRing[np.ndarray] = TimedRing(span)
         self._depths: TimedRing[Image] = TimedRing(1.0)
         self._waiting: _Frame | None = None
         self._depth_seen = -np.inf
@@ -147,6 +151,7 @@ class ObservationInput:
         with self._lock:
             self._history.clear()
             self._joints.clear()
+            self._told.clear()
             self._depths.clear()
             self._waiting = None
             self._depth_seen = -np.inf
@@ -166,6 +171,7 @@ class ObservationInput:
             cleared = self._history.add(stamp, frame, (message.height, message.width))
             if cleared:
                 self._joints.clear()
+                self._told.clear()
                 self._depths.clear()
             match = self._depths.nearest(stamp, SAME_MOMENT)
             if match is not None:
@@ -209,6 +215,14 @@ class ObservationInput:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
+    def tell(self, stamp: float, values: np.ndarray) -> None:
+        """A robot without joints does this from now on. Args: stamp: seconds; values (A,), of the embodiment."""
+        with self._lock:
+            newest = self._told.newest
+            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
+                self._told.clear()
+            self._told.add(stamp, values.astype(np.float32))
+
     # On the worker's thread ---------------------------------------------------------------------------------------
     def joints_now(self) -> np.ndarray | None:
         """The newest measured joints (A,), None before the first. Raises: MessageError."""
@@ -237,6 +251,7 @@ class ObservationInput:
             if window is None:
                 return None
             states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
+            told = [self._told.last(stamp) for stamp in window.stamps]
             measured = self._joints.newest
         if measured is not None and states[-1] is None:
             apart = measured[0] - window.stamps[-1]
@@ -247,7 +262,12 @@ class ObservationInput:
             )
         frames = list(window.frames)
         newest = frames[-1]
-        past = [None if state is None else self._vector(state[1]) for state in states]
+        past: list[np.ndarray | None]
+        if self.layout.embodiment.joint_names:
+            past = [None if state is None else self._vector(state[1]) for state in states]
+        else:
+            rest = np.asarray(self.layout.embodiment.home, np.float32)
+            past = [rest if command is None else command[1] for command in told]
         # An action must stand between two frames: the window begins after the last frame without joints.
         first = max((i for i, joints in enumerate(past) if joints is None), default=0)
         moves = [joints for joints in past[first + 1 :] if joints is not None]

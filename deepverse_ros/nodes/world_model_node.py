@@ -101,7 +101,7 @@ class WorldModelNode(RobotNode):
         self._transforms = TransformListener(self)
         self._entities.append((lambda listener: listener.destroy(), self._transforms))
         if p.zones:
-            self._watching = CommandWatching(self, model, layout, self.input.joints_now, self._to_base)
+            self._watching = CommandWatching(self, model, layout, self.input.joints_now, self._to_base, self.input.tell)
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
@@ -337,6 +337,7 @@ class WorldModelNode(RobotNode):
             "latency_p95_ms": p95,
             "predicted_frames_rate_hz": self.outputs.published.rate(),
             "skipped_images": self.input.slot.overwritten,
+            "remembered_frames": 0 if self._memory is None else len(self._memory),
         }
         if self._watching is not None:
             values |= self._watching.values()

@@ -96,3 +96,5 @@ def test_the_ring_finds_the_nearest_of_what_it_keeps(stamps, wanted):
     assert stamp == value
     assert abs(stamp - wanted) == min(abs(s - wanted) for s in kept)
     assert ring.nearest(max(stamps) + 5.0, 1.0) is None
+    before = [s for s in kept if s <= wanted]
+    assert ring.last(wanted) == ((max(before),) * 2 if before else None)

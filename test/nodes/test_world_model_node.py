@@ -113,6 +113,19 @@ def test_a_frame_in_is_eight_predicted_frames_out(robot, sensors, start, arm):
     assert level in (DiagnosticStatus.OK, DiagnosticStatus.WARN), message
 
 
+@pytest.mark.parametrize("capacity", [0, 2])
+def test_it_remembers_as_many_frames_as_it_may(robot, sensors, start, capacity):
+    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+    node = start(memory_frames=capacity)
+    begun = time.monotonic()
+    # A frame is remembered every dt: after this long there would be more.
+    robot.until(lambda: frames and time.monotonic() - begun > 2.0)
+    assert int(status(node)[2]["remembered_frames"]) == capacity
+    node.trigger_deactivate()
+    node.trigger_activate()
+    assert int(status(node)[2]["remembered_frames"]) < max(capacity, 1)  # what was seen before it rested is no more
+
+
 def test_the_newest_frame_is_used_and_the_rate_is_limited(robot, sensors, start):
     arrivals = []
     robot.peer.create_subscription(

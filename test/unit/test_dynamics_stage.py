@@ -24,19 +24,19 @@ NOTHING_SPOILT = {
 }  # fmt: skip
 
 
-def recorded(rng: np.random.Generator) -> Episodes:
+def recorded(rng: np.random.Generator, count: int = COUNT) -> Episodes:
     """Episodes of random numbers; the camera stands elsewhere in each frame."""
     low, high = torch.tensor(ARM.lower), torch.tensor(ARM.upper)
-    values = [low + (high - low) * torch.from_numpy(rng.random((COUNT, FRAMES, 8), np.float32)) for _ in range(3)]
-    motion = torch.from_numpy(rng.normal(0, 0.1, (COUNT, FRAMES, 6)).astype(np.float32))
+    values = [low + (high - low) * torch.from_numpy(rng.random((count, FRAMES, 8), np.float32)) for _ in range(3)]
+    motion = torch.from_numpy(rng.normal(0, 0.1, (count, FRAMES, 6)).astype(np.float32))
     return Episodes(
         ARM,
-        np.zeros((COUNT, FRAMES, SIZE, SIZE, 3), np.uint8),
-        np.zeros((COUNT, FRAMES, SIZE, SIZE), np.uint16),
+        np.zeros((count, FRAMES, SIZE, SIZE, 3), np.uint8),
+        np.zeros((count, FRAMES, SIZE, SIZE), np.uint16),
         *values,
-        torch.from_numpy(rng.normal(0, 0.3, (COUNT, FRAMES, 3)).astype(np.float32)),
-        torch.full((COUNT, FRAMES), torch.nan),
-        torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]]).expand(COUNT, 3, 3),
+        torch.from_numpy(rng.normal(0, 0.3, (count, FRAMES, 3)).astype(np.float32)),
+        torch.full((count, FRAMES), torch.nan),
+        torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]]).expand(count, 3, 3),
         geometry.pose_from_motion(motion),
     )
 
