@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import ActionFeatures, position_and_std
 
+_TOGETHER = 256
+"""Plans whose imagined vectors are in memory at once: with more, the caches of a CPU no longer hold them either."""
+
 
 @dataclass(frozen=True)
 class CoarseFuture:
@@ -95,7 +98,22 @@ class Coarse(nn.Module):
         return *position_and_std(raw), clearance[..., 0]
 
     def imagine(self, embedding: Tensor, actions: Tensor) -> CoarseFuture:
-        """Args: embedding (E,) or (N, E) of the newest frame; actions (N, H, A) physical units."""
+        """Thousands of plans take as much memory as _TOGETHER do.
+
+        Args: embedding (E,) or (N, E) of the newest frame; actions (N, H, A) physical units.
+        """
+        first = embedding.expand(len(actions), -1)
+        parts = [self._imagine(*part) for part in zip(first.split(_TOGETHER), actions.split(_TOGETHER), strict=True)]
+        if len(parts) == 1:
+            return parts[0]
+        return CoarseFuture(
+            torch.cat([part.embedding for part in parts]),
+            {name: torch.cat([part.readout[name] for part in parts]) for name in parts[0].readout},
+            torch.cat([part.uncertainty for part in parts]),
+        )
+
+    def _imagine(self, embedding: Tensor, actions: Tensor) -> CoarseFuture:
+        """Args: embedding (N, E); actions (N, H, A)."""
         told = self.features(actions)
         state = embedding.expand(self.heads, actions.shape[0], -1)
         frames = []

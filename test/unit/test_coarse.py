@@ -51,6 +51,16 @@ def test_a_plan_costs_the_same_alone_as_among_others(model: WorldModel, belief: 
     torch.testing.assert_close(costs, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_thousands_of_plans_are_ranked_as_each_alone(model: WorldModel, belief: Belief) -> None:
+    plans = 0.2 * torch.randn(3000, 5, 8)
+    objective = GoalImage(model.encode_goal((torch.rand(64, 64, 3) * 255).byte().numpy()))
+    costs = model.rank(belief, plans, objective)
+    assert costs.shape == (3000,)
+    some = torch.arange(0, 3000, 97)
+    torch.testing.assert_close(costs[some], model.rank(belief, plans[some], objective), atol=1e-5, rtol=1e-4)
+    assert model.rank(belief, plans[costs.argsort()[:9]], objective).argmin() == 0
+
+
 def test_a_later_action_does_not_change_an_earlier_frame(model: WorldModel, belief: Belief) -> None:
     plans = 0.2 * torch.randn(1, 6, 8)
     changed = plans.clone()
