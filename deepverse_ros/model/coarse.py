@@ -98,7 +98,7 @@ class Coarse(nn.Module):
         return *position_and_std(raw), clearance[..., 0]
 
     def imagine(self, embedding: Tensor, actions: Tensor) -> CoarseFuture:
-        """Thousands of plans take as much memory as _TOGETHER do.
+        """Of thousands of plans, _TOGETHER are imagined at once.
 
         Args: embedding (E,) or (N, E) of the newest frame; actions (N, H, A) physical units.
         """

@@ -56,7 +56,8 @@ class Sight:
     """What the model is given.
 
     observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
-    joints (A,): where the robot is now, None when unknown. header: of the newest image, in the camera's frame.
+    joints (A,): where the robot is now, None when unknown. Of a robot without joints both are what it was told.
+    header: of the newest image, in the camera's frame.
     stamp: of that image, seconds; received: time.monotonic() when it arrived. rgb (h, w, 3) uint8: the newest
     picture. intrinsics: of it.
     """
@@ -171,7 +172,6 @@ class ObservationInput:
             cleared = self._history.add(stamp, frame, (message.height, message.width))
             if cleared:
                 self._joints.clear()
-                self._told.clear()
                 self._depths.clear()
             match = self._depths.nearest(stamp, SAME_MOMENT)
             if match is not None:
