@@ -158,6 +158,12 @@ class RobotNode(LifecycleNode):
         if state != "finalized":
             self.trigger_shutdown()
 
+    def destroy_node(self) -> None:
+        # rclpy's state machine holds the handle of its node until garbage is collected: the participant goes on till
+        # then, and one that ends beside another in the same process may wait for it for ever (Fast DDS issue 6502).
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def now(self) -> float:
         """The node's clock (simulated time where `use_sim_time` is set) in seconds."""
         return self.get_clock().now().nanoseconds * 1e-9

@@ -72,6 +72,7 @@ class DemoRecorder:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(2.0)
+        self.planner.destroy()  # rclpy leaves it, and it holds the node's handle
         self.node.destroy_node()
         rclpy.try_shutdown()
 

@@ -87,6 +87,7 @@ class Peer:
         until(sent.done, 10.0, "sending a goal")
         done = sent.result().get_result_async()
         until(done.done, timeout, "the goal's result")
+        client.destroy()
         return done.result().result
 
     def close(self) -> None:

@@ -76,6 +76,10 @@ class Client(Node):
         self.reset = self.create_client(Trigger, "sim/reset")
         self.feedback: list[PlanToGoal.Feedback] = []
 
+    def destroy_node(self) -> None:
+        self.planner.destroy()  # rclpy leaves it, and it holds the node's handle
+        super().destroy_node()
+
     def clear(self) -> None:
         for messages in [*self.heard.values(), self.feedback]:
             messages.clear()
@@ -174,5 +178,6 @@ class World:
         self.thread.join(5.0)
         self.planner.end()
         self.sim.end()
-        self.client.destroy_node()
+        for node in (self.planner, self.sim, self.client):
+            node.destroy_node()
         rclpy.try_shutdown()

@@ -185,3 +185,4 @@ def test_a_checkpoint_without_a_bound_of_the_path_says_at_configure_that_nothing
         assert {v.key: v.value for v in node.diagnostics.status().values}["path_monitored"] == "False"
     finally:
         node.end()
+        node.destroy_node()
