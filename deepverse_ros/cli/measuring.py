@@ -28,6 +28,13 @@ def evaluate(
     revisits: Annotated[
         int, typer.Option(min=0, help="Simulated returns of the arm, imagined with memory and without.")
     ] = 0,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint of this robot, trained apart, that also reads the tool from the imagined pictures.",
+            metavar="MODEL",
+        ),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw the figures here, as PNG.", metavar="DIR")] = None,
     json: Json = None,
     device: Device = "auto",
@@ -49,6 +56,7 @@ def evaluate(
     from deepverse_ros.model.world_model import WorldModel
 
     world, lpips = WorldModel.load(model, device), Lpips.installed()
+    witness = WorldModel.load(reader, device) if reader else None
     if ood:
         next(novelty.sightings(world, ood))  # a folder that holds nothing is told at once
     with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, progress_bars() as progress:
@@ -64,7 +72,7 @@ def evaluate(
         task = progress.add_task("imagining", total=len(store))
         figures = evaluation.evaluate(
             world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total),
-            horizon=horizon, lpips=lpips,
+            horizon=horizon, lpips=lpips, reader=witness,
         )  # fmt: skip
         task = progress.add_task("looking at strangers", total=len(store))
         figures["ood"] = novelty.evaluate(
@@ -80,7 +88,8 @@ def evaluate(
             returns = revisit.collect_revisits(world, Path(temporary) / "revisits", revisits, seed)
             figures["revisit"] = revisit.evaluate_revisits(world, returns, lambda: progress.advance(task))
     source = f"--data {data} --seed {seed}" if data else f"--simulate {simulate} --seed {seed}"
-    source += "".join(f" --{name} {value}" for name, value in (("horizon", horizon), ("ood", ood)) if value is not None)
+    options = {"horizon": horizon, "ood": ood, "reader": reader}
+    source += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     figures = {
         "model": model,
         "model_sha256": checkpoint_config(model)["weights_sha256"],

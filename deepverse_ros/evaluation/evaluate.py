@@ -45,8 +45,10 @@ DEFINITIONS = {
     "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
     "action that leads to it, and the true one; from_pictures: read from the imagined picture alone, by the picture "
-    "readout, which was trained on true frames (and to which the decoder learned to look right); persistence: the tool "
-    "stays where it was in the last seen frame; median: over windows, the others are means",
+    "readout, which was trained on true frames (and to which the decoder learned to look right); by_reader: the same "
+    "by the picture readout of the checkpoint given with --reader; by_reader_true: by that from the true future "
+    "picture, which is what reading costs by itself; persistence: the tool stays where it was in the last seen frame; "
+    "median: over windows, the others are means",
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
     "steps that have one",
     **uncertainty.DEFINITIONS,
@@ -161,20 +163,23 @@ def evaluate(
     on_episode: Callable[[int, int], None] | None = None,
     horizon: int | None = None,
     lpips: Lpips | None = None,
+    reader: WorldModel | None = None,
 ) -> dict[str, Any]:
     """Score a model on episodes; figures are lists with one value per step, as in `DEFINITIONS`.
 
     Args: episodes: a sequence, or a store; iterated twice. seed: of the shuffled baseline and of the halves on which
     the spread's scale is fitted and tested. stride: frames between two windows of an episode. on_episode(done, of):
     called after each episode. horizon: imagined steps, 1 to 32, the model's own if not given. lpips: None leaves that
-    figure out.
-    Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions, or
-    for another horizon.
+    figure out. reader: a model of the same robot and picture size, trained apart from this one, whose picture readout
+    also reads where the tool is.
+    Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions, for
+    another horizon, or a reader of other pictures; EmbodimentError if the reader is of another robot.
     """
     began = time.monotonic()
     horizon = model.config.horizon if horizon is None else horizon
     if not 1 <= horizon <= MAX_HORIZON:
         raise ShapeError(f"horizon: expected 1 to {MAX_HORIZON} steps, got {horizon}")
+    _check_reader(model, reader)
     plans = [plans_of(model, episode, stride, horizon) for episode in episodes]
     count = [len(p) for p in plans]
     if not sum(count):
@@ -192,7 +197,7 @@ def evaluate(
         windows = windows_of(model, episode, stride, horizon)
         if windows is not None:
             seeds.append(episode.seed)
-            for name, value in _scores(model, windows, others, lpips):
+            for name, value in _scores(model, windows, others, lpips, reader):
                 scores[name].append(value)
         if on_episode is not None:
             on_episode(number + 1, len(plans))
@@ -215,13 +220,14 @@ def evaluate(
     for name, parts in scores.items():
         _store(result, name, _mean(np.concatenate(parts)))
     result["gap_closed"] = [gap_closed(*step) for step in zip(*(result["mse"][n] for n in GAP), strict=True)]
+    for name in ("from_pictures", *(("by_reader", "by_reader_true") if reader else ())):
+        read = np.concatenate(scores["tool_position_error_m", name])
+        result["tool_position_error_m"][f"{name}_median"] = np.median(read, axis=0).tolist()
     errors = np.concatenate(scores["tool_position_error_m", "mean"])
     spread = np.concatenate(scores["uncertainty", "spread_m"])
     result["uncertainty"] |= uncertainty.ranking(errors, spread)
     result["reliability"] = uncertainty.reliability(errors, spread, of_episode, seed)
     result["tool_position_error_m"]["median"] = np.median(errors, axis=0).tolist()
-    shown = np.concatenate(scores["tool_position_error_m", "from_pictures"])
-    result["tool_position_error_m"]["from_pictures_median"] = np.median(shown, axis=0).tolist()
     result["coverage"] = coverage(errors, model.calibration)
     result["margin_db"] = {
         name: np.subtract(result["psnr"]["model"], result["psnr"][name]).tolist()
@@ -230,6 +236,16 @@ def evaluate(
     result["definitions"] = DEFINITIONS
     result["seconds"] = time.monotonic() - began
     return result
+
+
+def _check_reader(model: WorldModel, reader: WorldModel | None) -> None:
+    if reader is None:
+        return
+    if reader.embodiment.name != model.embodiment.name:
+        raise EmbodimentError(f"reader: it knows '{reader.embodiment.name}', the model '{model.embodiment.name}'")
+    theirs, ours = ((m.config.width, m.config.height) for m in (reader, model))
+    if theirs != ours:
+        raise ShapeError("reader: it reads pictures of {}x{} pixels, the model shows {}x{}".format(*theirs, *ours))
 
 
 def coverage(errors: np.ndarray, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -248,7 +264,7 @@ def gap_closed(persistence: float, model: float, codec: float) -> float | None:
 
 
 def _scores(
-    model: WorldModel, windows: Windows, others: np.ndarray, lpips: Lpips | None
+    model: WorldModel, windows: Windows, others: np.ndarray, lpips: Lpips | None, reader: WorldModel | None
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """Every figure of some windows, each (B, H). Args: others (B, H, A): actions of other episodes."""
     belief = model.observe(windows.seen, windows.past)
@@ -284,12 +300,21 @@ def _scores(
         yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
         yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
-    seen = codec_frames(true.rgb.float(), true.depth.float(), model.embodiment)
-    shown, _ = model.picture_readout(seen.flatten(0, 1))
-    yield ("tool_position_error_m", "from_pictures"), _tool_error(shown.unflatten(0, seen.shape[:2]), windows)
+    imagined = codec_frames(true.rgb.float(), true.depth.float(), model.embodiment)
+    yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, imagined), windows)
+    if reader is not None:
+        real = codec_frames(windows.rgb, windows.depth, model.embodiment).to(imagined)
+        yield ("tool_position_error_m", "by_reader"), _tool_error(_read(reader, imagined), windows)
+        yield ("tool_position_error_m", "by_reader_true"), _tool_error(_read(reader, real), windows)
     yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays
+
+
+def _read(model: WorldModel, frames: Tensor) -> Tensor:
+    """Where the picture readout sees the tool, (B, H, 3) metres. Args: frames (B, H, 5, h, w): `codec_frames`."""
+    position, _ = model.picture_readout(frames.flatten(0, 1))
+    return position.unflatten(0, frames.shape[:2])
 
 
 def _tool_error(position: Tensor, windows: Windows) -> np.ndarray:

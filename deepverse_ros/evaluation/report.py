@@ -16,6 +16,13 @@ from deepverse_ros.evaluation.prefilter_bag import BagReport
 LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
 """Steps that a table of a long horizon shows, beside the last."""
 
+READ = {
+    "from_pictures": "pictures alone",
+    "by_reader": "pictures, other reader",
+    "by_reader_true": "true pictures, other reader",
+}
+"""Ways to read the tool from pictures, and what a table calls them."""
+
 
 def write_json(path: Path, figures: Mapping[str, Any]) -> None:
     """Write figures, whole or not at all."""
@@ -63,9 +70,10 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
         ("tool error median [cm]", ".1f", _percent(tool["median"])),
         ("tool persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
     ]
-    if "from_pictures" in tool:
-        rows.append(("tool error mean, pictures alone [cm]", ".1f", _percent(tool["from_pictures"])))
-        rows.append(("tool error median, pictures alone [cm]", ".1f", _percent(tool["from_pictures_median"])))
+    for key, name in READ.items():
+        if key in tool:
+            rows.append((f"tool error mean, {name} [cm]", ".1f", _percent(tool[key])))
+            rows.append((f"tool error median, {name} [cm]", ".1f", _percent(tool[f"{key}_median"])))
     if "uncertainty" in figures:
         rows.append(("tool, predicted spread [cm]", ".1f", _percent(figures["uncertainty"]["spread_m"])))
         rows.append(("spread ranks errors", ".2f", figures["uncertainty"]["spearman"]["per_step"]))

@@ -164,6 +164,7 @@ def test_imagine_draws_a_picture(work, monkeypatch, capsys):
         (["collect", "--embodiment", "submarine", "--out", "x"], "unknown embodiment 'submarine'"),
         (["train", "absent.yaml"], "absent.yaml: not found"),
         (["evaluate", "MODEL", "--data", "absent"], "absent: no such folder of episodes"),
+        (["evaluate", "MODEL", "--reader", "models/absent"], "models/absent: not found"),
         (["evaluate", "MODEL", "--device", "toaster"], "device: 'toaster' is unknown"),
         (["imagine", "MODEL", "absent.h5", "--out", "x.png"], "absent.h5: no such episode"),
         (["imagine", "MODEL", "absent.h5", "--out", "x.bmp"], "x.bmp: pictures are written as .png or .gif"),

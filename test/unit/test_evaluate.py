@@ -18,7 +18,7 @@ from deepverse_ros.evaluation.benchmark import benchmark
 from deepverse_ros.evaluation.lpips import Lpips
 from deepverse_ros.evaluation.strangers import KINDS
 from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.model.world_model import WorldModel, codec_frames
 
 ARM = Embodiment.load("arm")
 SIZE = 64
@@ -99,6 +99,37 @@ def test_figures_of_a_known_motion(model):
     assert figures["margin_db"]["persistence"][7] == pytest.approx(
         figures["psnr"]["model"][7] - figures["psnr"]["persistence"][7]
     )
+
+
+def test_a_reader_of_another_model_reads_the_same_pictures(model):
+    films = [episode(seed) for seed in (1, 2)]
+    torch.manual_seed(1)
+    other = WorldModel(WorldModelConfig.small_test(ARM, SIZE)).requires_grad_(False).eval()
+    alone = evaluation.evaluate(model, films)["tool_position_error_m"]
+    assert not any(key.startswith("by_reader") for key in alone)
+    itself, another = (evaluation.evaluate(model, films, reader=r)["tool_position_error_m"] for r in (model, other))
+    for suffix in ("", "_median"):
+        ours = alone[f"from_pictures{suffix}"]
+        assert itself[f"from_pictures{suffix}"] == another[f"from_pictures{suffix}"] == ours
+        assert itself[f"by_reader{suffix}"] == pytest.approx(ours)
+        assert another[f"by_reader{suffix}"] != pytest.approx(ours)
+        assert another[f"by_reader_true{suffix}"] != pytest.approx(another[f"by_reader{suffix}"])
+    errors = []
+    for film in films:
+        true = evaluation.windows_of(model, film, stride=4)
+        read, _ = other.picture_readout(codec_frames(true.rgb[0], true.depth[0], ARM))
+        errors.append(np.linalg.norm(read.numpy() - film.state["tool_position"][4:12], axis=-1))
+    assert another["by_reader_true"] == pytest.approx(np.mean(errors, axis=0))
+
+
+def test_a_reader_of_another_robot_or_size_is_refused(model):
+    films = [episode(seed) for seed in (1, 2)]
+    larger = WorldModel(WorldModelConfig.small_test(ARM, 128))
+    with pytest.raises(ShapeError, match="reader: it reads pictures of 128x128 pixels, the model shows 64x64"):
+        evaluation.evaluate(model, films, reader=larger)
+    drone = WorldModel(WorldModelConfig.small_test(Embodiment.load("drone"), SIZE))
+    with pytest.raises(EmbodimentError, match="reader: it knows 'drone', the model 'arm'"):
+        evaluation.evaluate(model, films, reader=drone)
 
 
 def test_the_gap_between_persistence_and_the_codec(model):
@@ -195,6 +226,7 @@ def test_the_command_writes_figures_plots_and_strangers(model, tmp_path):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (50, 40), (10, 200, 30)).save(tmp_path / "pictures" / "green.png")
     folders = ["--data", store.directory, "--ood", tmp_path / "pictures", "--plots", tmp_path / "plots"]
+    folders += ["--reader", tmp_path / "model"]
     command = ["evaluate", tmp_path / "model", *folders, "--horizon", 10, "--json", tmp_path / "out.json"]
     done = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
@@ -204,8 +236,9 @@ def test_the_command_writes_figures_plots_and_strangers(model, tmp_path):
     assert set(figures["ood"]["simulated"]) == set(KINDS)
     assert {"psnr", "lpips", "gap_closed", "reliability", "uncertainty", "ood"} <= figures["definitions"].keys()
     assert "--horizon 10 --ood" in figures["command"]
+    assert figures["command"].endswith(f"--reader {tmp_path / 'model'}")
     assert (tmp_path / "plots" / "reliability.png").is_file()
-    for expected in ("MSE gap closed", "calibration error of the spread", "told apart: scene: scara"):
+    for expected in ("MSE gap closed", "calibration error of the spread", "told apart: scene: scara", "other reader"):
         assert expected in done.output
     wrong = [str(word) for word in [*command[:2], "--data", store.directory, "--ood", tmp_path / "films"]]
     done = CliRunner().invoke(app, wrong)
