@@ -10,7 +10,7 @@ from deepverse_ros import resources
 from deepverse_ros.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from deepverse_ros.progress import Bars
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Model = Annotated[str, typer.Argument(help="Checkpoint folder, such as models/arm.", metavar="MODEL")]
@@ -32,9 +32,11 @@ def checkpoint_config(model: str) -> dict[str, Any]:
     return config
 
 
-def progress_bars() -> "Progress":
+def progress_bars() -> "Bars":
     """A progress bar on stderr, so that stdout holds results only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from deepverse_ros.progress import Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return Bars(*columns, console=Console(stderr=True))

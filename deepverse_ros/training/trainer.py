@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.progress import Bars
 from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
 from deepverse_ros.training.coarse_stage import CoarseStage
 from deepverse_ros.training.codec_stage import CodecStage
@@ -179,9 +180,9 @@ def _episodes(
     return training, held_out
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console) -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    return Progress(
+    return Bars(
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=console,
         refresh_per_second=2,
     )  # fmt: skip
