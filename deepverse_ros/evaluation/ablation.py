@@ -149,17 +149,18 @@ def to_markdown(rows: list[Row]) -> str:
 
 
 def _in_words(row: Row, baseline: Row) -> str:
-    """What is better or worse with every seed."""
+    """What is better or worse with every seed, and by which share of the baseline's."""
     better, worse = [], []
     for figure, (_, _, more_is_better) in FIGURES.items():
-        change = row.change(baseline, figure) * (1 if more_is_better else -1)
-        if (change > 0).all():
-            better.append(figure)
-        elif (change < 0).all():
-            worse.append(figure)
+        change = row.change(baseline, figure)
+        said = f"{figure} ({change.mean() / np.mean(baseline.values[figure]):+.1%})"
+        if (change > 0).all() if more_is_better else (change < 0).all():
+            better.append(said)
+        elif (change < 0).all() if more_is_better else (change > 0).all():
+            worse.append(said)
     found = [("better", better), ("worse", worse)]
-    said = "; ".join(f"{word} with every seed: {', '.join(names)}" for word, names in found if names)
-    return said or "no figure is better or worse with every seed"
+    sentence = "; ".join(f"{word} with every seed: {', '.join(names)}" for word, names in found if names)
+    return sentence or "no figure is better or worse with every seed"
 
 
 def page(config: AblationConfig, rows: list[Row], command: str) -> str:
@@ -176,6 +177,6 @@ baseline: its mean, and the smallest and largest over the seeds. Codec and reado
 a seed.
 
 {to_markdown(rows)}
-By default the package trains with {", ".join(f"`{key}` {fields[key].default}" for key in keys)}: what does not help is
-off.
+By default the package trains with {", ".join(f"`{key}` {fields[key].default}" for key in keys)}: what does not help, or
+hardly, is off.
 """

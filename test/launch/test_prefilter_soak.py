@@ -126,8 +126,8 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
             stamps = driver.out_stamps[begin[2] : begin[2] + len(out)]
         finally:
             driver.close()
-    share = max(len(memory) // 10, 1)
-    growth = np.median(memory[-share:], 0) - np.median(memory[:share], 0)
+    tenths = np.array([np.median(part, 0) for part in np.array_split(memory, 10)])
+    growth = tenths[-1] - tenths[0]
     pauses = np.diff([stamp_seconds(m.header.stamp) for m in status])
     lost = [m.reason_text for m in status if m.state == PrefilterStatus.FALLBACK]
     stops = sum(b.state == PrefilterStatus.STOP != a.state for a, b in pairwise(status))
@@ -141,6 +141,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
         f"verdicts a second; it was told to move in {moved:.0%} of the time\n"
         f"prefilter: {memory[-1][0]:.1f} MiB, {growth[0]:+.2f} since {WARM_UP:.0f} s, {load[0]:.0f} % of a core; "
         f"world model: {memory[-1][1]:.1f} MiB, {growth[1]:+.2f}, {load[1]:.0f} %\n"
+        f"world model by tenths of that time [MiB]: {' '.join(f'{tenth:.1f}' for tenth in tenths[:, 1])}\n"
         f"{stops} stops; verdicts that stopped it while it moved, by zone: {by_zone}\n"
         f"from such a verdict to rest: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {to_rest.max():.1f} ms\n"
         f"{len(status)} status messages, {len(lost)} of a lost state, longest pause {pauses.max():.2f} s"

@@ -70,7 +70,9 @@ def test_the_page_says_what_each_variant_changes_with_every_seed_and_what_is_the
     ]
     lines = to_markdown(rows).splitlines()
     assert "more (causal_weight 0.5) | 1.8 (+0.3, +0.1 to +0.5)" in lines[3]
-    assert lines[6] == "- more (causal_weight 0.5): better with every seed: PSNR; worse with every seed: tool error."
+    assert lines[6] == (
+        "- more (causal_weight 0.5): better with every seed: PSNR (+20.0%); worse with every seed: tool error (+33.3%)."
+    )
     assert lines[7] == "- none (rollout 1): no figure is better or worse with every seed."
     shipped = AblationConfig.load("config/training/ablation.yaml")
     text = page(shipped, rows, "deepverse ablate X")
