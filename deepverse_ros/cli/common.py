@@ -1,5 +1,6 @@
 """What several commands share: options, a checkpoint's config, progress bars."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,12 @@ def checkpoint_config(model: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"model", "weights_sha256"} <= config.keys():
         raise CheckpointError(f"{path}: not a checkpoint config: 'model' and 'weights_sha256' must stand in it")
     return config
+
+
+def results() -> Console:
+    """Stdout; a file or a pipe is wide enough for every table, unless COLUMNS says how wide it is."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
 
 
 def progress_bars() -> "Bars":

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from deepverse_ros.cli.common import Device, Model, progress_bars
+from deepverse_ros.cli.common import Device, Model, progress_bars, results
 
 
 def collect(
@@ -130,10 +129,10 @@ def calibrate(
     errors = dataclasses.replace(errors, clearance_m=past)
     values = calibration.calibrate(model, level, held_out, errors, device)
     multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
-    Console().print(
+    results().print(
         f"{model}: bounds at {level:.0%}, in multiples of the predicted spread: of the goal distance, steps 1, 2, ...: "
         f"{multiples}; of the way there, all steps together: {values['path_error_z'][0]:.2f}"
     )
     if held_out is not None:
         metres = ", ".join(f"{m:.3f}" for m in values["tool_error_q"])
-        Console().print(f"of the imagined tool in {values['windows']} recorded episodes, metres: {metres}")
+        results().print(f"of the imagined tool in {values['windows']} recorded episodes, metres: {metres}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from deepverse_ros.cli.common import CheckpointOption, Device, Json, Model, checkpoint_config, progress_bars
+from deepverse_ros.cli.common import CheckpointOption, Device, Json, Model, checkpoint_config, progress_bars, results
 from deepverse_ros.errors import EpisodeError, ShapeError
 
 _RANKED_SCENES = 10
@@ -97,7 +97,7 @@ def evaluate(
         "collection_seed": evaluation.EVALUATION_SEEDS + seed if data is None else None,
         **figures,
     }
-    Console().print(report.evaluation_table(figures), report.summary_table(figures))
+    results().print(report.evaluation_table(figures), report.summary_table(figures))
     if json:
         report.write_json(json, figures)
     if plots:
@@ -131,7 +131,7 @@ def benchmark(
     world = WorldModel.load(model, device)
     with Console(stderr=True).status("measuring"):
         figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **measure(world)}
-    Console().print(report.benchmark_table(figures))
+    results().print(report.benchmark_table(figures))
     if json:
         report.write_json(json, figures)
 
@@ -176,7 +176,7 @@ def planning(
         )
     figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
     for table in report.planning_tables(figures):
-        Console().print(table)
+        results().print(table)
     if json:
         report.write_json(json, figures)
 
@@ -208,6 +208,6 @@ def prefilter(
         )
     figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
     for table in report.prefilter_tables(figures):
-        Console().print(table)
+        results().print(table)
     if json:
         report.write_json(json, figures)

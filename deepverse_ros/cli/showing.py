@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from deepverse_ros import resources
-from deepverse_ros.cli.common import Device, Json, Model, checkpoint_config
+from deepverse_ros.cli.common import Device, Json, Model, checkpoint_config, results
 from deepverse_ros.errors import CheckpointError, EpisodeError, ShapeError
 
 
@@ -50,7 +49,7 @@ def imagine(
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         montage(rows, headings).save(out)
-    Console().print(f"wrote {out}: imagined above, real below, {recorded.dt:g} s a frame")
+    results().print(f"wrote {out}: imagined above, real below, {recorded.dt:g} s a frame")
 
 
 def info(model: Model) -> None:
@@ -62,7 +61,7 @@ def info(model: Model) -> None:
     from rich.pretty import Pretty
 
     config = checkpoint_config(model)
-    console = Console()
+    console = results()
     console.print(Pretty(config, expand_all=False))
     card = resources.find(model) / "README.md"
     if card.is_file():
@@ -91,7 +90,7 @@ def card(
         if measured is not None and measured.get("model_sha256") != config["weights_sha256"]:
             raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
     path = model_card.write(resources.find(model), config, *figures)
-    Console().print(f"wrote {path}")
+    results().print(f"wrote {path}")
 
 
 def prefilter_metrics(
@@ -112,6 +111,6 @@ def prefilter_metrics(
 
     found = prefilter_bag.report(bag, commands, status, verdicts)
     for table in report.stop_tables(found):
-        Console().print(table)
+        results().print(table)
     if json:
         report.write_json(json, report.stop_figures(found))
