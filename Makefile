@@ -34,7 +34,7 @@ test: build  ## run all tests (JOBS=n: processes for those that need no ROS)
 		python -m pytest test/nodes test/launch && exit $$failed
 
 soak: build  ## run the prefilter with arm and world model for half an hour (SOAK=n: seconds)
-	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s
+	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s -o faulthandler_timeout=0
 
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh
