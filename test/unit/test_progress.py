@@ -29,16 +29,28 @@ def lines_of(work, terminal: bool = False) -> list[str]:
 def test_a_line_now_and_then_with_the_time_that_is_left() -> None:
     def work(bars: Bars, clock: Clock) -> None:
         task = bars.add_task("planning", total=100)
-        for done in range(1, 21):
-            clock.now += PERIOD / 8
+        for done in range(21):
             bars.update(task, completed=done)
+            clock.now += PERIOD / 8
 
     assert lines_of(work) == ["planning: 8 of 100, 0:05:45 left", "planning: 16 of 100, 0:05:15 left"]
+
+
+def test_what_an_earlier_run_had_done_says_nothing_of_the_speed() -> None:
+    def work(bars: Bars, clock: Clock) -> None:
+        task = bars.add_task("training", total=1000)
+        bars.update(task, completed=900)
+        clock.now += PERIOD
+        bars.update(task, completed=950)
+
+    assert lines_of(work) == ["training: 950 of 1000, 0:00:30 left"]
 
 
 def test_tasks_have_lines_of_their_own_and_what_has_no_end_has_no_rest() -> None:
     def work(bars: Bars, clock: Clock) -> None:
         first, second = bars.add_task("one [1]", total=None, text="loss 0.5"), bars.add_task("two", total=4)
+        for task in (first, second):
+            bars.advance(task, 0)
         clock.now += PERIOD
         bars.advance(first)
         bars.advance(second, 2)
