@@ -57,6 +57,7 @@ def evaluate(
 
     world, lpips = WorldModel.load(model, device), Lpips.installed()
     witness = WorldModel.load(reader, device) if reader else None
+    evaluation.check_reader(world, witness)  # before anything is simulated
     if ood:
         next(novelty.sightings(world, ood))  # a folder that holds nothing is told at once
     with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, progress_bars() as progress:

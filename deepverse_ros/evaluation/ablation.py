@@ -154,9 +154,10 @@ def _in_words(row: Row, baseline: Row) -> str:
     for figure, (_, _, more_is_better) in FIGURES.items():
         change = row.change(baseline, figure)
         said = f"{figure} ({change.mean() / np.mean(baseline.values[figure]):+.1%})"
-        if (change > 0).all() if more_is_better else (change < 0).all():
+        gain = change if more_is_better else -change
+        if (gain > 0).all():
             better.append(said)
-        elif (change < 0).all() if more_is_better else (change > 0).all():
+        elif (gain < 0).all():
             worse.append(said)
     found = [("better", better), ("worse", worse)]
     sentence = "; ".join(f"{word} with every seed: {', '.join(names)}" for word, names in found if names)

@@ -179,7 +179,7 @@ def evaluate(
     horizon = model.config.horizon if horizon is None else horizon
     if not 1 <= horizon <= MAX_HORIZON:
         raise ShapeError(f"horizon: expected 1 to {MAX_HORIZON} steps, got {horizon}")
-    _check_reader(model, reader)
+    check_reader(model, reader)
     plans = [plans_of(model, episode, stride, horizon) for episode in episodes]
     count = [len(p) for p in plans]
     if not sum(count):
@@ -238,7 +238,8 @@ def evaluate(
     return result
 
 
-def _check_reader(model: WorldModel, reader: WorldModel | None) -> None:
+def check_reader(model: WorldModel, reader: WorldModel | None) -> None:
+    """Raises: EmbodimentError if `reader` is of another robot than `model`; ShapeError if it reads other pictures."""
     if reader is None:
         return
     if reader.embodiment.name != model.embodiment.name:
@@ -300,19 +301,18 @@ def _scores(
         yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
         yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
-    imagined = codec_frames(true.rgb.float(), true.depth.float(), model.embodiment)
-    yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, imagined), windows)
+    yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, true.rgb, true.depth), windows)
     if reader is not None:
-        real = codec_frames(windows.rgb, windows.depth, model.embodiment).to(imagined)
-        yield ("tool_position_error_m", "by_reader"), _tool_error(_read(reader, imagined), windows)
-        yield ("tool_position_error_m", "by_reader_true"), _tool_error(_read(reader, real), windows)
+        for name, rgb, depth in (("by_reader", true.rgb, true.depth), ("by_reader_true", windows.rgb, windows.depth)):
+            yield ("tool_position_error_m", name), _tool_error(_read(reader, rgb, depth), windows)
     yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays
 
 
-def _read(model: WorldModel, frames: Tensor) -> Tensor:
-    """Where the picture readout sees the tool, (B, H, 3) metres. Args: frames (B, H, 5, h, w): `codec_frames`."""
+def _read(model: WorldModel, rgb: Tensor, depth: Tensor) -> Tensor:
+    """Where the picture readout sees the tool, (B, H, 3) metres. Args: as in `Windows`."""
+    frames = codec_frames(rgb.float(), depth.float(), model.embodiment).to(model.device)
     position, _ = model.picture_readout(frames.flatten(0, 1))
     return position.unflatten(0, frames.shape[:2])
 
