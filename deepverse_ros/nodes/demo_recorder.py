@@ -9,7 +9,6 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
@@ -18,6 +17,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import rgb_from_image, stamp_seconds
+from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 
 CAMERA_SECONDS = 8.0
 """How long camera frames are kept: longer than a plan is executed."""
@@ -56,22 +56,15 @@ class DemoRecorder:
         self._hear(PredictedFrames, "planner/imagined_outcome", self._on_outcome, debug)
         self._hear(PredictedFrames, "world_model/predicted_frames", self._on_predicted, debug)
         self.planner = ActionClient(self.node, PlanToGoal, "planner/plan_to_goal")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="demo_recorder", daemon=True)
-        self._thread.start()
+        executor = OneThreadExecutor()
+        executor.add_node(self.node)
+        self._spinning = SpinThread(executor)
 
     def _hear(self, kind: type, topic: str, callback: Any, profile: Any) -> None:
         self.node.create_subscription(kind, topic, callback, profile)
 
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
-
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(2.0)
+        self._spinning.end()
         self.planner.destroy()  # rclpy leaves it, and it holds the node's handle
         self.node.destroy_node()
         rclpy.try_shutdown()

@@ -2,20 +2,34 @@
 
 They go on when an entity is destroyed while it is waited for or taken. A transition of a node destroys what it created,
 in a thread of the executor or in another one. rclpy's executor has then already listed the entity for its next wait,
-and the `InvalidHandle` that follows would end its spinning.
+and the error that follows would end its spinning.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import Any
 
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 GATHER = 0.002
 """Seconds."""
+
+
+@contextmanager
+def _while_entities_go() -> Iterator[None]:
+    """Suppress what rclpy raises when it would wait for an entity that was destroyed since it was listed."""
+    try:
+        yield
+    except rclpy_implementation.InvalidHandle:
+        pass
+    except rclpy_implementation.RCLError as error:
+        # An action's server or client: rclpy passes over its InvalidHandle and puts it into the wait set all the same.
+        if "pointer is invalid" not in str(error):
+            raise
 
 
 class WorkerPool(ThreadPoolExecutor):
@@ -64,7 +78,7 @@ class NodeExecutor(MultiThreadedExecutor):
         yield from super()._wait_for_ready_callbacks(*args, **kwargs)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        with suppress(rclpy_implementation.InvalidHandle):
+        with _while_entities_go():
             super().spin_once(timeout_sec)
 
 
@@ -72,5 +86,31 @@ class OneThreadExecutor(SingleThreadedExecutor):
     """Callbacks run one after the other, without the way to another thread and back: for short ones in a hurry."""
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        with suppress(rclpy_implementation.InvalidHandle):
+        with _while_entities_go():
             super().spin_once(timeout_sec)
+
+
+class SpinThread(threading.Thread):
+    """Spins an executor from now on until `end`; a node that is alone with it may be destroyed after that.
+
+    `Executor.shutdown` beside `Executor.spin` takes away what the spinning still waits for.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(name="spin", daemon=True)
+        self._executor = executor
+        self._ending = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._ending.is_set() and self._executor.context.ok():
+            self._executor.spin_once()
+
+    def end(self, timeout: float = 5.0) -> None:
+        """Raises: TimeoutError if a callback is still busy after `timeout` seconds."""
+        self._ending.set()
+        self._executor.create_task(lambda: None)  # the spinning returns when it has something to do
+        self.join(timeout)
+        if self.is_alive():
+            raise TimeoutError(f"a callback is still busy after {timeout:g} s")
+        self._executor.shutdown(timeout_sec=0)

@@ -1,19 +1,18 @@
 """Topics into a bag, and a bag onto topics again, at its own pace and with stamps of today."""
 
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import rclpy
 from bag_files import read_bag, write_bag
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.corruptions import corrupt
+from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.nodes.fault_injector import message_type
 
 
@@ -34,10 +33,9 @@ class BagNode:
         self.heard: list[tuple[float, str, str, bytes]] = []
         for topic, kind in topics.items():
             self.node.create_subscription(message_type(kind), topic, self._keep(topic, kind), profile(), raw=True)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
+        executor = OneThreadExecutor(context=self._context)
+        executor.add_node(self.node)
+        self._spinning = SpinThread(executor)
 
     def _keep(self, topic: str, kind: str):
         return lambda data: self.heard.append((time.time(), topic, kind, data))
@@ -65,7 +63,6 @@ class BagNode:
             publishers[topic].publish(message)
 
     def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join(2.0)
+        self._spinning.end()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)

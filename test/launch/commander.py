@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from verdict_source import CENTER
 
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 
 RATE = 50.0
 
@@ -35,12 +35,12 @@ class Commander:
         listen(Float64MultiArray, command_out, self._on_out, qos.command())
         listen(PrefilterStatus, "prefilter/status", self.status.append, qos.debug_output())
         self.publisher = self.node.create_publisher(Float64MultiArray, "prefilter/command_in", qos.command())
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        executor = OneThreadExecutor(context=self.context)
+        executor.add_node(self.node)
+        self.spinning = SpinThread(executor)
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=t, daemon=True) for t in (self.executor.spin, self._send)]
-        for thread in self.threads:
-            thread.start()
+        self.sending = threading.Thread(target=self._send, daemon=True)
+        self.sending.start()
 
     def _on_direct(self, message: Float64MultiArray, info: Any) -> None:
         self.direct.setdefault(message.data[0], time.monotonic())
@@ -72,8 +72,7 @@ class Commander:
 
     def close(self) -> None:
         self.stopping.set()
-        self.executor.shutdown()
-        for thread in self.threads:
-            thread.join(2.0)
+        self.sending.join(2.0)
+        self.spinning.end()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)

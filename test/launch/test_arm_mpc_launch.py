@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import threading
 import time
 import unittest
 from importlib.util import find_spec
@@ -20,7 +19,6 @@ from arm_launch import include, quick_planner, until
 from launch import LaunchDescription
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
@@ -31,6 +29,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array
+from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.nodes.messages import duration
 from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
 
@@ -48,10 +47,10 @@ class Peer:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node("peer", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self.thread.start()
+        self.planner = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")
+        executor = OneThreadExecutor(context=self.context)
+        executor.add_node(self.node)
+        self.spinning = SpinThread(executor)
 
     def hear(self, kind: type, topic: str) -> list[Any]:
         heard: list[Any] = []
@@ -81,18 +80,16 @@ class Peer:
         return publisher
 
     def pursue(self, timeout: float = 60.0, **fields: Any) -> Any:
-        client = ActionClient(self.node, PlanToGoal, "/planner/plan_to_goal")
-        assert client.wait_for_server(timeout_sec=10.0)
-        sent = client.send_goal_async(PlanToGoal.Goal(**{"goal_image": grey(120), **fields}))
+        assert self.planner.wait_for_server(timeout_sec=10.0)
+        sent = self.planner.send_goal_async(PlanToGoal.Goal(**{"goal_image": grey(120), **fields}))
         until(sent.done, 10.0, "sending a goal")
         done = sent.result().get_result_async()
         until(done.done, timeout, "the goal's result")
-        client.destroy()
         return done.result().result
 
     def close(self) -> None:
-        self.executor.shutdown()
-        self.thread.join(2.0)
+        self.spinning.end()
+        self.planner.destroy()  # rclpy leaves it, and it holds the node's handle
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 

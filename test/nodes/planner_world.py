@@ -1,6 +1,5 @@
 """A planner beside a simulated arm, over real ROS, and a client that hears and speaks to both."""
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import image_from_array
-from deepverse_ros.nodes.executor import NodeExecutor
+from deepverse_ros.nodes.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.sim_node import SimNode
 
@@ -147,11 +146,10 @@ class World:
             cli_args=["--ros-args", "-r", "command:=joint_trajectory"],
         )
         self.client = Client()
-        self.executor = NodeExecutor(num_threads=8)
+        executor = NodeExecutor(num_threads=8)
         for node in (self.sim, self.planner, self.client):
-            self.executor.add_node(node)
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self.thread.start()
+            executor.add_node(node)
+        self.spinning = SpinThread(executor)
         for node in (self.sim, self.planner):
             assert node.trigger_configure().name == "SUCCESS"
             assert node.trigger_activate().name == "SUCCESS"
@@ -174,8 +172,7 @@ class World:
         self.client.clear()
 
     def close(self) -> None:
-        self.executor.shutdown()
-        self.thread.join(5.0)
+        self.spinning.end()
         self.planner.end()
         self.sim.end()
         for node in (self.planner, self.sim, self.client):

@@ -3,39 +3,61 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import pytest
 import rclpy
+from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import Executor
 from rclpy.node import Node
 from std_msgs.msg import Empty
 
-from deepverse_ros.nodes.executor import NodeExecutor
+from deepverse_ros.action import PlanToGoal
+from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor, SpinThread
 
 
-def test_entities_destroyed_while_they_are_waited_for_do_not_end_the_spinning() -> None:
+@pytest.fixture(params=[partial(NodeExecutor, num_threads=2), OneThreadExecutor])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """Spun nowhere yet."""
     rclpy.init()
+    yield request.param()
+    rclpy.try_shutdown()
+
+
+def come_and_go_as_subscriptions(node: Node) -> None:
+    events = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+    subscriptions = [
+        node.create_subscription(Empty, f"topic_{i}", lambda _: None, 1, event_callbacks=events) for i in range(3)
+    ]
+    for subscription in subscriptions:
+        node.destroy_subscription(subscription)
+
+
+def come_and_go_as_actions(node: Node) -> None:
+    server = ActionServer(node, PlanToGoal, "plan_to_goal", lambda _: PlanToGoal.Result())
+    client = ActionClient(node, PlanToGoal, "plan_to_goal")
+    client.destroy()
+    server.destroy()
+
+
+@pytest.mark.parametrize("come_and_go", [come_and_go_as_subscriptions, come_and_go_as_actions])
+def test_entities_destroyed_while_they_are_waited_for_do_not_end_the_spinning(
+    executor: Executor, come_and_go: Callable[[Node], None]
+) -> None:
     node = Node("comes_and_goes")
-    executor = NodeExecutor(num_threads=2)
     executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
+    spinning = SpinThread(executor)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # the two threads meet more often
     try:
-        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
         end = time.monotonic() + 3.0
-        while time.monotonic() < end and thread.is_alive():
-            subscriptions = [
-                node.create_subscription(Empty, f"topic_{i}", lambda _: None, 1, event_callbacks=events)
-                for i in range(3)
-            ]
-            for subscription in subscriptions:
-                node.destroy_subscription(subscription)
-        assert thread.is_alive()
+        while time.monotonic() < end and spinning.is_alive():
+            come_and_go(node)
+        assert spinning.is_alive()
         ticks = []
         node.create_timer(0.01, lambda: ticks.append(1))
         end = time.monotonic() + 5.0
@@ -44,10 +66,51 @@ def test_entities_destroyed_while_they_are_waited_for_do_not_end_the_spinning() 
         assert ticks
     finally:
         sys.setswitchinterval(interval)
-        executor.shutdown()
+        spinning.end()
         node.destroy_node()
-        rclpy.try_shutdown()
-        thread.join(5.0)
+
+
+def test_spinning_ends_while_messages_arrive_and_nothing_is_called_after_it(
+    executor: Executor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = Node("hears")
+    calls: list[int] = []
+    node.create_timer(0.001, lambda: calls.append(1))
+    executor.add_node(node)
+    spinning = SpinThread(executor)
+    end = time.monotonic() + 10.0
+    while len(calls) < 20 and time.monotonic() < end:
+        time.sleep(0.01)
+    began = time.monotonic()
+    spinning.end()
+    assert time.monotonic() - began < 2.0
+    called = len(calls)
+    assert called >= 20
+    time.sleep(0.1)
+    assert len(calls) == called
+    node.destroy_node()
+    assert not spinning.is_alive()
+    assert capfd.readouterr().err == ""
+
+
+def test_spinning_that_cannot_end_says_so(executor: Executor) -> None:
+    node = Node("busy")
+    busy, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        release.wait(10.0)
+
+    node.create_timer(0.001, work)
+    executor.add_node(node)
+    spinning = SpinThread(executor)
+    assert busy.wait(10.0)
+    if isinstance(executor, OneThreadExecutor):  # the other one's callbacks keep nobody
+        with pytest.raises(TimeoutError, match=r"still busy after 0\.1 s"):
+            spinning.end(timeout=0.1)
+    release.set()
+    spinning.end()
+    node.destroy_node()
 
 
 def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
@@ -105,8 +168,7 @@ def test_callbacks_that_come_together_share_a_wait() -> None:
             Empty, f"topic_{number}", heard.append, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
     publishers = [node.create_publisher(Empty, f"topic_{number}", 10) for number in range(5)]
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
+    spinning = SpinThread(executor)
     try:
         for _ in range(100):
             for publisher in publishers:
@@ -119,7 +181,6 @@ def test_callbacks_that_come_together_share_a_wait() -> None:
         assert len(heard) == 500
         assert len(waits) < 350
     finally:
-        executor.shutdown()
+        spinning.end()
         node.destroy_node()
         rclpy.try_shutdown()
-        thread.join(5.0)

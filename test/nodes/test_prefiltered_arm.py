@@ -3,7 +3,6 @@
 The gate waits longer here than on a robot, so that a machine without a GPU judges in time.
 """
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacl
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import JointLayout
-from deepverse_ros.nodes.executor import NodeExecutor
+from deepverse_ros.nodes.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
 from deepverse_ros.nodes.sim_node import SimNode
@@ -57,12 +56,11 @@ class Cell:
             Float32, "sim/ground_truth/clearance", lambda m: self.clearance.append(m.data), qos.debug_output()
         )
         self.command = self.peer.create_publisher(JointTrajectory, "prefilter/command_in", qos.command())
-        self.executor = NodeExecutor(num_threads=8)
+        executor = NodeExecutor(num_threads=8)
         self.nodes = (self.sim, self.model, self.prefilter)
         for node in (*self.nodes, self.peer):
-            self.executor.add_node(node)
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self.thread.start()
+            executor.add_node(node)
+        self.spinning = SpinThread(executor)
         for node in self.nodes:
             assert node.trigger_configure().name == "SUCCESS"
             assert node.trigger_activate().name == "SUCCESS"
@@ -86,8 +84,7 @@ class Cell:
         self.command.publish(trajectory_from_plan(commands, JointLayout(ARM), Header()))
 
     def close(self) -> None:
-        self.executor.shutdown()
-        self.thread.join(5.0)
+        self.spinning.end()
         for node in self.nodes:
             node.end()
             node.destroy_node()
