@@ -20,6 +20,7 @@ ARGUMENTS = {
     "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera"),
     "camera_info_topic": ("camera/camera_info", "calibration of the camera"),
     "joint_states_topic": ("joint_states", "measured joints"),
+    "odometry_topic": ("odom", "own motion of a robot without joints"),
     "command_topic": ("command", "plans (ActionPlan) whose future is imagined"),
     "trajectory_topic": ("joint_trajectory", "trajectories whose future is imagined"),
 }
@@ -35,6 +36,7 @@ def _start(context: LaunchContext) -> list[Action]:
         "depth_topic": "" if replay or given["depth_topic"] == "none" else given["depth_topic"],
         "camera_info_topic": given["camera_info_topic"],
         "joint_states_topic": given["joint_states_topic"],
+        "odometry_topic": given["odometry_topic"],
         "plan_topic": given["command_topic"],
         "trajectory_topic": given["trajectory_topic"],
     }

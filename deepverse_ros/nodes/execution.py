@@ -155,7 +155,7 @@ class _Watch:
         elapsed = course.elapsed(sight.stamp)
         if not 0 < elapsed <= self._monitor.duration:
             return None
-        belief = self._robot.model.observe(sight.observation, sight.actions)
+        belief = sight.observed_by(self._robot.model)
         self._compared = time.monotonic()
         deviation = self._monitor.check(tool_of(belief), elapsed)
         return (deviation, sight) if deviation.left else None

@@ -46,6 +46,11 @@ class TimedRing(Generic[T]):
         at = bisect_right(self._stamps, stamp) - 1
         return (self._stamps[at], self._values[at]) if at >= 0 else None
 
+    def next(self, stamp: float) -> tuple[float, T] | None:
+        """The oldest stamp and value that are after `stamp`; None without one."""
+        at = bisect_right(self._stamps, stamp)
+        return (self._stamps[at], self._values[at]) if at < len(self._stamps) else None
+
     def nearest(self, stamp: float, tolerance: float) -> tuple[float, T] | None:
         """The stamp and value closest to `stamp`, within `tolerance` seconds; None without one."""
         at = bisect_left(self._stamps, stamp)

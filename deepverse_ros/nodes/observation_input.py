@@ -3,15 +3,18 @@
 import threading
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import (
@@ -25,8 +28,12 @@ from deepverse_ros.nodes.conversions import (
 )
 from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.history import FrameHistory, TimedRing
+from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.slot import LatestSlot
+from deepverse_ros.nodes.transforms import TransformListener
+
+T = TypeVar("T")
 
 SYNC_TOLERANCE = 0.05
 """Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
@@ -40,6 +47,11 @@ PARAMETERS = (
     Parameter("depth_topic", "camera/depth/image_raw", "Depth images (16UC1 mm or 32FC1 m); empty: no depth camera."),
     Parameter("camera_info_topic", "camera/camera_info", "Calibration of the colour camera; empty: unknown."),
     Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
+    Parameter(
+        "odometry_topic",
+        "odom",
+        "Own motion of a robot without joints that measures it (nav_msgs/Odometry); empty: none.",
+    ),
     Parameter("gripper_joint", "gripper_joint", "Joint that opens the gripper; empty: the messages hold none."),
     Parameter("gripper_closed", 0.0, "That joint's position when the gripper is closed (rad or m).", -10.0, 10.0),
     Parameter("gripper_open", 1.0, "That joint's position when the gripper is open (rad or m).", -10.0, 10.0),
@@ -57,6 +69,7 @@ class Sight:
 
     observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
     joints (A,): where the robot is now, None when unknown. Of a robot without joints both are what it was told.
+    proprioception (1, T, K): what it measured of itself by odometry, NaN where it did not; None without odometry.
     header: of the newest image, in the camera's frame.
     stamp: of that image, seconds; received: time.monotonic() when it arrived. rgb (h, w, 3) uint8: the newest
     picture. intrinsics: of it.
@@ -64,12 +77,17 @@ class Sight:
 
     observation: Observation
     actions: np.ndarray
+    proprioception: np.ndarray | None
     joints: np.ndarray | None
     header: Header
     stamp: float
     received: float
     rgb: np.ndarray
     intrinsics: Intrinsics | None
+
+    def observed_by(self, model: WorldModel) -> Belief:
+        """Raises: ShapeError."""
+        return model.observe(self.observation, self.actions, self.proprioception)
 
 
 @dataclass
@@ -97,29 +115,26 @@ class ObservationInput:
     is called on the worker's thread and decodes the frames of the window.
 
     A robot without joints, such as a vehicle, does not say what it did: its past actions are what it was told (`tell`),
-    and before that to rest.
+    and before that to rest. What it measures of itself comes by odometry.
 
-    Args: node: with PARAMETERS declared. context: frames of the model. camera_to_world (4, 4): pose of the optical
-        frame in the base frame, None where it is not known; may be set later.
+    Where the camera is comes by tf: a fixed one's newest place, and of one that moves that of each frame's moment.
+
+    Args: node: with PARAMETERS declared. context: frames of the model.
     """
 
-    def __init__(
-        self,
-        node: RobotNode,
-        layout: JointLayout,
-        context: int,
-        camera_to_world: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, node: RobotNode, layout: JointLayout, context: int) -> None:
         self.slot: LatestSlot[_Frame] = LatestSlot()
         self.images, self.joints_rate = RateMeter(), RateMeter()
         self.layout = layout
-        self.camera_to_world = camera_to_world
         self._node = node
+        self._transforms = TransformListener(node)
+        self._odometry = OdometryLayout(layout.embodiment, node.parameters["base_frame"])
         self._lock = threading.Lock()
         self._history: FrameHistory[_Frame] = FrameHistory(layout.embodiment.dt, context)
         span = context * layout.embodiment.dt + 1.0
         self._joints: TimedRing[JointState] = TimedRing(span)
         self._told: TimedRing[np.ndarray] = TimedRing(span)
+        self._measured: TimedRing[Odometry] = TimedRing(span)
         self._depths: TimedRing[Image] = TimedRing(1.0)
         self._waiting: _Frame | None = None
         self._depth_seen = -np.inf
@@ -134,6 +149,7 @@ class ObservationInput:
             (Image, p["depth_topic"], self._on_depth),
             (CameraInfo, p["camera_info_topic"], self._on_info),
             (JointState, p["joint_states_topic"], self._on_joints),
+            (Odometry, self._odometry.tells and p["odometry_topic"], self._on_odometry),
         )
         # A group of its own for each: of one group, the executor serves only the first that has something, every time.
         self._subscriptions = [
@@ -148,12 +164,14 @@ class ObservationInput:
         self._subscriptions = []
         self.clear()
 
+    def destroy(self) -> None:
+        self._transforms.destroy()
+
     def clear(self) -> None:
         with self._lock:
             self._history.clear()
-            self._joints.clear()
-            self._told.clear()
-            self._depths.clear()
+            for ring in (self._joints, self._told, self._measured, self._depths):
+                ring.clear()
             self._waiting = None
             self._depth_seen = -np.inf
         self.slot.clear()
@@ -204,24 +222,26 @@ class ObservationInput:
 
     def _on_joints(self, message: JointState) -> None:
         self.joints_rate.tick()
-        stamp = self._stamp(message)
-        with self._lock:
-            newest = self._joints.newest
-            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
-                self._joints.clear()
-            self._joints.add(stamp, message)
+        self._keep(self._joints, self._stamp(message), message)
 
-    def _stamp(self, message: Image | JointState) -> float:
+    def _on_odometry(self, message: Odometry) -> None:
+        self._keep(self._measured, self._stamp(message), message)
+
+    def _keep(self, ring: TimedRing[T], stamp: float, value: T) -> None:
+        """By its stamp; one that is older by more than a step means that a clock jumped back, and a new beginning."""
+        with self._lock:
+            newest = ring.newest
+            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
+                ring.clear()
+            ring.add(stamp, value)
+
+    def _stamp(self, message: Image | JointState | Odometry) -> float:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
     def tell(self, stamp: float, values: np.ndarray) -> None:
         """A robot without joints does this from now on. Args: stamp: seconds; values (A,), of the embodiment."""
-        with self._lock:
-            newest = self._told.newest
-            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
-                self._told.clear()
-            self._told.add(stamp, values.astype(np.float32))
+        self._keep(self._told, stamp, values.astype(np.float32))
 
     # On the worker's thread ---------------------------------------------------------------------------------------
     def joints_now(self) -> np.ndarray | None:
@@ -234,11 +254,9 @@ class ObservationInput:
         """Seconds since the newest image arrived; infinite when that is long ago or never was."""
         return self.images.age()
 
-    @property
-    def frame_id(self) -> str:
-        """frame_id of the newest image; empty before the first."""
-        newest = self.slot.peek()
-        return "" if newest is None else newest.message.header.frame_id
+    def to_base(self, frame: str, stamp: float | None = None) -> np.ndarray | None:
+        """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
+        return self._transforms.tree.lookup(self._node.parameters["base_frame"], frame, stamp)
 
     def sight(self) -> Sight | None:
         """The window that ends at the newest frame; None before the first one.
@@ -252,9 +270,10 @@ class ObservationInput:
                 return None
             states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
             told = [self._told.last(stamp) for stamp in window.stamps]
-            measured = self._joints.newest
-        if measured is not None and states[-1] is None:
-            apart = measured[0] - window.stamps[-1]
+            moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
+            latest = self._joints.newest
+        if latest is not None and states[-1] is None:
+            apart = latest[0] - window.stamps[-1]
             self._node.warn(
                 "joints",
                 f"{self._node.parameters['joint_states_topic']}: the newest stamp is {apart:+.3f} s from the image's; "
@@ -277,9 +296,11 @@ class ObservationInput:
         matrix = None if intrinsics is None else intrinsics.matrix
         header = Header(stamp=newest.message.header.stamp)
         header.frame_id = self._node.parameters["camera_frame"] or newest.message.header.frame_id
+        cameras = self._cameras(header.frame_id, window.stamps[first:])
         return Sight(
-            observation=Observation.from_numpy(rgb, self._depth(frames[first:]), matrix, self.camera_to_world),
+            observation=Observation.from_numpy(rgb, self._depth(frames[first:]), matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
+            proprioception=self._proprioception([None if m is None else m[1] for m in moving[first:]]),
             joints=past[-1] if past[-1] is not None else self._latest_joints(),
             header=header,
             stamp=window.stamps[-1],
@@ -287,6 +308,27 @@ class ObservationInput:
             rgb=rgb[-1],
             intrinsics=intrinsics,
         )
+
+    def _cameras(self, frame: str, stamps: tuple[float, ...]) -> np.ndarray | None:
+        """(4, 4) of a camera that is fixed, (T, 4, 4) of one that moves; None where one of them is not known."""
+        if not frame:
+            return None
+        if self.layout.embodiment.camera.fixed:
+            return self.to_base(frame)
+        poses = [pose for stamp in stamps if (pose := self.to_base(frame, stamp)) is not None]
+        return np.stack(poses) if len(poses) == len(stamps) else None
+
+    def _proprioception(self, messages: list[Odometry | None]) -> np.ndarray | None:
+        """(1, T, K) float32, NaN where nothing was measured; None where that is everywhere."""
+        out = np.full((1, len(messages), self.layout.embodiment.state_dim), np.nan, np.float32)
+        for i, message in enumerate(messages):
+            if message is not None:
+                try:
+                    out[0, i] = self._odometry.vector(message)
+                except MessageError as error:
+                    topic = self._node.parameters["odometry_topic"]
+                    self._node.warn("odometry", f"{topic}: {error}; going on without it")
+        return None if np.isnan(out).all() else out
 
     def _depth(self, frames: list[_Frame]) -> np.ndarray | None:
         """(T, h, w) metres, NaN where a frame has none; None where no frame has any."""

@@ -153,6 +153,8 @@ class PlannerNode(RobotNode):
         if self._outputs is not None:
             self._outputs.destroy()
         self._entities, self._outputs, self._actions = [], None, None
+        if "input" in self.__dict__:
+            self.input.destroy()
         for name in ("model", "input", "worker", "robot"):
             self.__dict__.pop(name, None)
 

@@ -92,7 +92,7 @@ class Proposals:
             return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
         plan = self._plan(message, sight.joints)
-        belief = self._model.observe(sight.observation, sight.actions)
+        belief = sight.observed_by(self._model)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
         mpc.calibration = self._recalibration.calibration
         verdict, future = mpc.judge_plan(belief, goal, plan, sight.joints)

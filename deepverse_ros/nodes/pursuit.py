@@ -119,7 +119,7 @@ class Pursuit:
                     break
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
-            belief = robot.model.observe(sight.observation, sight.actions)
+            belief = sight.observed_by(robot.model)
             if executed is not None and not belief.out_of_distribution:
                 self._learn(executed, tool_of(belief))
             executed = None
@@ -151,7 +151,7 @@ class Pursuit:
             if sight is None:
                 continue
             after = sight.received
-            belief = robot.model.observe(sight.observation, sight.actions)
+            belief = sight.observed_by(robot.model)
             away = 0 if self._is_there(belief, robot.settings()) else away + 1
             task.pause(robot.model.embodiment.dt)
 

@@ -1,9 +1,10 @@
-"""Where a frame is: the newest /tf and /tf_static transforms as a tree. Needs the messages only, not tf2's library."""
+"""Where a frame is, and was: /tf and /tf_static as a tree. Needs the messages only, not tf2's library."""
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
-from geometry_msgs.msg import Transform, TransformStamped
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
@@ -12,28 +13,110 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import pose_from_matrix
+from deepverse_ros.nodes.history import TimedRing
+from deepverse_ros.nodes.messages import stamp_seconds
+
+SPAN = 10.0
+"""Seconds of a moving frame's past that are kept, as tf2 does."""
+TOLERANCE = 0.5
+"""Seconds after its newest transform, or before its oldest one, for which a moving frame counts as being there."""
+JUMP = 1.0
+"""Seconds by which a clock that jumped back makes a frame's past another time's."""
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """translation (3,) metres, rotation (4,): unit quaternion x, y, z, w."""
+
+    translation: np.ndarray
+    rotation: np.ndarray
+
+    @property
+    def matrix(self) -> np.ndarray:
+        out = np.eye(4)
+        out[:3, :3], out[:3, 3] = _rotation(self.rotation), self.translation
+        return out
+
+    def towards(self, other: "_Pose", share: float) -> "_Pose":
+        """Straight on and with a constant turn from here (0) to there (1)."""
+        cosine = float(self.rotation @ other.rotation)
+        there = other.rotation if cosine >= 0 else -other.rotation  # both are the same turn; this is the short way
+        angle = np.arccos(min(abs(cosine), 1.0))
+        if angle < 1e-6:
+            rotation = self.rotation
+        else:
+            rotation = (np.sin((1 - share) * angle) * self.rotation + np.sin(share * angle) * there) / np.sin(angle)
+        return _Pose(self.translation + share * (other.translation - self.translation), rotation)
+
+
+class _Step:
+    """A frame in its parent: where it was over the last SPAN seconds, or the one place where it always is."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self._always: _Pose | None = None
+        self._past: TimedRing[_Pose] = TimedRing(SPAN)
+
+    def add(self, pose: _Pose, stamp: float | None) -> None:
+        self._always = pose if stamp is None else None
+        if stamp is not None:
+            newest = self._past.newest
+            if newest is not None and stamp < newest[0] - JUMP:
+                self._past.clear()
+            self._past.add(stamp, pose)
+
+    def at(self, stamp: float | None) -> np.ndarray | None:
+        if self._always is not None:
+            return self._always.matrix
+        newest = self._past.newest
+        if newest is None or stamp is None:
+            return None if newest is None else newest[1].matrix
+        before, after = self._past.last(stamp), self._past.next(stamp)
+        if before is not None and after is not None:
+            return before[1].towards(after[1], (stamp - before[0]) / (after[0] - before[0])).matrix
+        nearest = before or after
+        return nearest[1].matrix if nearest and abs(nearest[0] - stamp) <= TOLERANCE else None
 
 
 class TransformTree:
-    """The newest transform of every frame to its parent. Thread-safe."""
+    """Where every frame is in its parent, now and in the last SPAN seconds. Thread-safe.
+
+    A transform that is not finite is left out, as tf2 does.
+    """
 
     def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        self._steps: dict[str, _Step] = {}
         self._lock = threading.Lock()
 
     def add(self, message: TFMessage) -> None:
-        with self._lock:
-            for transform in message.transforms:
-                parent = transform.header.frame_id.lstrip("/")
-                self._parents[transform.child_frame_id.lstrip("/")] = (
-                    parent,
-                    matrix_from_transform(transform.transform),
-                )
+        """Of /tf. A stamp of zero means: at any time."""
+        for transform in message.transforms:
+            self._add(transform, stamp_seconds(transform.header.stamp) or None)
 
-    def lookup(self, target: str, source: str) -> np.ndarray | None:
-        """(4, 4) float64 that maps points in `source` to `target`; None where the two are not connected."""
+    def add_static(self, message: TFMessage) -> None:
+        """Of /tf_static."""
+        for transform in message.transforms:
+            self._add(transform, None)
+
+    def _add(self, transform: TransformStamped, stamp: float | None) -> None:
+        parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
+        pose = _pose(transform.transform)
+        if not (np.isfinite(pose.translation).all() and np.isfinite(pose.rotation).all()):
+            return
         with self._lock:
-            up, down = self._chain(source), self._chain(target)
+            step = self._steps.get(child)
+            if step is None or step.parent != parent:
+                step = self._steps[child] = _Step(parent)
+            step.add(pose, stamp)
+
+    def lookup(self, target: str, source: str, stamp: float | None = None) -> np.ndarray | None:
+        """(4, 4) float64 that maps points in `source` to `target`; None where the two are not connected.
+
+        Args: stamp: seconds; between two transforms it is interpolated, and where a moving frame has none within
+        TOLERANCE of it, that counts as not connected. None: by the newest there are.
+        """
+        with self._lock:
+            up, down = self._chain(source, stamp), self._chain(target, stamp)
         if target in up:
             return up[target]
         for frame, pose in up.items():
@@ -41,16 +124,17 @@ class TransformTree:
                 return np.linalg.inv(down[frame]) @ pose
         return None
 
-    def _chain(self, frame: str) -> dict[str, np.ndarray]:
+    def _chain(self, frame: str, stamp: float | None) -> dict[str, np.ndarray]:
         """Every ancestor of `frame` with the transform from `frame` to it."""
         pose, chain = np.eye(4), {frame: np.eye(4)}
-        while frame in self._parents:
-            parent, step = self._parents[frame]
-            if parent in chain:
-                break  # a loop in what was published
-            pose = step @ pose
-            chain[parent] = pose
-            frame = parent
+        while frame in self._steps:
+            step = self._steps[frame]
+            there = step.at(stamp)
+            if there is None or step.parent in chain:  # a loop in what was published
+                break
+            pose = there @ pose
+            chain[step.parent] = pose
+            frame = step.parent
         return chain
 
 
@@ -63,8 +147,11 @@ class TransformListener:
         self._node = node
         # Groups of their own: what shares a group with a quick topic has to wait for it.
         self._subscriptions = [
-            node.subscribe(TFMessage, topic, self.tree.add, profile, MutuallyExclusiveCallbackGroup())
-            for topic, profile in (("/tf", moving), ("/tf_static", _static_input()))
+            node.subscribe(TFMessage, topic, store, profile, MutuallyExclusiveCallbackGroup())
+            for topic, store, profile in (
+                ("/tf", self.tree.add, moving),
+                ("/tf_static", self.tree.add_static, _static_input()),
+            )
         ]
 
     def destroy(self) -> None:
@@ -78,18 +165,30 @@ def _static_input() -> QoSProfile:
     return profile
 
 
-def matrix_from_transform(transform: Transform) -> np.ndarray:
-    """(4, 4) float64; a quaternion that is not of length one is normalised."""
-    q = np.array([transform.rotation.x, transform.rotation.y, transform.rotation.z, transform.rotation.w])
-    x, y, z, w = q / max(np.linalg.norm(q), 1e-12)
-    out = np.eye(4)
-    out[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    out[:3, 3] = transform.translation.x, transform.translation.y, transform.translation.z
-    return out
+def rotation_from_quaternion(quaternion: Quaternion) -> np.ndarray:
+    """(3, 3) float64; a quaternion that is not of length one is normalised."""
+    return _rotation(_unit(quaternion))
+
+
+def _pose(transform: Transform) -> _Pose:
+    place = transform.translation
+    return _Pose(np.array([place.x, place.y, place.z]), _unit(transform.rotation))
+
+
+def _unit(quaternion: Quaternion) -> np.ndarray:
+    q = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
+    return q / max(np.linalg.norm(q), 1e-12)
+
+
+def _rotation(unit: np.ndarray) -> np.ndarray:
+    x, y, z, w = unit
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def transform_from_matrix(matrix: np.ndarray, header: Header, child: str) -> TransformStamped:

@@ -29,7 +29,6 @@ from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
-from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
 from deepverse_ros.planning.surroundings import Surroundings
@@ -98,10 +97,10 @@ class WorldModelNode(RobotNode):
         self._serve()
         self.outputs = PredictionOutputs(self, model.embodiment)
         self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
-        self._transforms = TransformListener(self)
-        self._entities.append((lambda listener: listener.destroy(), self._transforms))
         if p.zones:
-            self._watching = CommandWatching(self, model, layout, self.input.joints_now, self._to_base, self.input.tell)
+            self._watching = CommandWatching(
+                self, model, layout, self.input.joints_now, self.input.to_base, self.input.tell
+            )
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
@@ -149,6 +148,8 @@ class WorldModelNode(RobotNode):
         for destroy, entity in self._entities:
             destroy(entity)
         self._entities, self._watching = [], None
+        if "input" in self.__dict__:
+            self.input.destroy()
         for name in ("model", "input", "worker", "command", "outputs"):
             self.__dict__.pop(name, None)
 
@@ -205,22 +206,14 @@ class WorldModelNode(RobotNode):
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):
             self._on_error(error)
 
-    def _to_base(self, frame: str) -> np.ndarray | None:
-        return self._transforms.tree.lookup(self.parameters["base_frame"], frame)
-
     def _see(self) -> Sight:
-        self.input.camera_to_world = self._camera_pose()
         sight = self.input.sight()
         if sight is None:
             raise MessageError(f"no image has arrived on '{self.parameters['image_topic']}' yet")
         return sight
 
-    def _camera_pose(self) -> np.ndarray | None:
-        frame = self.parameters["camera_frame"] or self.input.frame_id
-        return self._transforms.tree.lookup(self.parameters["base_frame"], frame) if frame else None
-
     def _observe(self, sight: Sight) -> Belief:
-        belief = self.model.observe(sight.observation, sight.actions)
+        belief = sight.observed_by(self.model)
         if self._memory is not None:
             self.model.remember(self._memory, belief, sight.stamp)
         self._condition = _Condition(belief.ood_score, belief.out_of_distribution)

@@ -110,7 +110,7 @@ class Standing:
             **{"checkpoint": "models/arm", "device": "cpu", "torch_threads": 1, "zones": str(file),
                "verdict_deadline": 10.0, "stale_timeout": 5.0} | parameters,
         )  # fmt: skip
-        self.robot.until(lambda: node.input.images.total > 4 and node._camera_pose() is not None)
+        self.robot.until(lambda: node.input.images.total > 4 and node.input.to_base("camera_optical_frame") is not None)
         return node
 
     def start_with_rates(self, folder: Path) -> tuple[WorldModelNode, Publisher]:

@@ -1,4 +1,4 @@
-"""Commands of robots without joints, judged over ROS: a vehicle's control, and twists of a base that has no file here.
+"""Robots without joints over ROS: a vehicle's control and twists are judged; where it went and how fast is observed.
 
 The models are untrained, so nothing is said about what they imagine; the pictures, the commands and the way are real.
 """
@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -78,17 +79,28 @@ class Drive:
         topics = {"camera/camera_info": CameraInfo, "camera/depth/image_raw": Image, "camera/image_raw": Image}
         self.outputs = [peer.create_publisher(kind_, topic, camera) for topic, kind_ in topics.items()]
         self.frames = peer.create_publisher(TFMessage, "/tf", 10)
+        self.odometry = peer.create_publisher(Odometry, "odom", camera)
         self.command, self.passed = (peer.create_publisher(kind, t, qos.command()) for t in ("wanted", "passed"))
         self.heard = robot.hear(CommandVerdict, "world_model/command_verdict", qos.command())
         self.rgb = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
         self.depth = np.full((HEIGHT, WIDTH), 5.0, np.float32)
+        self.speed, self.yaw_rate, self.began = 0.0, 0.1, time.time()
         peer.create_timer(0.1, self.publish)
 
+    def camera_to_world(self, seconds: float) -> np.ndarray:
+        """(4, 4): it looks ahead, and goes ahead at its speed."""
+        way = self.speed * (seconds - self.began)
+        return np.array([[0, 0, 1, way], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
+
     def publish(self) -> None:
-        header = Header(stamp=stamp_from_seconds(time.time()), frame_id="camera_optical_frame")
-        forward = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
-        there = transform_from_matrix(forward, Header(stamp=header.stamp, frame_id="odom"), header.frame_id)
+        now = time.time()
+        header = Header(stamp=stamp_from_seconds(now), frame_id="camera_optical_frame")
+        odom = Header(stamp=header.stamp, frame_id="odom")
+        there = transform_from_matrix(self.camera_to_world(now), odom, header.frame_id)
         self.frames.publish(TFMessage(transforms=[there]))
+        moves = Odometry(header=odom, child_frame_id="base_link")
+        moves.twist.twist = Twist(linear=Vector3(x=self.speed), angular=Vector3(z=self.yaw_rate))
+        self.odometry.publish(moves)
         pictures = (
             info_from_intrinsics(INTRINSICS, header),
             image_from_depth(self.depth, "32FC1", header),
@@ -109,7 +121,7 @@ class Drive:
             passed_command_topic="passed", watched_command_type=self.command_type, max_depth_scale=100.0,
             verdict_deadline=10.0, stale_timeout=5.0,
         )  # fmt: skip
-        self.robot.until(lambda: node.input.images.total > 8 and node._camera_pose() is not None)
+        self.robot.until(lambda: node.input.images.total > 8 and node.input.to_base("camera_optical_frame") is not None)
         self.robot.until(lambda: self.command.get_subscription_count() and self.passed.get_subscription_count())
         return node
 
@@ -157,3 +169,46 @@ def test_a_command_is_imagined_and_held_against_the_zones(
     (actions,) = robot.until(moved)
     np.testing.assert_allclose(actions[-1], values, rtol=1e-6)
     np.testing.assert_allclose(actions[0], rest)
+
+
+def test_a_moving_camera_is_where_it_was_at_each_frame_and_odometry_says_how_fast(robot, tmp_path):
+    drive = Drive(robot, tmp_path, "vehicle", VehicleControl, "vehicle_control")
+    drive.speed = 3.0
+    node = drive.start(NOWHERE)
+
+    def whole() -> bool:
+        sight = node.input.sight()
+        return sight.observation.camera_to_world is not None and sight.observation.rgb.shape[1] == 4
+
+    robot.until(whole)
+    sight = node.input.sight()
+    poses = sight.observation.camera_to_world.numpy()
+    assert poses.shape == (4, 4, 4)
+    np.testing.assert_allclose(poses[-1], drive.camera_to_world(sight.stamp), atol=0.02)
+    np.testing.assert_allclose(np.diff(poses[:, 0, 3]), drive.speed * drive.embodiment.dt, atol=0.1)
+    np.testing.assert_allclose(sight.proprioception, np.tile(np.float32([3.0, 0.1]), (1, 4, 1)))
+    # And the model is told all of it.
+    told, model = sight.observed_by(node.model), node.model
+    silent = model.observe(sight.observation, sight.actions)
+    np.testing.assert_allclose(told.camera_to_world[0], poses[-1], atol=1e-5)
+    assert not torch.equal(told.newest.states, silent.newest.states)
+    np.testing.assert_array_equal(silent.newest.states.isnan(), np.full(silent.newest.states.shape, True))
+
+
+def test_odometry_that_is_wrong_or_missing_leaves_the_rest(robot, tmp_path):
+    drive = Drive(robot, tmp_path, "vehicle", VehicleControl, "vehicle_control")
+    drive.yaw_rate = float("nan")
+    node = drive.start(NOWHERE)
+    assert node.input.sight().proprioception is None
+    robot.until(lambda: "odom: odometry yaw_rate is [nan]; it must be finite" in str(node.diagnostics.status()))
+    assert node.input.sight().observation.rgb.shape[1] == 4
+
+
+def test_where_the_camera_is_not_known_the_model_is_not_told(robot, tmp_path):
+    drive = Drive(robot, tmp_path, "vehicle", VehicleControl, "vehicle_control")
+    node = drive.start(NOWHERE)
+    robot.until(lambda: node.input.sight().observation.camera_to_world is not None)
+    drive.frames = robot.peer.create_publisher(TFMessage, "/elsewhere", 10)
+    robot.until(lambda: node.input.sight().observation.camera_to_world is None, 10.0)
+    answer = drive.verdict(lambda: control([0.0, 0.2, 0.0]))
+    assert answer.finding.action != Action.CLEAR, "nothing can be held against the zones"

@@ -1,4 +1,4 @@
-"""An imagined future as messages, and the tree of transforms."""
+"""An imagined future as messages."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 from builtin_interfaces.msg import Time
 from sensor_msgs_py import point_cloud2
 from std_msgs.msg import Header
-from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.config import WorldModelConfig
@@ -14,7 +13,6 @@ from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes import futures
 from deepverse_ros.nodes.conversions import depth_from_image, rgb_from_image
-from deepverse_ros.nodes.transforms import TransformTree, transform_from_matrix
 
 HEADER = Header(stamp=Time(sec=5, nanosec=900_000_000), frame_id="camera_optical_frame")
 
@@ -84,36 +82,3 @@ def test_a_path_is_in_the_base_frame_with_the_time_of_each_step():
     assert (message.header.frame_id, HEADER.frame_id) == ("base_link", "camera_optical_frame")
     assert message.poses[1].pose.position.z == 6.0
     assert message.poses[1].header.stamp == Time(sec=6, nanosec=300_000_000)
-
-
-def rigid(seed: int) -> np.ndarray:
-    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    q = q * np.sign(np.diag(r))
-    q[:, 0] *= np.linalg.det(q)
-    out = np.eye(4)
-    out[:3, :3], out[:3, 3] = q, np.random.default_rng(seed + 1).normal(size=3)
-    return out
-
-
-def test_the_tree_finds_frames_above_below_and_beside_each_other():
-    tree = TransformTree()
-    base_to_mast, mast_to_camera, base_to_tool = rigid(1), rigid(2), rigid(3)
-    for parent, child, pose in (
-        ("base", "mast", base_to_mast),
-        ("mast", "camera", mast_to_camera),
-        ("base", "tool", base_to_tool),
-    ):
-        tree.add(TFMessage(transforms=[transform_from_matrix(pose, Header(frame_id=parent), child)]))
-    camera = base_to_mast @ mast_to_camera
-    np.testing.assert_allclose(tree.lookup("base", "camera"), camera, atol=1e-6)
-    np.testing.assert_allclose(tree.lookup("camera", "base"), np.linalg.inv(camera), atol=1e-6)
-    np.testing.assert_allclose(tree.lookup("tool", "camera"), np.linalg.inv(base_to_tool) @ camera, atol=1e-6)
-    np.testing.assert_allclose(tree.lookup("base", "base"), np.eye(4))
-    assert tree.lookup("base", "elsewhere") is None
-
-
-def test_a_loop_of_transforms_ends():
-    tree = TransformTree()
-    for parent, child in (("a", "b"), ("b", "a")):
-        tree.add(TFMessage(transforms=[transform_from_matrix(np.eye(4), Header(frame_id=parent), child)]))
-    assert tree.lookup("elsewhere", "a") is None

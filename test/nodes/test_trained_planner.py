@@ -19,7 +19,8 @@ from deepverse_ros.evaluation.strangers import Strangers
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array, image_from_depth
-from deepverse_ros.nodes.plans import duration, trajectory_from_plan
+from deepverse_ros.nodes.plans import duration, plan_to_msg, trajectory_from_plan
+from deepverse_ros.planning.surroundings import Surroundings
 
 ARM = Embodiment.load("arm")
 Result = PlanToGoal.Result
@@ -126,3 +127,24 @@ def test_a_tracked_goal_is_gone_back_to_when_somebody_moved_the_arm(world: World
     until(lambda: client.heard["planner/plan"][-1].id == "hold" and np.linalg.norm(tool() - there) < 0.05, 60.0)
     assert client.heard["planner/verdict"][0].accepted
     assert world.state().startswith("pursuing")
+
+
+def test_the_clearance_of_a_proposed_plan_is_what_the_camera_sees_of_the_way(world: World) -> None:
+    client, planner = world.client, world.planner
+    world.set(min_clearance=0.0, max_uncertainty=2.0)
+    client.result(client.send(newest_picture(world), max_plans=1))  # a goal to judge plans against
+    sight = planner.input.sight()
+    around = Surroundings.of(sight.observed_by(planner.model), sight.joints, ARM)
+    assert around is not None, "the planner is told where the camera is"
+    down = np.tile(sight.joints, (8, 1))
+    down[:, 1] += np.linspace(0.1, 0.8, 8)  # the shoulder leans the arm onto the table
+    assert around.judged_clearance(down, sight.joints)[-1] < 0.0 < around.judged_clearance(down, sight.joints)[0]
+    client.proposal.publish(plan_to_msg(down, ARM, Header(), "down"))
+    until(lambda: [v for v in client.heard["planner/verdict"] if v.plan_id == "down"])
+    verdict = client.heard["planner/verdict"][-1]
+    assert verdict.reason == PlanVerdict.COLLISION_ZONE, verdict.reason_text
+    assert planner.calibration is not None
+    seen = around.judged_clearance(down, sight.joints)
+    bound = seen - np.array(planner.calibration.clearance_error_m[:8])
+    assert verdict.first_offending_step == np.flatnonzero(bound < 0.0)[0]
+    assert verdict.value == pytest.approx(bound[verdict.first_offending_step], abs=0.01)

@@ -1,0 +1,77 @@
+"""Which value of an Odometry message is which value that a robot measures of itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+from geometry_msgs.msg import Quaternion, Vector3
+from nav_msgs.msg import Odometry
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.nodes.prefilter_commands import TWIST
+from deepverse_ros.nodes.transforms import rotation_from_quaternion
+
+
+def _values(vector: Vector3) -> list[float]:
+    return [vector.x, vector.y, vector.z]
+
+
+def _yaw(q: Quaternion) -> float:
+    return float(np.arctan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2)))
+
+
+def _twist(name: str) -> Callable[[Odometry], list[float]]:
+    part, axis = name.split("_")
+    return lambda message: [getattr(getattr(message.twist.twist, part), axis)]
+
+
+# A message's twist is in its child frame, the robot's own: x forward, z up (REP 105).
+_IN_ROBOT: dict[str, Callable[[Odometry], list[float]]] = {
+    **{name: _twist(name) for name in TWIST},
+    "speed": _twist("linear_x"),
+    "yaw_rate": _twist("angular_z"),
+}
+_IN_BASE: dict[str, Callable[[Odometry], list[float]]] = {
+    "position": lambda m: _values(m.pose.pose.position),
+    "yaw": lambda m: [_yaw(m.pose.pose.orientation)],
+    "velocity": lambda m: (rotation_from_quaternion(m.pose.pose.orientation) @ _values(m.twist.twist.linear)).tolist(),
+}
+
+
+class OdometryLayout:
+    """Reads what a robot measures of itself (`Embodiment.measured`) from odometry, by the names of its modalities.
+
+    `speed` (m/s, forward), `yaw_rate` (rad/s) and the values of a twist (`linear_x` to `angular_z`) are those of the
+    message's twist; `position` (3, m), `velocity` (3, m/s) and `yaw` (rad) are in the base frame. Others are unknown.
+    """
+
+    def __init__(self, embodiment: Embodiment, base_frame: str) -> None:
+        self._base_frame = base_frame
+        self._modalities = embodiment.measured
+
+    @property
+    def tells(self) -> bool:
+        """Whether odometry tells anything that this robot measures."""
+        return any(m.name in _IN_ROBOT or m.name in _IN_BASE for m in self._modalities)
+
+    def vector(self, message: Odometry) -> np.ndarray:
+        """What was measured (K,) float32, in physical units, NaN where odometry does not tell it.
+
+        Raises: MessageError for a value that is not finite, one in another frame than the base's, and a modality of
+        another size.
+        """
+        out: list[float] = []
+        for modality in self._modalities:
+            name = modality.name
+            if name in _IN_BASE and message.header.frame_id.lstrip("/") != self._base_frame:
+                raise MessageError(
+                    f"odometry frame_id is '{message.header.frame_id}'; {name} is in '{self._base_frame}'"
+                )
+            read = _IN_ROBOT.get(name) or _IN_BASE.get(name)
+            values = [np.nan] * modality.dim if read is None else read(message)
+            if len(values) != modality.dim:
+                raise MessageError(f"odometry tells {len(values)} values of {name}; this robot has {modality.dim}")
+            if read is not None and not np.isfinite(values).all():
+                raise MessageError(f"odometry {name} is {values}; it must be finite")
+            out += values
+        return np.array(out, np.float32)
