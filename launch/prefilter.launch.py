@@ -8,36 +8,32 @@ from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
 from deepverse_ros.nodes.prefilter_commands import FORMATS
 
+PARAMETERS: dict[str, tuple[str, list[str] | None]] = {
+    "mode": ("monitor: judge and report only; enforce: what is not clear does not pass", ["monitor", "enforce"]),
+    "embodiment": ("the robot, of config/embodiments or a file", None),
+    "command_type": ("message of a command", list(FORMATS)),
+    "command_values": ("what a command says: the embodiment's values, or their rates", ["targets", "rates"]),
+    "verdict_topic": ("the world model's verdicts", None),
+    "heartbeat_topic": ("the world model's sign of life", None),
+    "joint_states_topic": ("measured joints", None),
+}
+"""Of the node; where one isn't given here, it is what `params` says."""
 ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
-    "mode": (
-        "enforce",
-        "monitor: judge and report only; enforce: what is not clear does not pass",
-        ["monitor", "enforce"],
-    ),
-    "embodiment": ("arm", "the robot, of config/embodiments or a file", None),
-    "command_type": (
-        "joint_trajectory",
-        "message of a command",
-        list(FORMATS),
-    ),
-    "command_values": ("targets", "what a command says: the embodiment's values, or their rates", ["targets", "rates"]),
+    **{
+        name: ("", f"{text} (empty: as the file of params says)", choices and [*choices, ""])
+        for name, (text, choices) in PARAMETERS.items()
+    },
     "command_in": ("prefilter/command_in", "where commands come from", None),
     "command_out": ("prefilter/command_out", "where the robot takes them", None),
-    "verdict_topic": ("world_model/command_verdict", "the world model's verdicts", None),
-    "heartbeat_topic": ("world_model/heartbeat", "the world model's sign of life", None),
-    "joint_states_topic": ("joint_states", "measured joints", None),
     "params": ("config/nodes/prefilter.yaml", "parameters of the prefilter", None),
     "use_sim_time": ("false", "follow /clock", ["true", "false"]),
     "log_level": ("info", "of the node", ["debug", "info", "warn", "error"]),
 }
-PARAMETERS = (
-    "mode", "embodiment", "command_type", "command_values", "verdict_topic", "heartbeat_topic", "joint_states_topic",
-)  # fmt: skip
 
 
 def _start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    parameters = {name: given[name] for name in PARAMETERS}
+    parameters = {name: given[name] for name in PARAMETERS if given[name]}
     node = robot_node(
         "prefilter_node",
         "prefilter",

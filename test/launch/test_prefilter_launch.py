@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 from arm_launch import launched, until
 from commander import RATE, Commander
 
@@ -105,3 +106,12 @@ def test_it_starts_without_a_world_model_and_lets_nothing_through(commander):
     assert commander.state == PrefilterStatus.FALLBACK
     assert len(commander.out) > begin
     assert all(rate == 0 for _, rate in commander.out[begin:])
+
+
+def test_what_the_parameter_file_says_holds_unless_an_argument_says_otherwise(tmp_path):
+    file, log = tmp_path / "vehicle.yaml", tmp_path / "log"
+    said = {"mode": "monitor", "embodiment": "vehicle", "command_type": "vehicle_control", "joint_states_topic": ""}
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": said}}))
+    with launched(log, "prefilter.launch.py", [f"params:={file}", "mode:=enforce"]):
+        until(lambda: "prefilter is active" in log.read_text(), 60.0, "starting the prefilter")
+    assert "enforce: commands of vehicle (vehicle_control): steering, throttle, brake" in log.read_text()
