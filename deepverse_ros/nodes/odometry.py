@@ -47,12 +47,13 @@ class OdometryLayout:
 
     def __init__(self, embodiment: Embodiment, base_frame: str) -> None:
         self._base_frame = base_frame
+        self._has_joints = bool(embodiment.joint_names)
         self._modalities = embodiment.measured
 
     @property
     def tells(self) -> bool:
-        """Whether odometry tells anything that this robot measures."""
-        return any(m.name in _IN_ROBOT or m.name in _IN_BASE for m in self._modalities)
+        """Whether this robot measures by odometry: what one with joints measures is told by its joint states."""
+        return not self._has_joints and any(m.name in _IN_ROBOT or m.name in _IN_BASE for m in self._modalities)
 
     def vector(self, message: Odometry) -> np.ndarray:
         """What was measured (K,) float32, in physical units, NaN where odometry does not tell it.
