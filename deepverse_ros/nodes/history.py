@@ -1,5 +1,6 @@
 """Which past frames the model sees: the newest one and those one model step (dt), two steps, … before it."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,9 +95,16 @@ class FrameHistory(Generic[T]):
         # One dt more than a window spans, for one that ends before the newest frame.
         self._ring: TimedRing[T] = TimedRing(context * dt + self.tolerance + 1e-6)
         self._shape: tuple[int, ...] | None = None
+        self._began = math.inf
 
     def __len__(self) -> int:
         return len(self._ring)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it began as long ago as a window does; one that is shorter then is that of a slow camera."""
+        newest = self._ring.newest
+        return newest is not None and newest[0] - self._began >= (self.context - 1) * self.dt - self.tolerance
 
     def add(self, stamp: float, frame: T, shape: tuple[int, ...]) -> str | None:
         """Take in one frame of `shape` (height, width).
@@ -114,7 +122,8 @@ class FrameHistory(Generic[T]):
             old, new = "x".join(map(str, self._shape[::-1])), "x".join(map(str, shape[::-1]))
             cleared = f"image size changed from {old} to {new} pixels; the history was cleared"
         if cleared:
-            self._ring.clear()
+            self.clear()
+        self._began = min(self._began, stamp)
         self._shape = shape
         self._ring.add(stamp, frame)
         return cleared
@@ -139,4 +148,4 @@ class FrameHistory(Generic[T]):
 
     def clear(self) -> None:
         self._ring.clear()
-        self._shape = None
+        self._shape, self._began = None, math.inf

@@ -72,7 +72,7 @@ class Sight:
     proprioception (1, T, K): what it measured of itself by odometry, NaN where it did not; None without odometry.
     header: of the newest image, in the camera's frame.
     stamp: of that image, seconds; received: time.monotonic() when it arrived. rgb (h, w, 3) uint8: the newest
-    picture. intrinsics: of it.
+    picture. intrinsics: of it. whole: whether it was looked for as long as a whole window takes, which bounds rest on.
     """
 
     observation: Observation
@@ -84,6 +84,7 @@ class Sight:
     received: float
     rgb: np.ndarray
     intrinsics: Intrinsics | None
+    whole: bool
 
     def observed_by(self, model: WorldModel) -> Belief:
         """Raises: ShapeError."""
@@ -271,7 +272,7 @@ class ObservationInput:
             states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
             told = [self._told.last(stamp) for stamp in window.stamps]
             moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
-            latest = self._joints.newest
+            latest, whole = self._joints.newest, self._history.whole
         if latest is not None and states[-1] is None:
             apart = latest[0] - window.stamps[-1]
             self._node.warn(
@@ -307,6 +308,7 @@ class ObservationInput:
             received=newest.received,
             rgb=rgb[-1],
             intrinsics=intrinsics,
+            whole=whole,
         )
 
     def _cameras(self, frame: str, stamps: tuple[float, ...]) -> np.ndarray | None:

@@ -200,9 +200,12 @@ class Pursuit:
                 tried = received
                 try:
                     sight = robot.input.sight()
-                    if sight is not None and sight.joints is not None:
+                    if sight is not None and sight.joints is not None and sight.whole:
                         return sight
                     self._problem = "the joints are unknown: no usable joint states have arrived"
+                    if sight is not None and sight.joints is not None:
+                        # A frame alone is read less sharply than what the bounds were calibrated with.
+                        self._problem = "the camera has not been seen for as long as bounds rest on"
                 except MessageError as error:
                     self._problem = str(error)
             elif age > settings.stale_timeout:

@@ -104,6 +104,17 @@ def test_a_goal_that_is_where_the_robot_is_needs_no_plan(world: World) -> None:
     assert (answer.result.plans_accepted, answer.result.plans_rejected) == (0, 0)
 
 
+def test_a_goal_is_not_judged_from_the_first_frame_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = world.planner.model, []
+    observe = model.observe
+    monkeypatch.setattr(model, "observe", lambda seen, *more: frames.append(seen.rgb.shape[1]) or observe(seen, *more))
+    world.set(observation_timeout=10.0)
+    world.planner.input.clear()  # as if it had only now begun to look
+    answer = world.client.result(world.client.send(picture(), max_plans=1))
+    assert answer.result.plans_accepted == 1
+    assert frames[0] > 1  # all of them, unless a busy machine lost one
+
+
 def test_a_goal_can_be_cancelled_while_it_is_executed(world: World) -> None:
     client = world.client
     world.set(max_plans=100, execute_steps=8)
