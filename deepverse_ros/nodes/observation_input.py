@@ -86,6 +86,16 @@ class Sight:
     intrinsics: Intrinsics | None
     whole: bool
 
+    @property
+    def problem(self) -> str:
+        """Why no plan can be judged from it; empty where one can."""
+        if self.joints is None:
+            return "the joints are unknown: no usable joint states have arrived"
+        if not self.whole:
+            # A frame alone is read less sharply than what the bounds were calibrated with.
+            return "the camera has not been seen for as long as bounds rest on"
+        return ""
+
     def observed_by(self, model: WorldModel) -> Belief:
         """Raises: ShapeError."""
         return model.observe(self.observation, self.actions, self.proprioception)

@@ -88,7 +88,7 @@ class Proposals:
             return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
         sight, problem = self._look(age, stale)
-        if sight is None or sight.joints is None:
+        if sight is None or sight.joints is None or problem:
             return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
         plan = self._plan(message, sight.joints)
@@ -107,13 +107,14 @@ class Proposals:
         return plan_from_trajectory(message, self._input.layout, start)
 
     def _look(self, age: float, stale: float) -> tuple[Sight | None, str]:
-        """The newest sight, and what is wrong where there is none or its joints are unknown."""
+        """The newest sight, and what is wrong where there is none or no plan can be judged from it."""
         if age > stale:
             return None, f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
         try:
-            return self._input.sight(), "the joints are unknown: no usable joint states have arrived"
+            sight = self._input.sight()
         except MessageError as error:
             return None, str(error)
+        return sight, "no image has arrived" if sight is None else sight.problem
 
     @staticmethod
     def _topic(message: Proposal) -> str:

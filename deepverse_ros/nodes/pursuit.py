@@ -200,12 +200,9 @@ class Pursuit:
                 tried = received
                 try:
                     sight = robot.input.sight()
-                    if sight is not None and sight.joints is not None and sight.whole:
+                    if sight is not None and not sight.problem:
                         return sight
-                    self._problem = "the joints are unknown: no usable joint states have arrived"
-                    if sight is not None and sight.joints is not None:
-                        # A frame alone is read less sharply than what the bounds were calibrated with.
-                        self._problem = "the camera has not been seen for as long as bounds rest on"
+                    self._problem = "no image has arrived" if sight is None else sight.problem
                 except MessageError as error:
                     self._problem = str(error)
             elif age > settings.stale_timeout:

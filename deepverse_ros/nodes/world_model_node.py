@@ -283,8 +283,8 @@ class WorldModelNode(RobotNode):
         if age > stale:
             text = f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
             verdict: Verdict | None = rejected(Reason.STALE_INPUT, text, value=age, threshold=stale)
-        elif sight.joints is None:
-            verdict = rejected(Reason.STALE_INPUT, "no joint states have arrived; the plan's start is unknown")
+        elif sight.joints is None or sight.problem:
+            verdict = rejected(Reason.STALE_INPUT, sight.problem)
         else:
             verdict = check_plan(plan, sight.joints, self.model.embodiment, limits)
         if verdict is None:

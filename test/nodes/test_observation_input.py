@@ -1,15 +1,18 @@
 """What a node sees of the robot: no topic keeps another one waiting."""
 
 import threading
+import time
 
 import numpy as np
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes import observation_input, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array
 from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput
 
 JOINTS = [f"joint_{i}" for i in range(1, 8)]
@@ -40,6 +43,30 @@ class Held(RateMeter):
         self.reached.set()
         self.go.wait(30.0)
         super().tick()
+
+
+def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot) -> None:
+    eyes = robot.start(Eyes)
+    camera = robot.peer.create_publisher(Image, "camera/image_raw", qos.sensor_output())
+    joints = robot.peer.create_publisher(JointState, "joint_states", qos.sensor_output())
+    robot.until(lambda: camera.get_subscription_count() and joints.get_subscription_count())
+    begin, measured = time.time(), [*JOINTS, "gripper_joint"]
+
+    def sees(seconds: float, names: list[str]) -> str:
+        stamp = stamp_from_seconds(begin + seconds)
+        picture = image_from_array(np.zeros((48, 64, 3), np.uint8), "rgb8", Header(stamp=stamp))
+        before = eyes.input.images.total
+        joints.publish(JointState(header=Header(stamp=stamp), name=names, position=[0.5] * len(names)))
+        robot.until(lambda: eyes.input.joints_rate.total > before)
+        camera.publish(picture)
+        robot.until(lambda: eyes.input.images.total > before)
+        return eyes.input.sight().problem
+
+    window = 7 * Embodiment.load("arm").dt
+    assert sees(0.0, measured) == "the camera has not been seen for as long as bounds rest on"
+    assert sees(0.5 * window, measured) == "the camera has not been seen for as long as bounds rest on"
+    assert sees(window, measured) == ""
+    assert sees(window + 1.0, JOINTS) == "the joints are unknown: no usable joint states have arrived"
 
 
 def test_a_picture_that_is_still_taken_keeps_no_joint_state_waiting(robot) -> None:
