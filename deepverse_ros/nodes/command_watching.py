@@ -98,7 +98,7 @@ class CommandWatching:
     ) -> None:  # fmt: skip
         p = node.parameters.values()
         embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
-        if p.base_frame != embodiment.base_frame:
+        if p.base_frame not in ("", embodiment.base_frame):
             raise ParameterError(
                 f"parameter 'base_frame' is '{p.base_frame}', but zones and verdicts are in the base frame of "
                 f"'{embodiment.name}', '{embodiment.base_frame}'"

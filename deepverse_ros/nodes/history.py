@@ -10,10 +10,14 @@ T = TypeVar("T")
 
 
 class TimedRing(Generic[T]):
-    """Values by their stamps, in order, not older than `span` seconds before the newest. Not thread-safe."""
+    """Values by their stamps, in order, not older than `span` seconds before the newest. Not thread-safe.
 
-    def __init__(self, span: float) -> None:
-        self.span = span
+    Args: jump: a stamp that is so many seconds older than the newest means that the clock jumped back: what was before
+    belongs to another time, and is forgotten.
+    """
+
+    def __init__(self, span: float, jump: float = math.inf) -> None:
+        self.span, self.jump = span, jump
         self._stamps: list[float] = []
         self._values: list[T] = []
 
@@ -33,6 +37,8 @@ class TimedRing(Generic[T]):
 
     def add(self, stamp: float, value: T) -> None:
         """Insert in order of stamps; an equal stamp replaces its value."""
+        if self._stamps and stamp < self._stamps[-1] - self.jump:
+            self.clear()
         at = bisect_left(self._stamps, stamp)
         if at < len(self._stamps) and self._stamps[at] == stamp:
             self._values[at] = value

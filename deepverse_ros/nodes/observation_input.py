@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -11,6 +10,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Observation
@@ -33,8 +33,6 @@ from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.nodes.transforms import TransformListener
 
-T = TypeVar("T")
-
 SYNC_TOLERANCE = 0.05
 """Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
 SAME_MOMENT = 0.002
@@ -55,12 +53,21 @@ PARAMETERS = (
     Parameter("gripper_joint", "gripper_joint", "Joint that opens the gripper; empty: the messages hold none."),
     Parameter("gripper_closed", 0.0, "That joint's position when the gripper is closed (rad or m).", -10.0, 10.0),
     Parameter("gripper_open", 1.0, "That joint's position when the gripper is open (rad or m).", -10.0, 10.0),
-    Parameter("base_frame", "base_link", "Frame of the robot's base: of plans, tool positions and camera poses."),
+    Parameter(
+        "base_frame",
+        "",
+        "Frame of the robot's base: of plans, tool positions and camera poses; empty: the embodiment's.",
+    ),
     Parameter("camera_frame", "", "Optical frame of the camera; empty: the image header's frame_id."),
     Parameter(
         "stale_timeout", 0.5, "Seconds without a new image before the input counts as stale.", 0.05, 60.0, dynamic=True
     ),
 )
+
+
+def base_frame(node: RobotNode, embodiment: Embodiment) -> str:
+    """Of a node with PARAMETERS."""
+    return node.parameters["base_frame"] or embodiment.base_frame
 
 
 @dataclass(frozen=True)
@@ -139,14 +146,14 @@ class ObservationInput:
         self.layout = layout
         self._node = node
         self._transforms = TransformListener(node)
-        self._odometry = OdometryLayout(layout.embodiment, node.parameters["base_frame"])
+        self._odometry = OdometryLayout(layout.embodiment, base_frame(node, layout.embodiment))
         self._lock = threading.Lock()
         self._history: FrameHistory[_Frame] = FrameHistory(layout.embodiment.dt, context)
-        span = context * layout.embodiment.dt + 1.0
-        self._joints: TimedRing[JointState] = TimedRing(span)
-        self._told: TimedRing[np.ndarray] = TimedRing(span)
-        self._measured: TimedRing[Odometry] = TimedRing(span)
-        self._depths: TimedRing[Image] = TimedRing(1.0)
+        span, jump = context * layout.embodiment.dt + 1.0, layout.embodiment.dt
+        self._joints: TimedRing[JointState] = TimedRing(span, jump)
+        self._told: TimedRing[np.ndarray] = TimedRing(span, jump)
+        self._measured: TimedRing[Odometry] = TimedRing(span, jump)
+        self._depths: TimedRing[Image] = TimedRing(1.0, jump=1.0)
         self._waiting: _Frame | None = None
         self._depth_seen = -np.inf
         self._info: CameraInfo | None = None
@@ -216,9 +223,6 @@ class ObservationInput:
         stamp = self._stamp(message)
         with self._lock:
             self._depth_seen = time.monotonic()
-            newest = self._depths.newest
-            if newest is not None and stamp < newest[0] - 1.0:
-                self._depths.clear()
             self._depths.add(stamp, message)
             frame = self._waiting
             if frame is None or abs(frame.stamp - stamp) > SYNC_TOLERANCE:
@@ -233,18 +237,12 @@ class ObservationInput:
 
     def _on_joints(self, message: JointState) -> None:
         self.joints_rate.tick()
-        self._keep(self._joints, self._stamp(message), message)
+        with self._lock:
+            self._joints.add(self._stamp(message), message)
 
     def _on_odometry(self, message: Odometry) -> None:
-        self._keep(self._measured, self._stamp(message), message)
-
-    def _keep(self, ring: TimedRing[T], stamp: float, value: T) -> None:
-        """By its stamp; one that is older by more than a step means that a clock jumped back, and a new beginning."""
         with self._lock:
-            newest = ring.newest
-            if newest is not None and stamp < newest[0] - self.layout.embodiment.dt:
-                ring.clear()
-            ring.add(stamp, value)
+            self._measured.add(self._stamp(message), message)
 
     def _stamp(self, message: Image | JointState | Odometry) -> float:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
@@ -252,7 +250,8 @@ class ObservationInput:
 
     def tell(self, stamp: float, values: np.ndarray) -> None:
         """A robot without joints does this from now on. Args: stamp: seconds; values (A,), of the embodiment."""
-        self._keep(self._told, stamp, values.astype(np.float32))
+        with self._lock:
+            self._told.add(stamp, values.astype(np.float32))
 
     # On the worker's thread ---------------------------------------------------------------------------------------
     def joints_now(self) -> np.ndarray | None:
@@ -267,7 +266,7 @@ class ObservationInput:
 
     def to_base(self, frame: str, stamp: float | None = None) -> np.ndarray | None:
         """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
-        return self._transforms.tree.lookup(self._node.parameters["base_frame"], frame, stamp)
+        return self._transforms.tree.lookup(base_frame(self._node, self.layout.embodiment), frame, stamp)
 
     def sight(self) -> Sight | None:
         """The window that ends at the newest frame; None before the first one.

@@ -14,7 +14,7 @@ from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
 from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
@@ -141,4 +141,4 @@ class PlanOutputs:
         return tolerance - calibration.margin(len(tool_std) - 1, float(tool_std[-1]), goal.tool_std, tolerance)
 
     def _base(self) -> Header:
-        return Header(frame_id=self._node.parameters["base_frame"])
+        return Header(frame_id=base_frame(self._node, self._layout.embodiment))

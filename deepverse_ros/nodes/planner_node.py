@@ -28,7 +28,7 @@ from deepverse_ros.nodes.conversions import (
     position_from_point,
 )
 from deepverse_ros.nodes.loading import load_model
-from deepverse_ros.nodes.observation_input import ObservationInput
+from deepverse_ros.nodes.observation_input import ObservationInput, base_frame
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.proposals import Proposals
@@ -279,7 +279,7 @@ class PlannerNode(RobotNode):
         for name, image in (("goal_image", request.goal_image), ("goal_depth", request.goal_depth)):
             if image.width or image.height:
                 raise MessageError(f"{name} has {image.width}x{image.height} pixels; with a position it must be 0x0")
-        return Goal.at(position_from_point(request.goal_position, self.parameters["base_frame"]))
+        return Goal.at(position_from_point(request.goal_position, base_frame(self, self.model.embodiment)))
 
     def _aim(self, goal: Goal) -> None:
         self._goal = goal

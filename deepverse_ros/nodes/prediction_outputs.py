@@ -12,7 +12,7 @@ from deepverse_ros.msg import PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.observation_input import Sight, base_frame
 
 
 class PredictionOutputs:
@@ -49,7 +49,7 @@ class PredictionOutputs:
             future,
             sight.header,
             self._embodiment.dt,
-            self._node.parameters["base_frame"],
+            base_frame(self._node, self._embodiment),
             plan_id=plan_id,
             ood_score=belief.ood_score,
             out_of_distribution=belief.out_of_distribution,
@@ -70,7 +70,7 @@ class PredictionOutputs:
             self._image.publish(futures.mosaic_image(futures.rgb_frames(future), header, accepted))
         if self._path.get_subscription_count():
             positions = future.readout["tool_position"][0].float().cpu().numpy()
-            base = futures.with_frame(header, self._node.parameters["base_frame"])
+            base = futures.with_frame(header, base_frame(self._node, self._embodiment))
             self._path.publish(futures.path(positions, base, self._embodiment.dt))
         depth = futures.depth_frames(future)
         if depth is None:

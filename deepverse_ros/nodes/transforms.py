@@ -19,7 +19,7 @@ from deepverse_ros.nodes.messages import stamp_seconds
 SPAN = 10.0
 """Seconds of a moving frame's past that are kept, as tf2 does."""
 TOLERANCE = 0.5
-"""Seconds after its newest transform, or before its oldest one, for which a moving frame counts as being there."""
+"""Seconds from the nearest of its transforms within which it is known where a moving frame is."""
 JUMP = 1.0
 """Seconds by which a clock that jumped back makes a frame's past another time's."""
 
@@ -55,14 +55,11 @@ class _Step:
     def __init__(self, parent: str) -> None:
         self.parent = parent
         self._always: _Pose | None = None
-        self._past: TimedRing[_Pose] = TimedRing(SPAN)
+        self._past: TimedRing[_Pose] = TimedRing(SPAN, JUMP)
 
     def add(self, pose: _Pose, stamp: float | None) -> None:
         self._always = pose if stamp is None else None
         if stamp is not None:
-            newest = self._past.newest
-            if newest is not None and stamp < newest[0] - JUMP:
-                self._past.clear()
             self._past.add(stamp, pose)
 
     def at(self, stamp: float | None) -> np.ndarray | None:
@@ -71,11 +68,13 @@ class _Step:
         newest = self._past.newest
         if newest is None or stamp is None:
             return None if newest is None else newest[1].matrix
+        nearest = self._past.nearest(stamp, TOLERANCE)
+        if nearest is None:
+            return None
         before, after = self._past.last(stamp), self._past.next(stamp)
-        if before is not None and after is not None:
-            return before[1].towards(after[1], (stamp - before[0]) / (after[0] - before[0])).matrix
-        nearest = before or after
-        return nearest[1].matrix if nearest and abs(nearest[0] - stamp) <= TOLERANCE else None
+        if before is None or after is None:
+            return nearest[1].matrix
+        return before[1].towards(after[1], (stamp - before[0]) / (after[0] - before[0])).matrix
 
 
 class TransformTree:

@@ -25,7 +25,7 @@ from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
 from deepverse_ros.nodes.diagnostics import Quantiles
-from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.observation_input import ObservationInput, Sight, base_frame
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
@@ -312,7 +312,7 @@ class WorldModelNode(RobotNode):
 
     def _beat(self) -> None:
         if self.worker.alive:
-            header = Header(frame_id=self.parameters["base_frame"])
+            header = Header(frame_id=base_frame(self, self.model.embodiment))
             header.stamp = self.get_clock().now().to_msg()
             self._heartbeat.publish(header)
 

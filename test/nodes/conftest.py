@@ -29,10 +29,10 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return untrained_checkpoint(tmp_path_factory.mktemp("small"))
 
 
-def participants() -> int:
-    """Participants of Fast DDS whose memory this process has; 0 with other middleware, or without its shared memory."""
+def participants() -> set[str]:
+    """Participants of Fast DDS whose memory this process has; none with other middleware, or without shared memory."""
     maps = Path("/proc/self/maps")
-    return len(set(re.findall(r"/fastrtps_[0-9a-f]{16}$", maps.read_text(), re.M))) if maps.exists() else 0
+    return set(re.findall(r"/fastrtps_[0-9a-f]{16}$", maps.read_text(), re.M)) if maps.exists() else set()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +40,9 @@ def nothing_of_ros_is_left() -> Iterator[None]:
     """One participant at a time: where one ends beside another in its process, Fast DDS may block for ever."""
     before = participants()  # of processes that an earlier test killed, which stay mapped for a while
     yield
-    assert participants() <= before, "a node's participant is still there; what holds its handle must be destroyed too"
+    assert not participants() - before, (
+        "a node's participant is still there; what holds its handle must be destroyed too"
+    )
 
 
 class Robot:

@@ -116,7 +116,7 @@ class Drive:
         file = self.folder / "zones.yaml"
         file.write_text(yaml.safe_dump({"zones": [zone]}))
         node = self.robot.start(
-            WorldModelNode, checkpoint=str(self.folder / "model"), embodiment=self.name, base_frame="odom",
+            WorldModelNode, checkpoint=str(self.folder / "model"), embodiment=self.name,
             device="cpu", torch_threads=1, zones=str(file), watched_command_topic="wanted",
             passed_command_topic="passed", watched_command_type=self.command_type, max_depth_scale=100.0,
             verdict_deadline=10.0, stale_timeout=5.0,

@@ -96,6 +96,15 @@ def test_a_window_may_end_at_the_newest_complete_frame():
     assert history.window(lambda index: False).frames == (18, 24, 30)
 
 
+def test_a_ring_forgets_what_was_before_a_jump_back_and_keeps_what_merely_came_late():
+    ring = TimedRing(10.0, jump=0.5)
+    for stamp in (7.0, 8.0, 7.5):
+        ring.add(stamp, stamp)
+    assert len(ring) == 3
+    ring.add(7.4, 7.4)
+    assert (len(ring), ring.newest) == (1, (7.4, 7.4))
+
+
 def test_a_tolerance_that_could_take_a_frame_twice_is_refused():
     with pytest.raises(ValueError, match="half of dt"):
         FrameHistory(0.2, 4, tolerance=0.1)

@@ -82,6 +82,15 @@ def test_what_was_long_before_or_is_long_after_the_transforms_is_not_known():
     assert tree.lookup("base", "camera", 3.0) is not None  # a static one is known at any time
 
 
+def test_over_a_gap_it_is_known_only_near_its_ends():
+    tree = TransformTree()
+    for seconds in (100.0, 103.0):
+        tree.add(message("odom", "base", rigid(int(seconds)), seconds))
+    assert tree.lookup("odom", "base", 100.4) is not None
+    assert tree.lookup("odom", "base", 101.5) is None
+    assert tree.lookup("odom", "base", 102.6) is not None
+
+
 def test_the_past_is_kept_for_a_while_and_forgotten_when_the_clock_jumps_back():
     tree = TransformTree()
     for step in range(200):
