@@ -40,12 +40,13 @@ def draw(
     # In drawn pixels, whose centres have whole coordinates.
     pixel = (pixel + 0.5) / STRIDE - 0.5
     size = matrices[:, 0, 0, None] / STRIDE * torch.from_numpy(body.radii).to(device, torch.float32)
-    v = torch.arange(rows, device=device, dtype=torch.float32)[:, None]
-    u = torch.arange(columns, device=device, dtype=torch.float32)
     number, place = (torch.zeros(count, rows, columns, device=device) for _ in range(2))
     nearest, outside = (torch.full_like(number, float(far)) for far in (torch.inf, 2))
     # One capsule after the other: all at once would not fit into a processor's cache.
-    for k, radius in enumerate(body.radii):
+    for k, (rows_, columns_) in enumerate(_boxes(pixel, depth, size, rows, columns)):
+        v = torch.arange(rows_.start, rows_.stop, device=device, dtype=torch.float32)[:, None]
+        u = torch.arange(columns_.start, columns_.stop, device=device, dtype=torch.float32)
+        near = (slice(None), rows_, columns_)
         (u0, v0), (u1, v1) = (pixel[:, k, end, :, None, None].unbind(1) for end in (0, 1))
         (near0, near1) = (1 / depth[:, k, end, None, None] for end in (0, 1))
         du, dv = u1 - u0, v1 - v0
@@ -55,16 +56,34 @@ def draw(
         away = torch.hypot(u_off - along * du, v_off - along * dv) * z / size[:, k, None, None]
         # A capsule that reaches behind the camera is nowhere.
         away = away.nan_to_num_(2.0).masked_fill_((near0 <= 0) | (near1 <= 0), 2.0).clamp_(max=2.0)
-        surface = (z - float(radius) * (1 - away.square()).clamp_(min=0).sqrt_()).masked_fill_(away > 1, torch.inf)
-        closer = surface < nearest
-        number = number.masked_fill_(closer, k + 1.0)
-        place = torch.where(closer, along, place)
+        radius = float(body.radii[k])
+        surface = (z - radius * (1 - away.square()).clamp_(min=0).sqrt_()).masked_fill_(away > 1, torch.inf)
+        closer = surface < nearest[near]
+        number[near] = number[near].masked_fill_(closer, k + 1.0)
+        place[near] = torch.where(closer, along, place[near])
         # On the body, how far inside the outline of the nearest capsule; beside it, of the one least far away.
-        outside = torch.where(closer | (~torch.isfinite(nearest) & (away < outside)), away, outside)
-        nearest = torch.minimum(nearest, surface)
+        beside = ~torch.isfinite(nearest[near]) & (away < outside[near])
+        outside[near] = torch.where(closer | beside, away, outside[near])
+        nearest[near] = torch.minimum(nearest[near], surface)
     inside, hit = 1 - outside, number > 0
     camera = embodiment.camera
     code = geometry.sqrt_disparity(nearest.clamp_max(camera.far), camera.near, camera.far)
     drawn = torch.stack([number, inside, code * hit, place], 1)
     known = torch.isfinite(states).all(-1) & torch.isfinite(camera_to_world).flatten(1).all(-1).to(device)
     return torch.where(known[:, None, None, None], drawn, 0.0)
+
+
+def _boxes(pixel: Tensor, depth: Tensor, size: Tensor, rows: int, columns: int) -> list[tuple[slice, slice]]:
+    """Rows and columns outside of which a capsule is nowhere less than 2 radii from its axis, in any of the pictures.
+
+    Args: pixel (M, C, 2, 2), depth (M, C, 2) of the ends; size (M, C): radius in pixels at a depth of 1 m.
+    """
+    ahead = (depth > 0).all(-1, keepdim=True) & torch.isfinite(pixel).all(-1).all(-1, keepdim=True)  # (M, C, 1)
+    reach = 2 * size[..., None] * (1 / depth).amax(-1, keepdim=True)
+    nothing = torch.tensor(torch.inf, device=pixel.device)
+    low = torch.where(ahead, pixel.amin(2) - reach, nothing).amin(0).ceil()
+    high = torch.where(ahead, pixel.amax(2) + reach, -nothing).amax(0).floor() + 1
+    limit = torch.tensor([columns, rows], device=pixel.device)
+    begin, end = (torch.minimum(edge.clamp_min(0), limit).long() for edge in (low, high))
+    ends = torch.maximum(begin, end).tolist()
+    return [(slice(v0, v1), slice(u0, u1)) for (u0, v0), (u1, v1) in zip(begin.tolist(), ends, strict=True)]

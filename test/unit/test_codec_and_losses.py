@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepverse_ros.model.codec import Codec, Decoded, _composite
+from deepverse_ros.model.codec import Codec, Decoded, Merge, _composite
 from deepverse_ros.model.config import CodecConfig
 from deepverse_ros.model.losses import codec_loss, ssim
 from deepverse_ros.model.novelty import Novelty, content, texture
@@ -111,3 +111,23 @@ def test_the_likelihood_is_best_at_the_true_spread() -> None:
     position = 0.05 * torch.randn(5000, 3)
     nll = {s: float(gaussian_nll(position - truth, torch.full((5000,), s)).mean()) for s in (0.02, 0.05, 0.12)}
     assert min(nll, key=nll.__getitem__) == 0.05
+
+
+def test_a_sources_part_of_a_convolution_can_be_computed_apart() -> None:
+    torch.manual_seed(0)
+    merge, x, source = Merge(3, 5, 4), torch.randn(2, 3, 8, 8), torch.randn(2, 5, 8, 8)
+    together = F.conv2d(torch.cat([x, source], 1), merge.weight, merge.bias, padding=1)
+    torch.testing.assert_close(merge(x, merge.of_source(source)), together)
+
+
+def test_pictures_of_one_belief_are_the_same_together_and_one_by_one() -> None:
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig(channels=(8, 8, 16), latent_dim=8))
+    latents, (older, newest) = codec.observe(torch.rand(1, 2, 5, 32, 48))
+    source = codec.decoder.source(older, newest)
+    imagined = latents[:, 1] + 0.1 * torch.randn(5, 8, 4, 6)
+    together = codec.decoder(imagined, source.repeat(5))
+    for k in range(5):
+        alone = codec.decoder(imagined[k, None], source)
+        torch.testing.assert_close(together.rgb[k, None], alone.rgb)
+        torch.testing.assert_close(together.disparity[k, None], alone.disparity)

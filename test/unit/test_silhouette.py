@@ -89,3 +89,18 @@ def test_a_drawing_of_nothing_changes_no_picture_and_one_of_the_body_does(simula
     shown = codec.decoder(latents[:, 1], source, drawn(HOME[None], simulation)).rgb
     torch.testing.assert_close(unknown, plain)
     assert (shown - plain).abs().max() > 0.05
+
+
+def test_what_is_drawn_does_not_depend_on_what_else_is_drawn(simulation: ArmSimulation) -> None:
+    rng = np.random.default_rng(3)
+    joints = np.asarray(ARM.home) + rng.normal(0, 0.6, (12, 8)) * [1, 1, 1, 1, 1, 1, 1, 0]
+    states = torch.from_numpy(joints).float()
+    pose = torch.from_numpy(simulation.camera_to_world).float().repeat(12, 1, 1)
+    pose[3:6, :3, 3] += 0.4 * torch.randn(3, 3)
+    pose[6:8] = pose[6:8] @ torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))  # looks away
+    intrinsics = torch.from_numpy(simulation.intrinsics).float().repeat(12, 1, 1)
+    intrinsics[8:, :2, :2] *= 3  # parts of the arm are out of the picture
+    together = draw(ARM, states, intrinsics, pose, 128, 128)
+    alone = [draw(ARM, states[k, None], intrinsics[k, None], pose[k, None], 128, 128) for k in range(12)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=0)
+    assert (together[8:, 0] > 0).any()
