@@ -19,7 +19,7 @@ from rclpy.subscription import Subscription
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
-from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor
+from deepverse_ros.nodes.executor import GATHER, NodeExecutor, OneThreadExecutor
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 
 END_TIMEOUT = 12.0
@@ -169,12 +169,15 @@ class RobotNode(LifecycleNode):
         return self.get_clock().now().nanoseconds * 1e-9
 
 
-def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] | None = None) -> int:
+def run(
+    node_class: Callable[[], RobotNode], threads: int = 2, gather: float = GATHER, argv: list[str] | None = None
+) -> int:
     """Spin one node until SIGINT or SIGTERM, then end it in order: deactivate (hold), cleanup, destroy.
 
     The context stays valid until the node has ended, so that the hold still leaves the process.
 
     Args: threads: callbacks that may run beside each other; 1: no other thread at all, which is quickest.
+    gather: seconds, see `NodeExecutor`; the longer, the less a node that computes is kept from it.
     Returns: the exit status of the process.
     """
     stop = threading.Event()
@@ -184,7 +187,7 @@ def run(node_class: Callable[[], RobotNode], threads: int = 2, argv: list[str] |
     node = None
     try:
         node = node_class()
-        executor = OneThreadExecutor() if threads == 1 else NodeExecutor(num_threads=threads)
+        executor = OneThreadExecutor() if threads == 1 else NodeExecutor(threads, gather)
         executor.add_node(node)
         while not stop.is_set() and rclpy.ok():
             _spin_once(executor, node)

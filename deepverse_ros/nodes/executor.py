@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.subscription import Subscription
 
 GATHER = 0.002
-"""Seconds."""
+"""Seconds; see `NodeExecutor`."""
 
 
 @contextmanager
@@ -32,6 +34,35 @@ def _while_entities_go() -> Iterator[None]:
             raise
 
 
+class _Guard(GuardCondition):
+    """What wakes an executor: not for what the spinning thread itself does, as that looks again before it waits.
+
+    rclpy's handlers trigger it twice for each callback: every message would be followed by one wait for nothing.
+    """
+
+    spinning: int | None = None
+
+    def trigger(self) -> None:
+        if threading.get_ident() != self.spinning:
+            super().trigger()
+
+
+class _NodeSpinning(Executor):
+    """What both executors have in common; comes before rclpy's in the order of bases."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert self._guard is not None  # made just now
+        self._guard.destroy()
+        self._guard: GuardCondition | None = _Guard(None, None, self._context)
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        if isinstance(self._guard, _Guard):  # not shut down
+            self._guard.spinning = threading.get_ident()
+        with _while_entities_go():
+            super().spin_once(timeout_sec)
+
+
 class WorkerPool(ThreadPoolExecutor):
     """Threads that know what still waits for one of them."""
 
@@ -40,6 +71,10 @@ class WorkerPool(ThreadPoolExecutor):
         self.waiting: set[Callable] = set()
 
     def submit(self, task: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        if getattr(task, "at_once", False):
+            done: Future = Future()
+            done.set_result(task(*args, **kwargs))
+            return done
         self.waiting.add(task)
         return super().submit(self._begin, task, *args, **kwargs)
 
@@ -48,8 +83,11 @@ class WorkerPool(ThreadPoolExecutor):
         return task(*args, **kwargs)
 
 
-class NodeExecutor(MultiThreadedExecutor):
-    """Callbacks run beside each other, so a long one keeps none waiting.
+class NodeExecutor(_NodeSpinning, MultiThreadedExecutor):
+    """Timers, services and actions run beside each other, so a long one keeps none waiting.
+
+    Subscriptions only store what they hear: the spinning thread calls them itself, as the way to another thread and
+    back costs more than they do.
 
     rclpy's executor hands a task that no thread has begun to the pool again at every look, thousands of times within a
     second on a busy machine, and the list of them is what then takes all the time: no callback runs for most of that
@@ -57,13 +95,14 @@ class NodeExecutor(MultiThreadedExecutor):
 
     It also builds its list of all that can be waited for anew before each wait, in Python, which keeps the lock of the
     interpreter from whatever computes: 100 images and commands a second made an imagined future take twice as long.
-    Here what comes within GATHER seconds is handled with one wait.
+    Here what comes within `gather` seconds is handled with one wait.
     """
 
     _executor: WorkerPool
 
-    def __init__(self, num_threads: int, **kwargs: Any) -> None:
+    def __init__(self, num_threads: int, gather: float = GATHER, **kwargs: Any) -> None:
         super().__init__(num_threads, **kwargs)
+        self._gather = gather
         self._executor.shutdown(wait=False)  # has no thread yet
         self._executor = WorkerPool(num_threads)
 
@@ -74,20 +113,17 @@ class NodeExecutor(MultiThreadedExecutor):
                 return task, entity, node
 
     def _wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Iterator[tuple]:
-        time.sleep(GATHER)
+        time.sleep(self._gather)
         yield from super()._wait_for_ready_callbacks(*args, **kwargs)
 
-    def spin_once(self, timeout_sec: float | None = None) -> None:
-        with _while_entities_go():
-            super().spin_once(timeout_sec)
+    def _make_handler(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        task = super()._make_handler(entity, *args, **kwargs)
+        task.at_once = isinstance(entity, Subscription)
+        return task
 
 
-class OneThreadExecutor(SingleThreadedExecutor):
+class OneThreadExecutor(_NodeSpinning, SingleThreadedExecutor):
     """Callbacks run one after the other, without the way to another thread and back: for short ones in a hurry."""
-
-    def spin_once(self, timeout_sec: float | None = None) -> None:
-        with _while_entities_go():
-            super().spin_once(timeout_sec)
 
 
 class SpinThread(threading.Thread):

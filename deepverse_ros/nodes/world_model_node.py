@@ -349,7 +349,7 @@ class WorldModelNode(RobotNode):
 
 
 def main() -> None:
-    sys.exit(run(WorldModelNode, threads=3))
+    sys.exit(run(WorldModelNode, threads=3, gather=0.005))
 
 
 if __name__ == "__main__":

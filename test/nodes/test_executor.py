@@ -5,8 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.action import ActionClient, ActionServer
@@ -149,12 +149,12 @@ def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
 
 def test_callbacks_that_come_together_share_a_wait() -> None:
     """Each wait lists everything anew, at the cost of whatever computes in the same process."""
-    waits = []
+    looks = []
 
     class Counted(NodeExecutor):
-        def _wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Iterator[tuple]:
-            waits.append(1)
-            yield from super()._wait_for_ready_callbacks(*args, **kwargs)
+        def get_nodes(self) -> list[Node]:  # of which the list is made
+            looks.append(1)
+            return super().get_nodes()
 
     rclpy.init()
     node = Node("hears")
@@ -177,8 +177,89 @@ def test_callbacks_that_come_together_share_a_wait() -> None:
         while len(heard) < 500 and time.monotonic() < end:
             time.sleep(0.01)
         assert len(heard) == 500
-        assert len(waits) < 350
+        assert len(looks) < 250
     finally:
         spinning.end()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def test_what_a_callback_asks_for_is_done_at_once(executor: Executor) -> None:
+    """Whoever spins need not be woken by itself, and must not miss what it did meanwhile."""
+    node = Node("asks")
+    done: list[float] = []
+    asked: list[float] = []
+
+    def on_message(_: Empty) -> None:
+        asked.append(time.monotonic())
+        executor.create_task(lambda: done.append(time.monotonic()))
+
+    node.create_subscription(Empty, "topic", on_message, 10)
+    publisher = node.create_publisher(Empty, "topic", 10)
+    executor.add_node(node)
+    spinning = SpinThread(executor)
+    try:
+        for number in range(1, 21):
+            publisher.publish(Empty())
+            end = time.monotonic() + 5.0
+            while len(done) < number and time.monotonic() < end:
+                time.sleep(0.002)
+        assert len(asked) == len(done) == 20
+        assert np.median(np.subtract(done, asked)) < 0.1
+    finally:
+        spinning.end()
+        node.destroy_node()
+
+
+def test_a_long_timer_keeps_nobody_from_hearing_and_what_is_heard_needs_no_thread() -> None:
+    rclpy.init()
+    node = Node("hears")
+    executor = NodeExecutor(num_threads=2)
+    executor.add_node(node)
+    release = threading.Event()
+    heard: list[int] = []
+    groups = [MutuallyExclusiveCallbackGroup() for _ in range(3)]
+    timers = [node.create_timer(0.01, lambda: release.wait(10.0), group) for group in groups[:2]]  # all threads
+    node.create_subscription(
+        Empty, "topic", lambda _: heard.append(threading.get_ident()), 10, callback_group=groups[2]
+    )
+    publisher = node.create_publisher(Empty, "topic", 10)
+    spinning = SpinThread(executor)
+    try:
+        end = time.monotonic() + 5.0
+        while len(heard) < 10 and time.monotonic() < end:
+            publisher.publish(Empty())
+            time.sleep(0.02)
+        assert len(heard) >= 10
+        assert set(heard) == {spinning.ident}
+    finally:
+        release.set()
+        for timer in timers:
+            timer.cancel()
+        spinning.end()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def test_a_callback_that_fails_is_reported_by_the_spinning(executor: Executor) -> None:
+    node = Node("fails")
+
+    def fail(_: Empty) -> None:
+        raise ValueError("a bad message")
+
+    node.create_subscription(Empty, "topic", fail, 10)
+    publisher = node.create_publisher(Empty, "topic", 10)
+    executor.add_node(node)
+
+    def spin() -> None:
+        end = time.monotonic() + 10.0
+        while time.monotonic() < end:
+            publisher.publish(Empty())
+            executor.spin_once(0.05)
+
+    try:
+        with pytest.raises(ValueError, match="a bad message"):
+            spin()
+    finally:
+        executor.shutdown()
+        node.destroy_node()

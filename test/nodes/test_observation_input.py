@@ -1,4 +1,4 @@
-"""What a node sees of the robot: no topic keeps another one waiting."""
+"""What a node sees of the robot, whatever else it does."""
 
 import threading
 import time
@@ -11,7 +11,6 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes import observation_input, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array
-from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput
 
@@ -30,19 +29,6 @@ class Eyes(RobotNode):
 
     def deactivate(self) -> None:
         self.input.stop()
-
-
-class Held(RateMeter):
-    """Keeps the callback that counts until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.go = threading.Event(), threading.Event()
-
-    def tick(self) -> None:
-        self.reached.set()
-        self.go.wait(30.0)
-        super().tick()
 
 
 def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot) -> None:
@@ -69,18 +55,22 @@ def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot)
     assert sees(window + 1.0, JOINTS) == "the joints are unknown: no usable joint states have arrived"
 
 
-def test_a_picture_that_is_still_taken_keeps_no_joint_state_waiting(robot) -> None:
+def test_what_else_the_node_is_busy_with_keeps_neither_pictures_nor_joint_states_waiting(robot) -> None:
     eyes = robot.start(Eyes)
-    eyes.input.images = held = Held()
+    busy, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        go.wait(30.0)
+
+    eyes.create_timer(0.01, work)
     camera = robot.peer.create_publisher(Image, "camera/image_raw", qos.sensor_output())
     joints = robot.peer.create_publisher(JointState, "joint_states", qos.sensor_output())
-    robot.until(lambda: camera.get_subscription_count() and joints.get_subscription_count())
+    robot.until(lambda: busy.is_set() and camera.get_subscription_count() and joints.get_subscription_count())
     try:
         camera.publish(image_from_array(np.zeros((48, 64, 3), np.uint8), "rgb8"))
-        robot.until(held.reached.is_set)
         joints.publish(JointState(name=JOINTS))
-        robot.until(lambda: eyes.input.joints_rate.total, timeout=10.0)
-        assert not held.total
+        robot.until(lambda: eyes.input.images.total and eyes.input.joints_rate.total, timeout=10.0)
+        assert not go.is_set()
     finally:
-        held.go.set()
-    robot.until(lambda: held.total)
+        go.set()
