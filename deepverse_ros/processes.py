@@ -1,5 +1,6 @@
-"""Processes that share the work, and end with the one that started them."""
+"""Processes that share the work and end with the one that started them, and the memory of one that computes."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,22 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.pool import Pool
 from typing import Any
+
+# Of mallopt, see malloc.h of the GNU C library.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, as the pictures of the next future need as much again.
+
+    The GNU C library hands it back to the system by rules that follow chance: a future that was decoded then takes
+    thousands of page faults, and the memory of the process goes up and down by tens of megabytes. To be called before
+    other threads begin; another C library is left as it is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 512 << 20)):
+            mallopt(option, value)
 
 
 @contextmanager

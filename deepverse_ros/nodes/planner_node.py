@@ -39,6 +39,7 @@ from deepverse_ros.nodes.tracking import Tracking, TrackingTask
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Calibration
+from deepverse_ros.processes import keep_freed_memory
 
 
 class PlannerNode(RobotNode):
@@ -343,6 +344,7 @@ class PlannerNode(RobotNode):
 
 
 def main() -> None:
+    keep_freed_memory()
     # Each goal of the action that is not done yet keeps one thread.
     sys.exit(run(PlannerNode, threads=6))
 

@@ -33,6 +33,7 @@ from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.nodes.worker import Worker, WorkerStopped
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 PARAMETERS = (
@@ -349,6 +350,7 @@ class WorldModelNode(RobotNode):
 
 
 def main() -> None:
+    keep_freed_memory()
     sys.exit(run(WorldModelNode, threads=3, gather=0.005))
 
 
