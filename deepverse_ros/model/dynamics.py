@@ -301,6 +301,26 @@ class Dynamics(nn.Module):
             torch.cat([a.motion for a in ahead], 1),
         )
 
+    def rollout_tensors(
+        self,
+        latents: Tensor,
+        states: Tensor,
+        rays: Tensor,
+        plans: Tensor,
+        *pairs: Tensor,
+        rays_after: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`rollout` of tensors alone, as a CUDA graph wants it: latents (N, H, S, P) and states (N, H, K) ahead.
+
+        Args: latents, states, rays of the newest frame, batch 1 or N; plans (N, H, A); pairs: keys and values of the
+        context for each time layer in turn, then those of what is recalled, if anything is.
+        """
+        room = self.room(*plans.shape[:2])
+        past = list(zip(pairs[::2], pairs[1::2], strict=True))
+        newest = Steps(latents, plans[:, :1], states, rays).expand(len(plans))
+        ahead = self.rollout(newest, plans, Past(past[len(room) :], past[: len(room)], room), rays_after)
+        return ahead.latents, ahead.states
+
     def _passes(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
         """Sketch, first pass, refinements."""
         action = self.actions(steps.actions)

@@ -43,10 +43,10 @@ def draw(
     number, place = (torch.zeros(count, rows, columns, device=device) for _ in range(2))
     nearest, outside = (torch.full_like(number, float(far)) for far in (torch.inf, 2))
     # One capsule after the other: all at once would not fit into a processor's cache.
-    for k, (rows_, columns_) in enumerate(_boxes(pixel, depth, size, rows, columns)):
-        v = torch.arange(rows_.start, rows_.stop, device=device, dtype=torch.float32)[:, None]
-        u = torch.arange(columns_.start, columns_.stop, device=device, dtype=torch.float32)
-        near = (slice(None), rows_, columns_)
+    for k, (down, across) in enumerate(_boxes(pixel, depth, size, rows, columns)):
+        box = slice(None), down, across
+        v = torch.arange(down.start, down.stop, device=device, dtype=torch.float32)[:, None]
+        u = torch.arange(across.start, across.stop, device=device, dtype=torch.float32)
         (u0, v0), (u1, v1) = (pixel[:, k, end, :, None, None].unbind(1) for end in (0, 1))
         (near0, near1) = (1 / depth[:, k, end, None, None] for end in (0, 1))
         du, dv = u1 - u0, v1 - v0
@@ -58,13 +58,14 @@ def draw(
         away = away.nan_to_num_(2.0).masked_fill_((near0 <= 0) | (near1 <= 0), 2.0).clamp_(max=2.0)
         radius = float(body.radii[k])
         surface = (z - radius * (1 - away.square()).clamp_(min=0).sqrt_()).masked_fill_(away > 1, torch.inf)
-        closer = surface < nearest[near]
-        number[near] = number[near].masked_fill_(closer, k + 1.0)
-        place[near] = torch.where(closer, along, place[near])
+        before = nearest[box]
+        closer = surface < before
+        number[box].masked_fill_(closer, k + 1.0)
+        place[box] = torch.where(closer, along, place[box])
         # On the body, how far inside the outline of the nearest capsule; beside it, of the one least far away.
-        beside = ~torch.isfinite(nearest[near]) & (away < outside[near])
-        outside[near] = torch.where(closer | beside, away, outside[near])
-        nearest[near] = torch.minimum(nearest[near], surface)
+        beside = ~torch.isfinite(before) & (away < outside[box])
+        outside[box] = torch.where(closer | beside, away, outside[box])
+        nearest[box] = torch.minimum(before, surface)
     inside, hit = 1 - outside, number > 0
     camera = embodiment.camera
     code = geometry.sqrt_disparity(nearest.clamp_max(camera.far), camera.near, camera.far)

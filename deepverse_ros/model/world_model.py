@@ -24,8 +24,9 @@ from deepverse_ros.model.actions import Values, pack
 from deepverse_ros.model.coarse import Coarse, CoarseFuture
 from deepverse_ros.model.codec import Codec, Decoded, Source, View
 from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.cuda_graphs import CudaGraphs
 from deepverse_ros.model.device import inference_dtype, resolve_device
-from deepverse_ros.model.dynamics import Dynamics, Past, Steps, to_cells, to_tokens
+from deepverse_ros.model.dynamics import Dynamics, Steps, to_cells, to_tokens
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.novelty import Novelty
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
@@ -57,6 +58,7 @@ class WorldModel(nn.Module):
         self.novelty = Novelty(config.token_dim)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
+        self._graphs: CudaGraphs | None = None
 
     @property
     def embodiment(self) -> Embodiment:
@@ -99,6 +101,7 @@ class WorldModel(nn.Module):
         self.codec.to(chosen).channels_last()
         self.dynamics.to(chosen)
         self.dynamics.restore_limits(self.embodiment, device)
+        self._graphs = CudaGraphs(self.dynamics.rollout_tensors) if device.type == "cuda" else None
         return self
 
     @torch.inference_mode()
@@ -109,6 +112,7 @@ class WorldModel(nn.Module):
         frames = torch.zeros(1, c.context, 3, c.height, c.width)
         belief = self.observe(Observation(frames), torch.zeros(1, c.context - 1, self.embodiment.action_dim))
         plan = np.tile(np.asarray(self.embodiment.home, np.float32), (1, c.horizon, 1))
+        self.imagine(belief, plan)  # a CUDA graph is captured when shapes come again
         future, _ = self.imagine(belief, plan), self.imagine_coarse(belief, plan)
         float(future.depth.sum() + future.rgb.sum())
         return (time.perf_counter() - start) * 1e3
@@ -245,28 +249,35 @@ class WorldModel(nn.Module):
         if memory is not None:
             belief = self.recall(belief, memory, plans)
         count, horizon = actions.shape[:2]
-        past = Past(belief.recalled, belief.context, self.dynamics.room(count, horizon))
         poses = None if belief.camera_to_world is None else belief.camera_to_world[:, None].expand(count, horizon, 4, 4)
-        rays_after = None
+        rays_after: Callable[[Tensor], Tensor] | None = None
         if poses is not None and not self.embodiment.camera.fixed:
             moved = [poses[:, 0]]
 
-            def rays_after(motion: Tensor) -> Tensor:
+            def carried_on(motion: Tensor) -> Tensor:
                 moved.append(moved[-1] @ geometry.pose_from_motion(motion))
                 return self._rays_from(belief, moved[-1][:, None])
 
-        ahead = self.dynamics.rollout(belief.newest.expand(count), actions, past, rays_after)
+            rays_after = carried_on
+
+        newest = belief.newest
+        pairs = [t for pair in (*belief.context, *belief.recalled) for t in pair]
+        known = (newest.latents, newest.states, newest.rays, actions, *pairs)
+        if self._graphs is None or rays_after is not None:
+            latents, states = self.dynamics.rollout_tensors(*known, rays_after=rays_after)
+        else:
+            latents, states = self._graphs(*known)
         if rays_after is not None:
             poses = torch.stack(moved[1:], 1)
-        outcome = self.outcome_readout(ahead.latents, actions)
+        outcome = self.outcome_readout(latents, actions)
         readout = {
             "tool_position": outcome.tool_position,
             "clearance": outcome.clearance,
             "clearance_std": outcome.clearance_std,
         }
-        states = self.stand(actions, outcome.tool_position, outcome.tool_std)
+        stands = self.stand(actions, outcome.tool_position, outcome.tool_std)
         return Future(
-            self, belief.source, ahead.latents, ahead.states if states is None else states, readout, outcome.tool_std,
+            self, belief.source, latents, states if stands is None else stands, readout, outcome.tool_std,
             belief.intrinsics, poses,
         )  # fmt: skip
 

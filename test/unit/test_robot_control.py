@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from untrained import untrained_checkpoint
 
 from deepverse_ros.errors import ShapeError
@@ -111,12 +112,12 @@ def test_depth_may_come_and_go_and_a_reset_forgets(checkpoint: Path) -> None:
     control.see(rgb, home)
     alone = control.believe()
     control.see(rgb, home, np.full((48, 64), 2.0))
-    assert not np.allclose(control.believe().newest.latents, alone.newest.latents)
+    assert not torch.allclose(control.believe().newest.latents, alone.newest.latents)
     control.reset()
     with pytest.raises(ShapeError, match="see"):
         control.believe()
     control.see(rgb, home)
-    np.testing.assert_array_equal(control.believe().newest.latents, alone.newest.latents)
+    assert torch.equal(control.believe().newest.latents, alone.newest.latents)
 
 
 def test_where_the_camera_stands_is_known_once_every_frame_tells(checkpoint: Path) -> None:
@@ -153,4 +154,4 @@ def test_a_wrong_frame_is_refused_and_the_history_stays(checkpoint: Path, field:
     before = control.believe().newest.latents
     with pytest.raises(ShapeError, match=field):
         control.see(**(good | changes))
-    np.testing.assert_array_equal(control.believe().newest.latents, before)
+    assert torch.equal(control.believe().newest.latents, before)
