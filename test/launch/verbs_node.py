@@ -1,5 +1,7 @@
 """A lifecycle node with a parameter, a topic, a service and an action, for the tests of the `ros2` verbs."""
 
+import time
+
 import rclpy
 from rclpy.action import ActionServer
 from rclpy.executors import ExternalShutdownException
@@ -30,8 +32,11 @@ class VerbsNode(LifecycleNode):
         return response
 
     def _reach(self, goal: object) -> PlanToGoal.Result:
-        feedback = PlanToGoal.Feedback(iteration=1, best_score=0.5)
-        goal.publish_feedback(feedback)  # type: ignore[attr-defined]
+        # More than once: who sends a goal may have found the service before the topic of the feedback.
+        for iteration in range(1, 11):
+            feedback = PlanToGoal.Feedback(iteration=iteration, best_score=0.5)
+            goal.publish_feedback(feedback)  # type: ignore[attr-defined]
+            time.sleep(0.1)
         goal.succeed()  # type: ignore[attr-defined]
         return PlanToGoal.Result(reached=True, final_distance=goal.request.goal_tolerance)  # type: ignore[attr-defined]
 
