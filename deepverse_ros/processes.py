@@ -18,8 +18,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep what is freed, as the pictures of the next future need as much again.
 
     The GNU C library hands it back to the system by rules that follow chance: a future that was decoded then takes
-    thousands of page faults, and the memory of the process goes up and down by tens of megabytes. To be called before
-    other threads begin; another C library is left as it is.
+    thousands of page faults, and the memory of the process goes up and down by tens of megabytes. All threads share one
+    arena, so it is to be called before others begin; another C library is left as it is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

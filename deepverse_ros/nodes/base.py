@@ -128,7 +128,10 @@ class RobotNode(LifecycleNode):
         profile: QoSProfile,
         group: CallbackGroup | None = None,
     ) -> Subscription:
-        """A subscription that reports an incompatible publisher as a warning and in /diagnostics."""
+        """A subscription that reports an incompatible publisher as a warning and in /diagnostics.
+
+        Args: callback: only stores, as the thread that spins the node calls it; what takes longer is a worker's.
+        """
         return self.create_subscription(
             kind,
             topic,

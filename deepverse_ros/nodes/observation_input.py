@@ -169,9 +169,10 @@ class ObservationInput:
             (JointState, p["joint_states_topic"], self._on_joints),
             (Odometry, self._odometry.tells and p["odometry_topic"], self._on_odometry),
         )
-        # A group of its own for each: of one group, the executor serves only the first that has something, every time.
+        # What shares a group with the node's timers and services has to wait for them.
+        group = MutuallyExclusiveCallbackGroup()
         self._subscriptions = [
-            node.subscribe(kind, topic, callback, qos.sensor_input(), MutuallyExclusiveCallbackGroup())
+            node.subscribe(kind, topic, callback, qos.sensor_input(), group)
             for kind, topic, callback in wanted
             if topic
         ]

@@ -113,12 +113,12 @@ class PlannerNode(RobotNode):
             cancel_callback=self._cancel_goal,
             callback_group=ReentrantCallbackGroup(),
         )
-        # Pictures may come at a camera's rate; plans do not wait for them.
-        pictures, plans = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        # What shares a group with the node's timers and services has to wait for them.
+        group = MutuallyExclusiveCallbackGroup()
         self._entities = [
-            self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), pictures),
-            self.subscribe(ActionPlan, "~/proposed_plan", self._on_plan, qos.command(), plans),
-            self.subscribe(JointTrajectory, "~/proposed_trajectory", self._on_trajectory, qos.command(), plans),
+            self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), group),
+            self.subscribe(ActionPlan, "~/proposed_plan", self._on_plan, qos.command(), group),
+            self.subscribe(JointTrajectory, "~/proposed_trajectory", self._on_trajectory, qos.command(), group),
         ]
 
     def activate(self) -> None:

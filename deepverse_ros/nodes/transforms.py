@@ -144,9 +144,10 @@ class TransformListener:
         self.tree = TransformTree()
         moving = QoSProfile(depth=100)
         self._node = node
-        # Groups of their own: what shares a group with a quick topic has to wait for it.
+        # What shares a group with the node's timers and services has to wait for them.
+        group = MutuallyExclusiveCallbackGroup()
         self._subscriptions = [
-            node.subscribe(TFMessage, topic, store, profile, MutuallyExclusiveCallbackGroup())
+            node.subscribe(TFMessage, topic, store, profile, group)
             for topic, store, profile in (
                 ("/tf", self.tree.add, moving),
                 ("/tf_static", self.tree.add_static, _static_input()),

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -20,12 +21,29 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor, SpinThread
 
 
-@pytest.fixture(params=[partial(NodeExecutor, num_threads=2), OneThreadExecutor])
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """Spun nowhere yet."""
+@pytest.fixture(autouse=True)
+def ros() -> Iterator[None]:
     rclpy.init()
-    yield request.param()
+    yield
     rclpy.try_shutdown()
+
+
+@pytest.fixture(params=[partial(NodeExecutor, num_threads=2), OneThreadExecutor])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Spun nowhere yet."""
+    return request.param()
+
+
+@contextmanager
+def spun(executor: Executor, node: Node) -> Iterator[SpinThread]:
+    """Beside the test; the node is destroyed after that."""
+    executor.add_node(node)
+    spinning = SpinThread(executor)
+    try:
+        yield spinning
+    finally:
+        spinning.end()
+        node.destroy_node()
 
 
 def come_and_go_as_subscriptions(node: Node) -> None:
@@ -49,25 +67,22 @@ def test_entities_destroyed_while_they_are_waited_for_do_not_end_the_spinning(
     executor: Executor, come_and_go: Callable[[Node], None]
 ) -> None:
     node = Node("comes_and_goes")
-    executor.add_node(node)
-    spinning = SpinThread(executor)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # the two threads meet more often
-    try:
-        end = time.monotonic() + 3.0
-        while time.monotonic() < end and spinning.is_alive():
-            come_and_go(node)
-        assert spinning.is_alive()
-        ticks = []
-        node.create_timer(0.01, lambda: ticks.append(1))
-        end = time.monotonic() + 5.0
-        while not ticks and time.monotonic() < end:
-            time.sleep(0.01)
-        assert ticks
-    finally:
-        sys.setswitchinterval(interval)
-        spinning.end()
-        node.destroy_node()
+    with spun(executor, node) as spinning:
+        sys.setswitchinterval(1e-5)  # the two threads meet more often
+        try:
+            end = time.monotonic() + 3.0
+            while time.monotonic() < end and spinning.is_alive():
+                come_and_go(node)
+            assert spinning.is_alive()
+            ticks = []
+            node.create_timer(0.01, lambda: ticks.append(1))
+            end = time.monotonic() + 5.0
+            while not ticks and time.monotonic() < end:
+                time.sleep(0.01)
+            assert ticks
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def test_spinning_ends_while_there_is_something_to_do_and_nothing_is_called_after_it(executor: Executor) -> None:
@@ -113,7 +128,6 @@ def test_spinning_that_cannot_end_says_so(executor: Executor) -> None:
 
 def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
     """While both threads are busy, the executor's own loop must not fill the queue and starve everything else."""
-    rclpy.init()
     node = Node("busy")
     executor = NodeExecutor(num_threads=2)
     executor.add_node(node)
@@ -144,7 +158,6 @@ def test_a_task_that_waits_for_a_thread_is_handed_over_once() -> None:
             timer.cancel()
         executor.shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def test_callbacks_that_come_together_share_a_wait() -> None:
@@ -156,18 +169,14 @@ def test_callbacks_that_come_together_share_a_wait() -> None:
             looks.append(1)
             return super().get_nodes()
 
-    rclpy.init()
     node = Node("hears")
-    executor = Counted(num_threads=2)
-    executor.add_node(node)
     heard: list[Empty] = []
     for number in range(5):
         node.create_subscription(
             Empty, f"topic_{number}", heard.append, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
     publishers = [node.create_publisher(Empty, f"topic_{number}", 10) for number in range(5)]
-    spinning = SpinThread(executor)
-    try:
+    with spun(Counted(num_threads=2), node):
         for _ in range(100):
             for publisher in publishers:
                 publisher.publish(Empty())
@@ -178,10 +187,6 @@ def test_callbacks_that_come_together_share_a_wait() -> None:
             time.sleep(0.01)
         assert len(heard) == 500
         assert len(looks) < 250
-    finally:
-        spinning.end()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def test_what_a_callback_asks_for_is_done_at_once(executor: Executor) -> None:
@@ -196,9 +201,7 @@ def test_what_a_callback_asks_for_is_done_at_once(executor: Executor) -> None:
 
     node.create_subscription(Empty, "topic", on_message, 10)
     publisher = node.create_publisher(Empty, "topic", 10)
-    executor.add_node(node)
-    spinning = SpinThread(executor)
-    try:
+    with spun(executor, node):
         for number in range(1, 21):
             publisher.publish(Empty())
             end = time.monotonic() + 5.0
@@ -206,16 +209,10 @@ def test_what_a_callback_asks_for_is_done_at_once(executor: Executor) -> None:
                 time.sleep(0.002)
         assert len(asked) == len(done) == 20
         assert np.median(np.subtract(done, asked)) < 0.1
-    finally:
-        spinning.end()
-        node.destroy_node()
 
 
 def test_a_long_timer_keeps_nobody_from_hearing_and_what_is_heard_needs_no_thread() -> None:
-    rclpy.init()
     node = Node("hears")
-    executor = NodeExecutor(num_threads=2)
-    executor.add_node(node)
     release = threading.Event()
     heard: list[int] = []
     groups = [MutuallyExclusiveCallbackGroup() for _ in range(3)]
@@ -224,21 +221,18 @@ def test_a_long_timer_keeps_nobody_from_hearing_and_what_is_heard_needs_no_threa
         Empty, "topic", lambda _: heard.append(threading.get_ident()), 10, callback_group=groups[2]
     )
     publisher = node.create_publisher(Empty, "topic", 10)
-    spinning = SpinThread(executor)
-    try:
-        end = time.monotonic() + 5.0
-        while len(heard) < 10 and time.monotonic() < end:
-            publisher.publish(Empty())
-            time.sleep(0.02)
-        assert len(heard) >= 10
-        assert set(heard) == {spinning.ident}
-    finally:
-        release.set()
-        for timer in timers:
-            timer.cancel()
-        spinning.end()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with spun(NodeExecutor(num_threads=2), node) as spinning:
+        try:
+            end = time.monotonic() + 5.0
+            while len(heard) < 10 and time.monotonic() < end:
+                publisher.publish(Empty())
+                time.sleep(0.02)
+            assert len(heard) >= 10
+            assert set(heard) == {spinning.ident}
+        finally:
+            release.set()
+            for timer in timers:
+                timer.cancel()
 
 
 def test_a_callback_that_fails_is_reported_by_the_spinning(executor: Executor) -> None:
