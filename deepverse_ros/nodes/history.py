@@ -12,12 +12,14 @@ T = TypeVar("T")
 class TimedRing(Generic[T]):
     """Values by their stamps, in order, not older than `span` seconds before the newest. Not thread-safe.
 
-    Args: jump: a stamp that is so many seconds older than the newest means that the clock jumped back: what was before
-    belongs to another time, and is forgotten.
+    Args:
+        jump: a stamp that is so many seconds older than the newest means that the clock jumped back: what was before
+            belongs to another time, and is forgotten.
+        most: not more than so many of them, the newest; None: whatever comes within `span`.
     """
 
-    def __init__(self, span: float, jump: float = math.inf) -> None:
-        self.span, self.jump = span, jump
+    def __init__(self, span: float, jump: float = math.inf, most: int | None = None) -> None:
+        self.span, self.jump, self.most = span, jump, most
         self._stamps: list[float] = []
         self._values: list[T] = []
 
@@ -46,7 +48,18 @@ class TimedRing(Generic[T]):
             self._stamps.insert(at, stamp)
             self._values.insert(at, value)
         keep = bisect_left(self._stamps, self._stamps[-1] - self.span)
+        if self.most is not None:
+            keep = max(keep, len(self._stamps) - self.most)
         del self._stamps[:keep], self._values[:keep]
+
+    def thin(self, most: int, spare: int) -> None:
+        """Leave out what its neighbours are closest to until `most` are left: what stays is spread over the span.
+
+        Args: spare: so many of the newest stay in any case; at least 1, below `most` - 1.
+        """
+        while len(self._stamps) > most:
+            at = min(range(1, len(self._stamps) - spare), key=lambda i: self._stamps[i + 1] - self._stamps[i - 1])
+            del self._stamps[at], self._values[at]
 
     def last(self, stamp: float) -> tuple[float, T] | None:
         """The newest stamp and value that are not after `stamp`; None without one."""
@@ -86,11 +99,20 @@ class Window(Generic[T]):
 class FrameHistory(Generic[T]):
     """Past camera frames at any rate, from which a window at the model's rate is taken.
 
+    Of a camera that is faster than a window needs, or whose pictures are large, some frames between the newest ones and
+    the oldest are left out: at most MOST_PER_STEP of a step are kept, and as few as LEAST_PER_STEP where all together
+    would have more than MOST_PIXELS. With a window of 4, up to 2 megapixels at 30 Hz none is.
+
     Args:
         dt: seconds between two frames of the model.
         context: at most so many frames in a window.
         tolerance: a frame may be so many seconds off its ideal time; below dt / 2, so that none is taken twice.
     """
+
+    MOST_PER_STEP = 16
+    LEAST_PER_STEP = 3
+    """As many as keep one within the default tolerance of each ideal time."""
+    MOST_PIXELS = 64_000_000
 
     def __init__(self, dt: float, context: int, tolerance: float | None = None) -> None:
         self.dt = dt
@@ -132,7 +154,15 @@ class FrameHistory(Generic[T]):
         self._began = min(self._began, stamp)
         self._shape = shape
         self._ring.add(stamp, frame)
+        # The newest ones stay as they are: a window may end at any of them, and depth may still come for them.
+        self._ring.thin(self._most(shape), self.LEAST_PER_STEP)
         return cleared
+
+    def _most(self, shape: tuple[int, ...]) -> int:
+        """How many frames of this shape are kept."""
+        steps = self.context + 1
+        fit = self.MOST_PIXELS // max(1, math.prod(shape))
+        return max(self.LEAST_PER_STEP * steps, min(fit, self.MOST_PER_STEP * steps))
 
     def window(self, complete: Callable[[T], bool] | None = None) -> Window[T] | None:
         """The newest frame and, one dt apart, those before it, up to the first that is missing.

@@ -39,6 +39,8 @@ SAME_MOMENT = 0.002
 """Seconds apart at which a depth image surely belongs to a colour image, so that no closer one needs to be awaited."""
 DEPTH_MEMORY = 1.0
 """Seconds after the last depth image during which a colour image waits for its own."""
+MOST_DEPTHS = 10
+"""Depth images that wait for the colour image of their moment: a third of a second of a camera at 30 Hz."""
 
 PARAMETERS = (
     Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image; rgb8, bgr8, rgba8, bgra8, mono8)."),
@@ -153,7 +155,7 @@ class ObservationInput:
         self._joints: TimedRing[JointState] = TimedRing(span, jump)
         self._told: TimedRing[np.ndarray] = TimedRing(span, jump)
         self._measured: TimedRing[Odometry] = TimedRing(span, jump)
-        self._depths: TimedRing[Image] = TimedRing(1.0, jump=1.0)
+        self._depths: TimedRing[Image] = TimedRing(1.0, jump=1.0, most=MOST_DEPTHS)
         self._waiting: _Frame | None = None
         self._depth_seen = -np.inf
         self._info: CameraInfo | None = None

@@ -52,7 +52,8 @@ class Worker(Generic[T]):
         self._on_error = on_error
         self._name = name
         self._jobs: deque[tuple[Future, Callable[[], Any]]] = deque()
-        self._stopping = False
+        self._ending = threading.Event()
+        """Of the thread that was started last: an earlier one that is still busy has its own, and ends all the same."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -60,13 +61,17 @@ class Worker(Generic[T]):
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread; a second call does nothing while it runs."""
-        if self.alive:
-            return
-        self._stopping = False
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        """Start the thread; a second call does nothing while it runs.
+
+        After a `stop` in the middle of something, the new thread begins when the old one has ended with that.
+        """
+        with self._slot.condition:
+            if self.alive and not self._ending.is_set():
+                return
+            before, self._ending = self._thread, threading.Event()
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
+            self._thread = threading.Thread(target=self._run, args=(self._ending, before), name=self._name, daemon=True)
+            self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Let the value or job in hand end, refuse the waiting jobs, and end the thread.
@@ -74,7 +79,7 @@ class Worker(Generic[T]):
         Returns: False when the thread was still busy after `timeout` seconds (it then ends after what it does now).
         """
         with self._slot.condition:
-            self._stopping = True
+            self._ending.set()
             waiting, self._jobs = list(self._jobs), deque()
             self._slot.condition.notify_all()
         for future, _ in waiting:
@@ -92,22 +97,24 @@ class Worker(Generic[T]):
         """
         future: Future[R] = Future()
         with self._slot.condition:
-            if self._stopping or not self.alive:
+            if self._ending.is_set() or not self.alive:
                 raise WorkerStopped(f"{self._name} is not running")
             self._jobs.append((future, job))
             self._slot.condition.notify_all()
         return future
 
-    def _run(self) -> None:
+    def _run(self, ending: threading.Event, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # one thing at a time, whatever is started and stopped meanwhile
         not_before = 0.0
         while True:
             with self._slot.condition:
-                while not self._stopping and not self._jobs:
+                while not ending.is_set() and not self._jobs:
                     wait = not_before - time.monotonic()
                     if self._slot.fresh and wait <= 0:
                         break
                     self._slot.condition.wait(wait if self._slot.fresh else None)
-                if self._stopping:
+                if ending.is_set():
                     return
                 job = self._jobs.popleft() if self._jobs else None
             if job is not None:

@@ -47,6 +47,46 @@ def test_a_steady_camera_fills_the_window_and_the_memory_stays_bounded(rate):
     assert len(history) <= 0.9 * rate + 1
 
 
+FOUR_K = (2160, 3840)
+
+
+@given(rate=st.floats(10.0, 120.0), jitter=st.floats(0.0, 0.2), context=st.integers(2, 6), seed=st.integers(0, 2**16))
+def test_large_pictures_are_few_and_every_window_is_as_long_and_as_near_as_the_tolerance_asks(
+    rate, jitter, context, seed
+):
+    rng = np.random.default_rng(seed)
+    stamps = np.cumsum(rng.uniform(1 - jitter, 1 + jitter, int(4 * rate))) / rate
+    history = FrameHistory(0.2, context)
+    for index, stamp in enumerate(stamps):
+        history.add(float(stamp), index, FOUR_K)
+        assert len(history) <= 3 * (context + 1)
+        window = history.window()
+        assert window.frames[-1] == index
+        if stamp - stamps[0] > 0.2 * context:
+            assert len(window.frames) == context
+        if index >= 3:
+            # Depth that comes late: a window may end before the newest.
+            assert history.window(lambda frame, last=index: frame <= last - 2).frames[-1] == index - 2
+
+
+def test_a_fast_camera_of_small_pictures_is_kept_by_count():
+    history = FrameHistory(0.2, 4)
+    for index in range(5000):
+        history.add(index / 1000, index, SHAPE)
+    assert len(history) == 16 * 5
+    window = history.window()
+    assert [window.stamps[-1] - stamp for stamp in window.stamps] == pytest.approx([0.6, 0.4, 0.2, 0.0], abs=0.02)
+
+
+def test_a_ring_may_keep_a_number_of_the_newest():
+    ring = TimedRing(10.0, most=3)
+    for stamp in (1.0, 2.0, 3.0, 2.5, 4.0):
+        ring.add(stamp, stamp)
+    assert len(ring) == 3
+    assert ring.last(2.6) == (2.5, 2.5)
+    assert ring.last(2.4) is None
+
+
 def test_an_empty_history_has_no_window_and_a_slow_camera_gives_one_frame():
     history = FrameHistory(0.2, 4)
     assert history.window() is None

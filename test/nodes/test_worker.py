@@ -151,3 +151,36 @@ def test_stopping_refuses_jobs_that_wait_and_says_when_it_is_still_busy(made):
     wait_for(lambda: not worker.alive)
     worker.start()
     assert worker.submit(lambda: "again").result(5.0) == "again"
+
+
+def test_a_worker_that_was_stopped_while_busy_works_again_and_does_one_thing_at_a_time(made):
+    seen, running, most = [], [], []
+    release, started = threading.Event(), threading.Event()
+
+    def handle(value):
+        running.append(value)
+        most.append(len(running))
+        started.set()
+        if value == "slow":
+            release.wait(10.0)
+        seen.append(value)
+        running.remove(value)
+
+    slot, worker, _ = made(handle)
+    slot.put("slow")
+    started.wait(5.0)
+    assert not worker.stop(timeout=0.01)
+    worker.start()
+    slot.put("again")
+    first = worker.submit(running.copy)
+    assert not worker.stop(timeout=0.01)  # and once more, before the first thread has ended
+    worker.start()
+    second = worker.submit(running.copy)
+    release.set()
+    assert second.result(5.0) == []
+    with pytest.raises(WorkerStopped):
+        first.result(5.0)
+    wait_for(lambda: seen == ["slow", "again"])
+    assert max(most) == 1
+    assert worker.stop()
+    assert not worker.alive
