@@ -1,6 +1,7 @@
 """What every node of this package has: a parameter table, throttled warnings, diagnostics and a guarded lifecycle."""
 
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -8,9 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import Executor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -20,6 +24,7 @@ from deepverse_ros.errors import DeepverseError
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
 from deepverse_ros.nodes.executor import GATHER, NodeExecutor, OneThreadExecutor
+from deepverse_ros.nodes.parameter_files import check_files
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 
 END_TIMEOUT = 12.0
@@ -64,7 +69,12 @@ class RobotNode(LifecycleNode):
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._guard("configure", self.configure) and self._guard("diagnostics", self.diagnostics.start):
+        steps = (
+            ("parameters", self._check_parameters),
+            ("configure", self.configure),
+            ("diagnostics", self.diagnostics.start),
+        )
+        if all(self._guard(what, step) for what, step in steps):
             self.parameters.frozen = True
             return super().on_configure(state)
         self._guard("cleanup after the failed configure", self.cleanup)
@@ -110,6 +120,23 @@ class RobotNode(LifecycleNode):
             self.get_logger().error(f"{what} failed: {type(error).__name__}: {error}\n{traceback.format_exc()}")
             return False
         return True
+
+    # Parameters ---------------------------------------------------------------------------------------------------
+    def _check_parameters(self) -> None:
+        """Raises: ParameterError where something was given that would be passed over in silence."""
+        self.parameters.require_known()
+        for sentence in check_files(sys.argv, self.get_fully_qualified_name()):
+            self.warn("parameters", sentence)
+
+    def set_parameters(self, parameter_list: list[RosParameter]) -> list[SetParametersResult]:
+        return [self.set_parameters_atomically([given]) for given in parameter_list]
+
+    def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
+        """What `ros2 param set` calls. Integers are taken for floats; a name that is not known is refused."""
+        for given in parameter_list:
+            if problem := self.parameters.unknown(given.name):
+                return SetParametersResult(successful=False, reason=problem)
+        return super().set_parameters_atomically([self.parameters.converted(given) for given in parameter_list])
 
     # Helpers ------------------------------------------------------------------------------------------------------
     def warn(self, key: str, message: str) -> None:
@@ -184,7 +211,11 @@ def run(
     Returns: the exit status of the process.
     """
     stop = threading.Event()
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    except rclpy_implementation.RCLError as error:  # such as a parameter file that is not there
+        rclpy.logging.get_logger("deepverse_ros").fatal(str(error))
+        return 1
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     node = None
