@@ -13,6 +13,8 @@ from deepverse_ros.safety.verdict import Envelope
 DEFAULT_SHARE = 0.001
 """Half-width of a value for which none was given, as a share of its range: 0.3 degrees of a joint that turns by half a
 turn each way."""
+SLOWEST = 1e-4
+"""Least share of its pace at which a command can be told to pass from one that is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +55,12 @@ class Watched:
 
 def _pace(whole: Command, passed: Command) -> float:
     """Share of the pace of `whole` at which it passed, by the time from the last way point but one to the last."""
-    if min(len(whole.times), len(passed.times)) > 1:
-        return float((whole.times[-1] - whole.times[-2]) / (passed.times[-1] - passed.times[-2]))
-    share = whole.duration / passed.duration
-    return share if share < 0.9 else 1.0  # what is left of a single way is not known so exactly
+    single = min(len(whole.times), len(passed.times)) == 1
+    left, takes = (c.duration if single else float(c.times[-1] - c.times[-2]) for c in (whole, passed))
+    share = left / takes if takes > 0 else 0.0
+    if not SLOWEST <= share <= 1 / SLOWEST:
+        return 1.0  # it was done and passes as it came
+    return 1.0 if single and share >= 0.9 else share  # what is left of a single way is not known so exactly
 
 
 class CourseMaker:

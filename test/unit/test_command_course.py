@@ -1,7 +1,11 @@
 """What commands mean over time: trajectories, set-points and rates, and the envelopes of their verdicts."""
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
@@ -114,6 +118,35 @@ def test_a_trajectory_that_was_slowed_down_and_halted_waits_at_its_own_pace():
     # The last way alone.
     last = slower.halted(24.0).continued(slower.halted(24.0).command.remaining(0.0, 0.5), 30.0)
     np.testing.assert_allclose(last.halted(30.25).command.times, [0.125])
+
+
+def test_a_finished_hold_that_passes_again_begins_again():
+    hold = Command(HOME[None], np.array([0.2]), LAYOUT.names)
+    watched = Watched(hold)
+    for now in (10.0, 10.5, 11.0, 11.5):
+        watched = watched.continued(hold, now)
+        assert (watched.begun, watched.pace) == (now, 1.0)
+    assert watched.halted(20.0).command.duration == 0
+    assert watched.halted(20.0).continued(hold, 21.0) is None  # of what is done nothing is left that could pass
+
+
+SECONDS = st.sampled_from([1e-9, 0.2, 2e9]) | st.floats(0.01, 10.0)
+SHARES = st.sampled_from([1e-9, 1.0]) | st.floats(0.01, 1.0)
+
+
+@given(steps=st.lists(SECONDS, min_size=1, max_size=3), speeds=st.lists(SHARES, min_size=1, max_size=4),
+       waits=st.lists(st.just(0.0) | SECONDS, min_size=4, max_size=4))  # fmt: skip
+def test_whatever_passes_of_a_trajectory_and_however_long_it_takes_it_has_a_pace(steps, speeds, waits):
+    times = np.unique(np.cumsum(steps))
+    whole = Watched(Command(moved(*np.linspace(0.1, 0.3, len(times))), times, LAYOUT.names, 0.0, HOME))
+    now, watched = 10.0, whole
+    for speed, wait in zip(speeds, waits, strict=False):
+        now += wait
+        passed = watched.halted(now).command.remaining(0.0, speed) if wait else whole.command
+        watched = watched.continued(passed, now) or watched.halted(now)
+        assert 0 < watched.pace < math.inf
+        assert np.isfinite(watched.command.values).all()
+        assert (np.diff(watched.halted(now).command.times) >= 0).all()
 
 
 @pytest.mark.parametrize(
