@@ -38,6 +38,7 @@ def command_verdict_to_msg(
         center=envelope.center.astype(float).ravel().tolist(),
         half_width=envelope.half_width.astype(float).tolist(),
         time_slack=float(envelope.time_slack),
+        tube=bool(envelope.tube),
         action=getattr(CommandVerdict, finding.action.name),
         zone=finding.zone,
         first_offending_step=int(finding.step),
@@ -80,6 +81,7 @@ def command_verdict_from_msg(message: CommandVerdict, names: Sequence[str], fram
         np.array(message.center, float).reshape(len(times), len(names))[:, order],
         np.array(message.half_width, float)[order],
         message.time_slack,
+        message.tube,
     )
     verdict = Verdict(
         stamp_seconds(message.header.stamp),

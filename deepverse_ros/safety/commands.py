@@ -11,6 +11,9 @@ from deepverse_ros.safety.check import Check, at_most
 from deepverse_ros.safety.polyline import between
 from deepverse_ros.safety.settings import CommandLimits
 
+STREAM_PAUSE = 0.5
+"""Seconds after which a target does not go on with the one before."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -193,12 +196,31 @@ def check(
         return None, done
     if reference is not None:  # what the sender takes for the start may be out of date
         own = replace(own, start=reference)
+        own = _in_time(own, layout, limits, previous, since)
     known = own.start is not None or not layout.position.any()
     done += (Check("start", known, text="" if known else "where the robot is is not known, so nothing may move it"),)
     done += (*_times(own, limits), _stamp(own, limits, ros), _position(own, layout, limits))
     if all(c.ok for c in done):
         done += (_rate(own, layout, limits, previous, since),)
     return (own if all(c.ok for c in done) else None), done
+
+
+def _in_time(
+    command: Command, layout: Layout, limits: CommandLimits, previous: Command | None, since: float
+) -> Command:  # fmt: skip
+    """A target that follows another one by less than the largest rates, but is farther from where the robot was held.
+
+    Whoever sends it does not know that the robot was held, and says when it could be there had it not been: it gets
+    there as soon as the largest rates allow.
+    """
+    start, last = command.start, previous
+    if start is None or last is None or since > STREAM_PAUSE or not len(command.times) == len(last.times) == 1:
+        return command
+    apart = np.abs(command.values[0] - last.values[0]) / max(since, limits.period)
+    if command.duration <= 0 or (apart > layout.max_rate * (1 + limits.rate_slack)).any():
+        return command
+    needed = float((np.abs(command.values[0] - start) / layout.max_rate).max())
+    return replace(command, times=np.maximum(command.times, needed))
 
 
 def _times(command: Command, limits: CommandLimits) -> tuple[Check, ...]:

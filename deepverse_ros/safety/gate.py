@@ -108,7 +108,8 @@ class Gate:
             self.counts.refused += 1
         else:
             self._last_stamp = max(self._last_stamp, good.stamp)
-            self._newest, self._previous = Following(good, command, now), (good, now)
+            original = command if good.duration == command.times[-1] else good
+            self._newest, self._previous = Following(good, original, now), (good, now)
         return self._decide(now, command)
 
     def _check(self, command: Command, now: Now, problem: str) -> tuple[Command | None, tuple[Check, ...]]:
@@ -138,6 +139,7 @@ class Gate:
     def _too_wide(self, verdict: Verdict) -> str:
         """No model imagines all that a robot can do at once: such an envelope is a damaged one."""
         width, most = verdict.envelope.half_width, (self.layout.upper - self.layout.lower) / 2
+        width = width + np.ptp(verdict.envelope.center, axis=0) / 2 if verdict.envelope.tube else width
         slack, lasts = verdict.envelope.time_slack, float(verdict.envelope.times[-1])
         if slack > lasts / 2:
             return f"envelope.time_slack is {slack:.3g} s, at most half of its {lasts:.3g} s"

@@ -19,8 +19,9 @@ class Following:
 
     command: in the layout's order, from where the robot is; original: as it came. paused: since when, at the latest, it
     has not been executed. progress: seconds of its own time that were executed. speed: share of its pace at which it is
-    executed now, 0 while it is not. admitted: number of the verdict that last let it pass; that one has said at which
-    speed, so it answers for the slower way too.
+    executed now, 0 while it is not. place (A,): how far a set-point is gone to, in steps; None where it is not.
+    admitted: number of the verdict that last let it pass; that one has said at which speed, so it answers for the
+    slower way too.
     """
 
     command: Command
@@ -28,6 +29,7 @@ class Following:
     paused: Now
     progress: float = 0.0
     speed: float = 0.0
+    place: np.ndarray | None = None
     admitted: int = 0
 
     @property
@@ -35,8 +37,14 @@ class Following:
         return self.command.duration > 0
 
     def path(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where it leads from here: times (K,) seconds from now, and values (K, A), as `Envelope.excess` takes it."""
+        """Where it leads from here: times (K,) seconds from now, and values (K, A), as `Envelope.excess` takes it.
+
+        A set-point holds at once, and is gone to from its first row.
+        """
         command, speed = self.command, self.speed or 1.0
+        here = command.start if self.place is None else self.place
+        if not self.timed and here is not None:
+            return np.zeros(2), np.stack([here, command.values[-1]])
         later = command.times > self.progress
         times = np.concatenate([[0.0], (command.times[later] - self.progress) / speed])
         return times, np.concatenate([command.at(self.progress)[None], command.values[later]])
@@ -161,7 +169,7 @@ class Motion:
         if following.speed > 0 and self._sent is not None and np.array_equal(out, self._sent, equal_nan=True):
             following.speed = scale
             return None
-        following.speed, self._sent = scale, out
+        following.speed, self._sent, following.place = scale, out, out
         return following.command if np.array_equal(out, wanted) else self._command(out, now)
 
     def _step(self, here: np.ndarray, wanted: np.ndarray, scale: float, caps: np.ndarray, now: Now) -> np.ndarray:

@@ -18,6 +18,8 @@ class Envelope:
     start: ROS seconds of time 0. times: (H,) rising seconds from it; center: (H, A) the imagined command at those
     times, on straight lines between; half_width: (A,) in each value's unit. What comes after the last time was not
     imagined. time_slack: seconds by which a command may run as a whole ahead of the imagined one, or behind it.
+    tube: of set-points that follow each other: a command may be anywhere along the centre, a straight way between two
+    rows, at any time until the last one, and so may be where the robot goes to it from.
     """
 
     start: float
@@ -25,6 +27,7 @@ class Envelope:
     center: np.ndarray
     half_width: np.ndarray
     time_slack: float = 0.0
+    tube: bool = False
 
     def problem(self, size: int) -> str:
         """What is wrong with it, for commands of `size` values; empty where nothing is."""
@@ -42,6 +45,8 @@ class Envelope:
         for name in ("half_width", "time_slack"):
             if (np.asarray(getattr(self, name)) < 0).any():
                 return f"envelope.{name} is below 0: {getattr(self, name)}"
+        if self.tube and steps != 2:
+            return f"envelope.tube is true, so center must have 2 rows, the ends of a straight way, got {steps}"
         return ""
 
     def ahead(self, offset: float) -> float:
@@ -78,11 +83,22 @@ class Envelope:
 
     def _apart(self, times: np.ndarray, values: np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
         """Seconds from now (T,) at which a path may be farthest from the centre, and how far it is then, (T, A)."""
+        if self.tube:  # a straight way with a width is convex: what begins and ends in it does not leave it
+            return times, values - self._nearest(values)
         # Both are straight between their way points, so they are farthest apart at one of them.
         last = self.ahead(offset)
         at = np.concatenate([times, self.times - offset, [0.0, last]])
         at = at[(at >= 0) & (at <= last)]
         return at, between(at, times, values) - self._center(at + offset)
+
+    def _nearest(self, values: np.ndarray) -> np.ndarray:
+        """(K, A) places along the centre from which values (K, A) are within the half-widths, where there are such."""
+        begin, way = self.center[0], self.center[1] - self.center[0]
+        width, moves = np.maximum(self.half_width, 1e-9), way != 0
+        apart, reach = (values - begin)[:, moves] / way[moves], width[moves] / np.abs(way[moves])
+        first = np.max(apart - reach, axis=1, initial=0.0)  # shares of the way from which each value is within its own
+        last = np.min(apart + reach, axis=1, initial=1.0)
+        return begin + np.clip((first + last) / 2, 0.0, 1.0)[:, None] * way
 
     def _center(self, at: np.ndarray) -> np.ndarray:
         """(T, A) the imagined command `at` seconds (T,) after the start."""

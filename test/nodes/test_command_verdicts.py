@@ -51,6 +51,12 @@ def test_nothing_is_lost_on_the_way():
     assert got.envelope.start == 100.25
     for name in ("times", "center", "half_width", "time_slack"):
         assert np.array_equal(getattr(got.envelope, name), getattr(sent.envelope, name)), name
+    assert not got.envelope.tube
+    ends = replace(sent.envelope, times=np.array([0.0, 1.6]), center=sent.envelope.center[:2], tube=True)
+    tube = command_verdict_from_msg(command_verdict_to_msg(verdict(envelope=ends), NAMES, ""), NAMES).envelope
+    assert tube.tube
+    with pytest.raises(MessageError, match="center must have 2 rows"):
+        command_verdict_from_msg(message(tube=True), NAMES)
 
 
 def test_a_finding_without_anything_in_it():

@@ -166,6 +166,21 @@ def test_positions_of_a_stream_have_rates_in_both_directions():
     assert failed(Command.setpoint(np.zeros(2)), previous=previous, since=0.02).name == "rate"
 
 
+def test_a_target_that_goes_on_with_the_one_before_is_gone_to_in_the_time_that_it_takes_from_where_the_robot_is_held():
+    def at(x: float) -> Command:
+        return trajectory((x, 0.0), times=[0.02])
+
+    good, _ = check(at(0.51), TWO, LIMITS, NOW, np.array([0.1, 0.0]), previous=at(0.50), since=0.02)
+    assert good.times.tolist() == [pytest.approx(0.41)]
+    near, _ = check(at(0.51), TWO, LIMITS, NOW, np.array([0.50, 0.0]), previous=at(0.50), since=0.02)
+    assert near.times.tolist() == [0.02]  # as it is told
+    # What nothing leads to is refused: it is the sender who wants it there so soon.
+    assert failed(at(0.51)).name == "rate"
+    assert failed(at(0.51), previous=at(0.2), since=0.02).name == "rate"
+    assert failed(at(0.51), previous=at(0.50), since=3.0).name == "rate"
+    assert failed(at(0.51), previous=trajectory((0.3, 0.0), (0.5, 0.0)), since=0.02).name == "rate"
+
+
 ways = st.integers(2, 5).flatmap(lambda k: arrays(float, (k, 2), elements=st.floats(-1, 1)))
 
 

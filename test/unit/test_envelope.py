@@ -57,6 +57,29 @@ def test_what_is_covered_is_so_by_some_shift(seed: int, noise: float, share: flo
     assert envelope.excess(*there, 0.0) >= best - slope * (FINE[1] - FINE[0])
 
 
+@given(st.integers(0, 10_000), st.booleans())
+def test_a_tube_holds_all_ways_whose_ends_it_holds_at_any_time(seed: int, degenerate: bool) -> None:
+    rng = np.random.default_rng(seed)
+    center = rng.uniform(-1, 1, (2, 3))
+    center[1] = center[0] if degenerate else center[1]
+    tube = Envelope(7.0, np.array([0.0, 1.6]), center, np.full(3, 0.02), tube=True)
+    assert not tube.problem(3)
+    along = rng.uniform(0, 1, (4, 1))
+    places = center[0] + along * (center[1] - center[0]) + rng.uniform(-0.02, 0.02, (4, 3))
+    times = np.array([0.0, 0.0, *rng.uniform(0.1, 3.0, 2)])
+    assert tube.excess(times, places, rng.uniform(0, 1.5)) <= 1
+    assert tube.excess(times, places, 1.6) == np.inf  # nothing is left of it
+    off = places.copy()
+    way = center[1] - center[0]
+    off[rng.integers(4)] += way + 0.05 * np.where(way < 0, -1, 1)
+    assert tube.excess(times, off, 0.0) > 1
+
+
+def test_a_tube_has_two_ends() -> None:
+    tube = Envelope(7.0, np.array([0.0, 0.5, 1.6]), np.zeros((3, 2)), np.ones(2), tube=True)
+    assert "tube is true, so center must have 2 rows" in tube.problem(2)
+
+
 def test_without_slack_time_counts_exactly() -> None:
     envelope, times, path = drawn(3)
     path[1] = path[0] + 0.8

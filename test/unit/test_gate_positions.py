@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_world import BAD, HALF, JOINTS, World, arm, arrived_arm, moving_arm, sent
+from gate_world import BAD, CLEAR, HALF, JOINTS, World, arm, arrived_arm, moving_arm, sent
 
+from deepverse_ros.safety.commands import Command
 from deepverse_ros.safety.settings import CommandLimits
 from deepverse_ros.safety.status import Send, State
+from deepverse_ros.safety.verdict import Envelope, Verdict
 
 
 def test_a_trajectory_waits_passes_once_and_is_watched_while_it_runs():
@@ -219,3 +221,40 @@ def test_a_stopped_trajectory_goes_on_from_where_the_robot_was_stopped():
     onward = next(d for d in decisions if d.send in (Send.COMMAND, Send.SCALED))
     assert sent(onward) == [0.8, 0.0]
     assert onward.command.start.tolist() == pytest.approx([0.05, 0.0])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+def test_a_stream_of_set_points_passes_within_a_tube_and_goes_on_after_a_hold(seconds):
+    """Each set-point in time 0 or a step's: half of the largest rate, one verdict in half a second."""
+    world = World(JOINTS, measured=(0.0, 0.0), verdict_timeout=2.0, image_timeout=2.0, wait_timeout=1.0)
+    world.wait(0.02)
+    went = [0.0]
+
+    def stream(k: int) -> bool:
+        wanted = np.array([0.01 * k, 0.0])
+        decision = world.gate.on_command(Command(wanted[None], np.array([seconds])), world.now)
+        world.wait(0.02)
+        target = world.gate._motion.target()
+        went.append(went[-1] if target is None else target[0])
+        world.measured = (went[-1], 0.0)
+        return decision.send in (Send.COMMAND, Send.SCALED)
+
+    def tube(begin: float, end: float) -> None:
+        envelope = Envelope(world.ros, np.array([0.0, 1.6]), np.array([[begin, 0.0], [end, 0.0]]), np.full(2, 0.02),
+                            tube=True)  # fmt: skip
+        world.gate.on_verdict(Verdict(world.ros, world.ros - 0.3, 1.5, envelope, CLEAR), world.now)
+
+    for k in range(40):
+        if k % 20 == 0:
+            tube(0.0, 0.4)
+        stream(0)
+    assert world.state == State.PASS
+    assert all(stream(k) for k in range(43))
+    assert not any(stream(k) for k in range(43, 60))  # nobody has looked so far
+    assert went[-1] == pytest.approx(0.42, abs=0.011)
+    tube(0.38, 1.0)
+    assert all(stream(k) for k in range(60, 95))
+    assert went[-1] == pytest.approx(0.94, abs=0.02)
+    assert max(np.diff(went)) <= 3 * 0.02 * 1.11  # it catches up no faster than it may
+    tube(0.97, 1.0)  # the robot is not on the way there
+    assert not stream(98)
