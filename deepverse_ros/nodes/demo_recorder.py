@@ -16,8 +16,9 @@ from sensor_msgs.msg import Image
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.conversions import rgb_from_image, stamp_seconds
 from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
+from deepverse_ros.nodes.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages import stamp_seconds
 
 CAMERA_SECONDS = 8.0
 """How long camera frames are kept: longer than a plan is executed."""

@@ -11,23 +11,17 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import (
-    JointLayout,
-    MessageError,
-    check_picture,
-    depth_from_image,
-    intrinsics_from_info,
-    rgb_from_image,
-    stamp_seconds,
-)
+from deepverse_ros.nodes.camera_model import camera_model
+from deepverse_ros.nodes.conversions import JointLayout, MessageError, stamp_seconds
+from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.history import FrameHistory, TimedRing
+from deepverse_ros.nodes.image_decoding import picture_size, rgb_from_image
 from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.slot import LatestSlot
@@ -43,8 +37,8 @@ MOST_DEPTHS = 10
 """Depth images that wait for the colour image of their moment: a third of a second of a camera at 30 Hz."""
 
 PARAMETERS = (
-    Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image; rgb8, bgr8, rgba8, bgra8, mono8)."),
-    Parameter("depth_topic", "camera/depth/image_raw", "Depth images (16UC1 mm or 32FC1 m); empty: no depth camera."),
+    Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image, any encoding)."),
+    Parameter("depth_topic", "camera/depth/image_raw", "Depth images (16UC1 mm, 32FC1 or 64FC1 m); empty: none."),
     Parameter("camera_info_topic", "camera/camera_info", "Calibration of the colour camera; empty: unknown."),
     Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
     Parameter(
@@ -200,7 +194,7 @@ class ObservationInput:
     # Callbacks: store only ----------------------------------------------------------------------------------------
     def _on_image(self, message: Image) -> None:
         try:
-            check_picture(message)
+            size = picture_size(message)
         except MessageError as error:
             self._node.warn("image", f"{self._node.parameters['image_topic']}: {error}; the image was ignored")
             return
@@ -208,7 +202,7 @@ class ObservationInput:
         stamp = self._stamp(message)
         frame = _Frame(message, stamp, time.monotonic())
         with self._lock:
-            cleared = self._history.add(stamp, frame, (message.height, message.width))
+            cleared = self._history.add(stamp, frame, size)
             if cleared:
                 self._joints.clear()
                 self._depths.clear()
@@ -358,7 +352,7 @@ class ObservationInput:
         if frame.depth is None or frame.depth_m is not None:
             return
         try:
-            frame.depth_m = _depth_like(frame.depth, frame.pixels())
+            frame.depth_m = depth_from_image(frame.depth, picture=frame.pixels().shape[:2])
         except MessageError as error:
             frame.depth = None
             topic = self._node.parameters["depth_topic"]
@@ -380,22 +374,11 @@ class ObservationInput:
         if self._info is None:
             return None
         try:
-            intrinsics = intrinsics_from_info(self._info)
-            return intrinsics.resized(frame.message.width, frame.message.height)
-        except (MessageError, ShapeError) as error:
+            return camera_model(self._info, frame.message.height, frame.message.width).intrinsics
+        except MessageError as error:
             self._node.warn("info", f"{self._node.parameters['camera_info_topic']}: {error}; going on without it")
             return None
 
 
 def _has_depth(frame: _Frame) -> bool:
     return frame.depth is not None
-
-
-def _depth_like(message: Image, rgb: np.ndarray) -> np.ndarray:
-    depth = depth_from_image(message)
-    if depth.shape != rgb.shape[:2]:
-        raise MessageError(
-            f"depth image is {depth.shape[1]}x{depth.shape[0]} pixels; the colour image is "
-            f"{rgb.shape[1]}x{rgb.shape[0]}"
-        )
-    return depth

@@ -23,10 +23,10 @@ from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.conversions import (
     JointLayout,
     MessageError,
-    check_picture,
     goal_from_images,
     position_from_point,
 )
+from deepverse_ros.nodes.image_decoding import picture_size
 from deepverse_ros.nodes.loading import load_model
 from deepverse_ros.nodes.observation_input import ObservationInput, base_frame
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
@@ -200,7 +200,7 @@ class PlannerNode(RobotNode):
                 tracking.stop(Result.CANCELED)
             return
         try:
-            check_picture(message)
+            picture_size(message)
         except MessageError as error:
             self.warn("goal_image", f"~/goal_image: {error}; the picture was ignored")
             return

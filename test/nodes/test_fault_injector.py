@@ -20,8 +20,9 @@ from std_msgs.msg import Float64MultiArray
 
 from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.conversions import MessageError, depth_from_image, image_from_array, stamp_seconds
+from deepverse_ros.nodes.conversions import MessageError, image_from_array, stamp_seconds
 from deepverse_ros.nodes.corruptions import corrupt
+from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.fault_injector import FaultInjector
 from deepverse_ros.safety.faults import KINDS, Schedule
 

@@ -12,7 +12,8 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes import futures
-from deepverse_ros.nodes.conversions import depth_from_image, rgb_from_image
+from deepverse_ros.nodes.depth_decoding import depth_from_image
+from deepverse_ros.nodes.image_decoding import rgb_from_image
 
 HEADER = Header(stamp=Time(sec=5, nanosec=900_000_000), frame_id="camera_optical_frame")
 

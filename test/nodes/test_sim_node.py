@@ -16,7 +16,9 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.nodes import plans, qos
-from deepverse_ros.nodes.conversions import depth_from_image, rgb_from_image, stamp_seconds
+from deepverse_ros.nodes.depth_decoding import depth_from_image
+from deepverse_ros.nodes.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages import stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.nodes.sim_node import SimNode
 

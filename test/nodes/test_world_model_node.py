@@ -26,9 +26,9 @@ from deepverse_ros.nodes.conversions import (
     image_from_depth,
     info_from_intrinsics,
     joint_state,
-    rgb_from_image,
     stamp_seconds,
 )
+from deepverse_ros.nodes.image_decoding import rgb_from_image
 from deepverse_ros.nodes.plans import plan_to_msg
 from deepverse_ros.nodes.transforms import transform_from_matrix
 from deepverse_ros.nodes.world_model_node import WorldModelNode
