@@ -7,6 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # As root, missing system packages are installed with apt-get; `make env APT=` only names them.
 APT ?= --apt
 SEED ?= 0
+SEEDS ?= 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 SOAK ?= 1800
 JOBS ?= 2
 
@@ -17,7 +18,7 @@ endif
 ENVIRONMENT := $(CLEAN) set +u; source .ros/venv/local_setup.bash; set -u;
 WORKSPACE := $(CLEAN) set +u; source install/setup.bash; set -u;
 
-.PHONY: help env build test soak lint format demo bench clean distclean
+.PHONY: help env build test seeds soak lint format demo bench clean distclean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,6 +33,9 @@ build: env  ## build the package into install/
 test: build  ## run all tests (JOBS=n: processes for those that need no ROS)
 	@$(WORKSPACE) failed=0; OMP_NUM_THREADS=1 python -m pytest test/unit -n $(JOBS) || failed=1; \
 		python -m pytest test/nodes test/launch && exit $$failed
+
+seeds: build  ## the default launch reaches the README's goal in many scenes (SEEDS="0 1 2": in these)
+	@$(WORKSPACE) DEEPVERSE_SEEDS="$(SEEDS)" python -m pytest test/launch/test_every_seed.py -s
 
 soak: build  ## run the prefilter with arm and world model for half an hour (SOAK=n: seconds)
 	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s -o faulthandler_timeout=0

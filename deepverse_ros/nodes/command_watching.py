@@ -24,6 +24,7 @@ from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
 from deepverse_ros.nodes.prefilter_parameters import layout_from
+from deepverse_ros.nodes.zone_reports import ZoneReports
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings
 from deepverse_ros.safety.commands import Command, arranged
@@ -116,6 +117,7 @@ class CommandWatching:
             horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
         )
         self.watch = CommandWatch(model, embodiment, Zones.load(p.zones), course, settings, lookup)
+        self.reports = ZoneReports(node, self.watch)
         self.latency = Quantiles()
         self._node, self._joints_now, self._layout = node, joints_now, layout
         self._tell = None if embodiment.joint_names else tell
@@ -146,6 +148,7 @@ class CommandWatching:
             self._current = None
         self._seen = self._answered = None
         self.watch.forget()
+        self.reports.forget()
 
     def destroy(self) -> None:
         self._node.destroy_lifecycle_publisher(self._verdicts)
@@ -220,11 +223,17 @@ class CommandWatching:
         return self._newest() is not None
 
     def on_frame(self, sight: Sight, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
-        """Judge the newest command by a new image. Returns: the future that was imagined for it, and its id."""
+        """Judge the newest command by a new image. Returns: the future that was imagined for it, and its id.
+
+        What stands in a zone is told also while there is no command.
+        """
         current = self._newest()
-        if current is None:
+        if current is None and not self.reports.due:
             return None
         seen = self.watch.see(belief, sight.observation, sight.joints, sight.stamp)
+        self.reports.look(seen)
+        if current is None:
+            return None
         return self._judge(current, seen, sight.received, memory)
 
     def refresh(self) -> None:

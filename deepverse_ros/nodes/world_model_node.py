@@ -346,7 +346,8 @@ class WorldModelNode(RobotNode):
             if condition.out_of_distribution:
                 text = f"input is out of distribution (score {condition.ood_score:.2f}, threshold 1.00)"
                 return DiagnosticStatus.WARN, text, values
-        return DiagnosticStatus.OK, "", values
+        level, text = (DiagnosticStatus.OK, "") if self._watching is None else self._watching.reports.check()
+        return level, text, values
 
 
 def main() -> None:

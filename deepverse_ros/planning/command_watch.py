@@ -22,6 +22,7 @@ from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.seen_things import SeenThings, hidden
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.safety.standing import Standing, standing
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
@@ -182,6 +183,13 @@ class CommandWatch:
         if self._around is not None:
             self._around.forget()
 
+    def standing(self, seen: Seen) -> tuple[Standing, ...]:
+        """What is in zones at the seen moment and stops every command; nothing where that cannot be told."""
+        if seen.blind:
+            return ()
+        present = self.present(seen)
+        return () if self._unknown(present.transforms) else standing(self.zones, present, self.embodiment.dt)
+
     # ---- judging
 
     def judge(
@@ -281,7 +289,7 @@ class CommandWatch:
         future = self._view(seen, watched, imagined, scene, camera)
         if isinstance(future, str):
             return self.blind(future, watched, seen.stamp, now)
-        present = self._present(seen, future)
+        present = self.present(seen)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
         sure = max(finding.time_to_enter - self.course.time_slack, 0.0)  # a command may be early
         finding = replace(finding, time_to_enter=sure)
@@ -355,8 +363,7 @@ class CommandWatch:
         if self.body is not None:
             poses = self._poses(imagined)
             off = self.course.deviation(self._ahead(1))
-            slack = {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in self._links}
-            slack.pop(self.embodiment.base_frame, None)
+            slack = self._slacks(poses, off)
             if self.zones.watches("robot"):
                 centres, radii = self._balls(seen, watched, poses, off)
         transforms = self._transforms(poses, camera)
@@ -364,6 +371,11 @@ class CommandWatch:
         if unknown:
             return f"where the frame '{unknown}' of a zone is is not known"
         return View(self.embodiment.base_frame, scene, centres, radii, transforms, slack)
+
+    def _slacks(self, poses: Mapping[str, np.ndarray], off: np.ndarray) -> dict[str, Slack]:
+        """Of every link that a zone stands in. Args: off (S, A) by how much each value may be off."""
+        moving = self._links - {self.embodiment.base_frame}
+        return {frame: self._slack(frame, poses, off) for frame in self.zones.frames if frame in moving}
 
     def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
         assert self.body is not None
@@ -393,8 +405,11 @@ class CommandWatch:
         there, wide = self.body.balls(imagined, self.course.modalities(off))
         return np.concatenate([centres, there], 1), np.concatenate([radii, wide], 1)
 
-    def _present(self, seen: Seen, future: View) -> View:
-        """The moment of the image, as measured; frames and body as wide as at the end of the future's first step."""
+    def present(self, seen: Seen) -> View:
+        """The moment of the image, as measured; frames and body as wide as at the end of the future's first step.
+
+        Args: seen: not blind. Frames of zones that are not known are left out.
+        """
         assert seen.joints is not None
         assert seen.belief.camera_to_world is not None
         camera = seen.belief.camera_to_world[:1]
@@ -406,7 +421,7 @@ class CommandWatch:
         if self.body is not None:
             poses = self._poses(seen.joints[None])
             off = self.course.deviation(self._ahead(1)[:1])
-            slack = {frame: self._slack(frame, poses, off) for frame in future.slack}
+            slack = self._slacks(poses, off)
             if self.zones.watches("robot"):
                 centres, radii = self.body.balls(poses, self.course.modalities(off))
         return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)

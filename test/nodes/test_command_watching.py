@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
+from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
@@ -190,6 +192,31 @@ def test_a_harmless_command_is_clear_also_while_it_runs_and_until_it_is_done(rob
     count = len(standing.heard)
     robot.spin(1.0)
     assert len(standing.heard) <= count + 1
+
+
+def test_a_scene_that_starts_in_a_zone_is_told_before_anything_is_commanded(robot, simulation, tmp_path):
+    standing = Standing(robot, simulation, HARMLESS)
+    place = [*map(float, simulation.scene.obstacles[0].position[:2]), 0.2]
+    box = {"kind": "box", "size": [0.25, 0.25, 0.3]}
+    stop = {"name": "there", "type": "stop", "frame_id": "base_link", "shape": box, "position": place, "min_points": 4}
+    clear = stop | {"name": "elsewhere", "position": [-0.6, 0.6, 0.9]}
+    standing.zones = Zones.model_validate({"zones": [stop, clear]})
+    logged = robot.hear(Log, "/rosout")
+    node = standing.start(tmp_path)
+    robot.until(lambda: "zone 'there' has" in node.diagnostics.status().message)
+    status = node.diagnostics.status()
+    assert status.level == DiagnosticStatus.WARN
+    assert f"around ({place[0]:.1f}" in status.message
+    assert "metres in base_link" in status.message
+    for way in ("take it away", "~/release", "zones:=FILE", "prefilter:=monitor"):
+        assert way in status.message
+    assert "elsewhere'" not in status.message
+    said = robot.until(lambda: [m.msg for m in logged if "zone 'there' has" in m.msg])
+    # It is gone on the next picture: so is the sentence.
+    standing.depth = np.full_like(standing.depth, 4.0)
+    robot.until(lambda: "zone 'there'" not in node.diagnostics.status().message)
+    assert len(said) == 1
+    assert not standing.heard
 
 
 def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, simulation, tmp_path):
