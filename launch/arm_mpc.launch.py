@@ -109,7 +109,11 @@ def _start(context: LaunchContext) -> list[Action]:
     )
     planner_sends_to, passed, between = given["trajectory_topic"], {}, []
     if given["prefilter"] != "off":
-        planner_sends_to, passed = "prefilter/command_in", {"passed_command_topic": given["trajectory_topic"]}
+        planner_sends_to = "prefilter/command_in"
+        passed = {
+            "passed_command_topic": given["trajectory_topic"],
+            "prefilter_status_topic": "prefilter/status",
+        }
         between = [_prefilter(given)]
     nodes.append(
         robot_node(

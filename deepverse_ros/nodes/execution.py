@@ -3,10 +3,11 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.conversions import MessageError
+from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
@@ -20,12 +21,14 @@ class Executed:
     """How a plan ended.
 
     result: the plan and what was imagined for it. after: time.monotonic() after which images show where it led.
-    steps: so many were executed; 0 where something ended it that says nothing about what was imagined.
+    steps: so many were executed; 0 where something ended it that says nothing about what was imagined. kept: who let
+    nothing of it pass any more, where that ended it.
     """
 
     result: PlanResult
     after: float
     steps: int
+    kept: Kept | None = None
 
 
 class Execution:
@@ -70,11 +73,13 @@ class Execution:
             if elapsed >= end + settings.settle_timeout:
                 break
             if now < stopped and course.kept(now) > settings.pass_timeout:
-                robot.node.warn(
-                    "kept", f"plan {self._id} was kept from going on for {course.kept(now):.1f} s: given up"
+                kept = robot.outputs.keeper.why()
+                text = (
+                    f"plan {self._id} was kept from going on for {course.kept(now):.1f} s and is given up: {kept.text}"
                 )
+                robot.node.warn("kept", text)
                 robot.hold()
-                return self._ended(0)
+                return replace(self._ended(0), kept=kept)
             if elapsed >= end and rest.reached(elapsed, robot.joints()):
                 break
             if self._pause(POLL):
@@ -118,7 +123,7 @@ class Execution:
         assert calibration is not None
         text = (
             f"the tool is {deviation.metres:.3f} m from its imagined path in step {deviation.step}, "
-            f"{deviation.bound:.3f} m is the {calibration.percent}; the plan is stopped"
+            f"at most {deviation.bound:.3f} m is expected ({calibration.percent}); the plan is stopped"
         )
         verdict = rejected(
             Reason.LEFT_IMAGINED_PATH, text, value=deviation.metres, threshold=deviation.bound,

@@ -14,6 +14,7 @@ from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.keeper import Keeper
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
@@ -32,8 +33,8 @@ SAME_PLACE = 0.25
 class PlanOutputs:
     """The planner's publishers, and a count of what went through them.
 
-    course: how far the robot is on the plan that was sent last. accepted, rejected: verdicts so far; last_verdict: as a
-    sentence; plan_ms: milliseconds per planning.
+    course: how far the robot is on the plan that was sent last. keeper: who keeps it from going on. accepted, rejected:
+    verdicts so far; last_verdict: as a sentence; plan_ms: milliseconds per planning.
     """
 
     def __init__(self, node: RobotNode, layout: JointLayout) -> None:
@@ -49,11 +50,13 @@ class PlanOutputs:
         self._candidates = node.advertise(MarkerArray, "~/candidates", qos.debug_output())
         self._outcome = node.advertise(PredictedFrames, "~/imagined_outcome", qos.debug_output())
         self.course = PlanCourse(node)
+        self.keeper = Keeper(node)
 
     def destroy(self) -> None:
         for publisher in (self._plan, self._command, self._verdict, self._candidates, self._outcome):
             self._node.destroy_lifecycle_publisher(publisher)
         self.course.destroy()
+        self.keeper.destroy()
 
     # To the robot -------------------------------------------------------------------------------------------------
     def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
@@ -63,6 +66,7 @@ class PlanOutputs:
         # A zero stamp tells trajectory controllers to start at once.
         command = trajectory_from_plan(plan[:steps], self._layout, self._base())
         self.course.begin(command)
+        self.keeper.begin()
         self._command.publish(command)
 
     def hold(self, joints: np.ndarray | None) -> None:

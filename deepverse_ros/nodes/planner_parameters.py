@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes import loading, observation_input, plan_course, verdict_limits
+from deepverse_ros.nodes import keeper, loading, observation_input, plan_course, verdict_limits
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
@@ -118,6 +118,7 @@ PARAMETERS = (
         dynamic=True,
     ),
     *plan_course.PARAMETERS,
+    *keeper.PARAMETERS,
     *observation_input.PARAMETERS,
 )
 

@@ -13,6 +13,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.execution import Executed, Execution
+from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
 from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
@@ -23,6 +24,8 @@ from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25
 """Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
+KEPT = 2
+"""Plans in a row that are kept from going on for the same cause, after which more of them would change nothing."""
 AWAY = 3
 """Looks in a row that must show the tool away from a goal that was reached: one alone may be the camera's noise."""
 
@@ -99,6 +102,8 @@ class Pursuit:
         self._accepted = self._rejected = 0
         self._distance = math.nan
         self._problem = ""
+        self._kept: list[Kept] = []
+        """Of the last plans, one after the other and for one cause."""
 
     def aim(self, goal: Goal) -> None:
         """Pursue this goal from the next `run` on; its plans are counted on."""
@@ -112,6 +117,7 @@ class Pursuit:
         seed = parameters["seed"] + self._tried
         mpc = Mpc(robot.model, mpc_config(parameters, robot.model.config.horizon), seed=seed)
         executed: Executed | None = None
+        self._kept = []
         while not task.stopped():
             sight = self._look(0.0 if executed is None else executed.after)
             if sight is None:
@@ -128,9 +134,9 @@ class Pursuit:
                 robot.hold()
                 return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
             left = (request.max_plans or settings.max_plans) - self._tried
-            if left <= 0:
+            if left <= 0 or len(self._kept) >= KEPT:
                 robot.hold()
-                return self._end(Result.NOT_REACHED, f"{self._tried} plans were used; {self._distance:.3f} m are left")
+                return self._end(Result.NOT_REACHED, self._short_of_it())
             result = self._plan(mpc, sight, belief, left, settings)
             if task.stopped():
                 break
@@ -140,6 +146,7 @@ class Pursuit:
             if self._withdrawn(sight, result.verdict):
                 continue
             executed = Execution(robot, result, belief, settings, task.pause).run()
+            self._note(executed.kept)
         return self.stop()
 
     def watch(self) -> None:
@@ -173,6 +180,18 @@ class Pursuit:
         self._distance = float(np.linalg.norm(tool_of(belief) - goal.tool_position))
         known = not (belief.out_of_distribution or goal.out_of_distribution)
         return known and self._distance <= (wanted if wanted > 0 else settings.reached_tolerance)
+
+    def _note(self, kept: Kept | None) -> None:
+        """Args: kept: who kept the last plan from going on, if anybody did."""
+        self._kept = [] if kept is None else [*(k for k in self._kept if k.cause == kept.cause), kept]
+
+    def _short_of_it(self) -> str:
+        kept = self._kept
+        text = f"{self._tried} plan{'s were' if self._tried != 1 else ' was'} used; {self._distance:.3f} m are left"
+        if not kept:
+            return text
+        which = "the last one was" if len(kept) == 1 else f"the last {len(kept)} were"
+        return f"{text}; {which} accepted but kept from going on for pass_timeout: {kept[-1].text}"
 
     @property
     def _tried(self) -> int:

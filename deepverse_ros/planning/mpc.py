@@ -257,14 +257,9 @@ class Mpc:
             unsure = goal.tool_std > self.config.limits.max_goal_uncertainty
             if verdict.reason is Reason.OUT_OF_DISTRIBUTION or self.calibration is None or unsure:
                 break  # another seed cannot change this
-        latency = (time.monotonic() - start) * 1e3
         if best is None:
-            allowed = max(0.0, (deadline - start) * 1e3)
-            text = f"{allowed:.0f} ms were left, too few to imagine one round of plans"
-            verdict = rejected(Reason.DEADLINE_MISSED, text, value=latency, threshold=allowed)
-            verdict = verdict.with_(plan_id=f"{plan_id}.0", latency_ms=latency)
-            on_verdict(verdict)
-            return PlanResult(None, verdict, None, None, 0, 0, latency, (verdict,))
+            return _nothing_imagined(plan_id, start, deadline, stop(), on_verdict)
+        latency = (time.monotonic() - start) * 1e3
         verdict, plan, future = best
         self._last = np.concatenate([joints[None], plan]) if verdict.accepted else None
         return PlanResult(plan, verdict, future, candidates, iterations, searches, latency, tuple(failed))
@@ -398,6 +393,21 @@ class Mpc:
     @staticmethod
     def _costs(objective: Objective, future: Future, plans: np.ndarray) -> np.ndarray:
         return objective(future, torch.from_numpy(plans)).detach().float().cpu().numpy()
+
+
+def _nothing_imagined(
+    plan_id: str, start: float, deadline: float, canceled: bool, on_verdict: Callable[[Verdict], None]
+) -> PlanResult:
+    """Args: start, deadline: of the planning, seconds of time.monotonic()."""
+    latency, allowed = (time.monotonic() - start) * 1e3, max(0.0, (deadline - start) * 1e3)
+    text = f"no round of plans could be imagined in the {allowed:.0f} ms that there were for it"
+    if canceled:
+        text = f"canceled after {latency:.0f} ms, before one round of plans was imagined"
+    verdict = rejected(Reason.DEADLINE_MISSED, text, value=latency, threshold=allowed)
+    verdict = verdict.with_(plan_id=f"{plan_id}.0", latency_ms=latency)
+    if not canceled:  # who canceled waits for no verdict, and no plan was there to be judged
+        on_verdict(verdict)
+    return PlanResult(None, verdict, None, None, 0, 0, latency, (verdict,))
 
 
 def _cost(entry: tuple[float, np.ndarray, np.ndarray]) -> float:

@@ -306,23 +306,24 @@ def judge(
         return doubted
     margin = calibration.margin(last, float(spread[last]), goal.tool_std, limits.tolerance)
     bound = float(distance[last]) + margin
-    percent = f"margin at {100 * calibration.level:.0f} %"
+    how = f"imagined {distance[last]:.3f} m, and the margin at {100 * calibration.level:.0f} %"
     if not bound <= limits.tolerance:
-        text = f"ends up to {bound:.3f} m from the goal ({percent}), {limits.tolerance:.3f} m is tolerated"
+        text = f"may end {bound:.3f} m from the goal ({how}); {limits.tolerance:.3f} m is allowed"
         if last >= len(calibration.goal_error_z):
             text = (
-                f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: no bound holds"
+                f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: nothing can be "
+                "promised of its end"
             )
         return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
                         first_offending_step=last, **seen)  # fmt: skip
-    text = f"ends within {bound:.3f} m of the goal ({percent})"
+    text = f"ends within {bound:.3f} m of the goal ({how}); {limits.tolerance:.3f} m is allowed"
     return Verdict(True, Reason.ACCEPTED, value=bound, threshold=limits.tolerance, text=text, **seen)
 
 
 def _strange(belief: Belief, goal: Goal, seen: dict[str, Any]) -> Verdict | None:
     for name, thing in (("observation", belief), ("goal image", goal)):
         if thing.out_of_distribution:
-            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f})"
+            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f}, at most 1)"
             return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
     return None
 
@@ -331,13 +332,19 @@ def _too_uncertain(spread: np.ndarray, goal: Goal, limits: Limits, seen: dict[st
     """Args: spread (H,) metres."""
     most = limits.max_goal_uncertainty
     if goal.tool_std > most:
-        text = f"the goal image shows the tool to a standard deviation of {goal.tool_std:.3f} m, more than {most:.3f} m"
+        text = (
+            f"where the tool is in the goal image is too uncertain: its standard deviation is {goal.tool_std:.3f} m, "
+            f"at most {most:.3f} m is allowed"
+        )
         return rejected(Reason.TOO_UNCERTAIN, text, value=goal.tool_std, threshold=most, **seen)
     most = limits.max_uncertainty
     if not (spread > most).any():
         return None
     step = int(np.argmax(spread > most))
-    text = f"predicted standard deviation {spread[step]:.3f} m at step {step} exceeds {most:.3f} m"
+    text = (
+        f"where the tool will be at step {step} is too uncertain: its standard deviation is {spread[step]:.3f} m, "
+        f"at most {most:.3f} m is allowed"
+    )
     return rejected(
         Reason.TOO_UNCERTAIN, text, value=float(spread[step]), threshold=most, first_offending_step=step, **seen
     )
@@ -348,7 +355,7 @@ def _not_finite(distance: np.ndarray, spread: np.ndarray, seen: dict[str, Any]) 
     if finite.all():
         return None
     step = int(np.argmin(finite))
-    text = f"the imagined future is not finite at step {step}"
+    text = f"the model gives no numbers for what it imagines at step {step}"
     return rejected(Reason.TOO_UNCERTAIN, text, first_offending_step=step, **seen)
 
 
@@ -364,8 +371,8 @@ def _too_near(
         return None
     step = int(np.argmin(free))
     text = (
-        f"comes as near as {lower[step]:.3f} m to something at step {step} ({calibration.percent}), "
-        f"{limits.clearance:.3f} m is the least"
+        f"may come as near as {lower[step]:.3f} m to something at step {step} ({calibration.percent}); at least "
+        f"{limits.clearance:.3f} m is to be kept"
     )
     return rejected(Reason.COLLISION_ZONE, text, value=float(lower[step]), threshold=limits.clearance,
                     first_offending_step=step, **seen)  # fmt: skip

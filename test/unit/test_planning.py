@@ -1,6 +1,7 @@
 """Planning against the arm's true kinematics: what is imagined here is where the tool really would be."""
 
 import math
+import re
 import time
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -344,6 +345,17 @@ def test_a_deadline_that_has_passed_is_reported():
     assert result.plan is None
     assert result.verdict.reason is Reason.DEADLINE_MISSED
     assert not result.verdict.accepted
+
+
+def test_a_canceled_search_says_so_and_gives_no_verdict_to_anybody():
+    heard = []
+    result = mpc(TrueImagination()).plan(
+        Seen(), Seen(OUT_OF_REACH), HOME, deadline=time.monotonic() + 15.0, on_verdict=heard.append, stop=lambda: True
+    )
+    assert result.plan is None
+    assert not result.verdict.accepted
+    assert re.match(r"canceled after \d+ ms, before one round of plans", result.verdict.text)
+    assert not heard
 
 
 def test_without_calibration_nothing_is_accepted_and_no_time_is_wasted():

@@ -1,0 +1,118 @@
+"""Accepted plans that a prefilter keeps from going on: the result says who kept them and why, and it ends in time."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planner_world import QUICK, World, picture, until
+
+from deepverse_ros.action import PlanToGoal
+from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.nodes import qos
+
+Result = PlanToGoal.Result
+ZONE = "zone 'person': 40 points at step 0, 15 count"
+
+
+class Prefilter:
+    """Says of itself what it is told to, and lets nothing pass."""
+
+    def __init__(self, world: World) -> None:
+        self.status: list[PrefilterStatus] = []
+        self._publisher = world.client.create_publisher(PrefilterStatus, "prefilter/status", qos.debug_output())
+        self._lock = threading.Lock()
+        world.client.create_timer(0.05, self._speak)
+
+    def says(self, state: int, reason: str = "", zone: str = "", failed: str = "", mode: int = 1) -> None:
+        with self._lock:
+            self.status = [
+                PrefilterStatus(
+                    state=state, mode=mode, reason_text=reason, zone=zone,
+                    check_names=["clock", failed or "image_age"], check_ok=[True, not failed],
+                )
+            ]  # fmt: skip
+
+    def quiet(self) -> None:
+        with self._lock:
+            self.status = []
+
+    def _speak(self) -> None:
+        with self._lock:
+            for message in self.status:
+                self._publisher.publish(message)
+
+
+@pytest.fixture(scope="module")
+def started(small_checkpoint: Path) -> Iterator[tuple[World, Prefilter]]:
+    world = World(small_checkpoint, passed_command_topic="passed", prefilter_status_topic="prefilter/status")
+    yield world, Prefilter(world)
+    world.close()
+
+
+@pytest.fixture
+def kept(started: tuple[World, Prefilter]) -> tuple[World, Prefilter]:
+    world, prefilter = started
+    prefilter.quiet()
+    world.set(**QUICK, pass_timeout=0.5)
+    until(lambda: world.client.heard["camera/image_raw"])
+    return world, prefilter
+
+
+def result(world: World, max_plans: int) -> Any:
+    answer = world.client.result(world.client.send(picture(), max_plans=max_plans)).result
+    assert answer.code == Result.NOT_REACHED
+    return answer
+
+
+def test_a_stop_is_named_with_its_reason_and_ends_the_goal_before_all_plans_are_used(kept) -> None:
+    world, prefilter = kept
+    prefilter.says(PrefilterStatus.STOP, ZONE, "person", "zone:person")
+    answer = result(world, max_plans=8)
+    assert answer.plans_accepted == 2
+    assert f"the last 2 were accepted but kept from going on for pass_timeout: the prefilter is in STOP: {ZONE}" in (
+        answer.message
+    )
+    warned = world.planner.diagnostics.status()
+    assert f"is given up: the prefilter is in STOP: {ZONE}" in next(
+        v.value for v in warned.values if v.key == "last_warning"
+    )
+
+
+def test_one_plan_is_enough_to_say_why(kept) -> None:
+    world, prefilter = kept
+    prefilter.says(PrefilterStatus.FALLBACK, "the newest image is 2.0 s old", failed="image_age")
+    answer = result(world, max_plans=1)
+    assert answer.message.startswith("1 plan was used; ")
+    assert "the prefilter is in FALLBACK: the newest image is 2.0 s old" in answer.message
+
+
+def test_causes_that_change_are_worth_another_plan(kept) -> None:
+    world, prefilter = kept
+    causes = [("person", ZONE), ("cabinet", "zone 'cabinet': 3 points at step 2, 1 count"), ("person", ZONE)]
+    seen = world.client.heard["planner/verdict"]
+    seen.clear()
+    prefilter.says(PrefilterStatus.STOP, causes[0][1], causes[0][0], f"zone:{causes[0][0]}")
+    handle = world.client.send(picture(), max_plans=3)
+    for number, (zone, reason) in enumerate(causes[1:], 2):
+        until(lambda number=number: len([v for v in seen if v.accepted]) == number)
+        prefilter.says(PrefilterStatus.STOP, reason, zone, f"zone:{zone}")
+    answer = world.client.result(handle).result
+    assert answer.plans_accepted == 3
+    assert "the last one was accepted but kept" in answer.message
+
+
+def test_an_open_prefilter_that_hands_nothing_on(kept) -> None:
+    world, prefilter = kept
+    prefilter.says(PrefilterStatus.PASS)
+    assert "the prefilter is open, but nothing of it came out on 'passed'" in result(world, max_plans=1).message
+
+
+def test_a_prefilter_that_is_silent(kept) -> None:
+    world, prefilter = kept
+    prefilter.quiet()
+    world.set(pass_timeout=2.5)
+    message = result(world, max_plans=1).message
+    assert "the prefilter says nothing" in message
+    assert "on 'prefilter/status': does it run, and is it active?" in message
