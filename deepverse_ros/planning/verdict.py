@@ -311,8 +311,8 @@ def judge(
         text = f"may end {bound:.3f} m from the goal ({how}); {limits.tolerance:.3f} m is allowed"
         if last >= len(calibration.goal_error_z):
             text = (
-                f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: nothing can be "
-                "promised of its end"
+                f"has {last + 1} steps, of which the calibration covers {len(calibration.goal_error_z)}: nothing can "
+                "be promised of its end"
             )
         return rejected(Reason.MISSES_GOAL, text, value=bound, threshold=limits.tolerance,
                         first_offending_step=last, **seen)  # fmt: skip
