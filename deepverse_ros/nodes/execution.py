@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from std_msgs.msg import Header
+
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.keeper import Kept
@@ -22,13 +24,15 @@ class Executed:
 
     result: the plan and what was imagined for it. after: time.monotonic() after which images show where it led.
     steps: so many were executed; 0 where something ended it that says nothing about what was imagined. kept: who let
-    nothing of it pass any more, where that ended it.
+    nothing of it pass any more, where that ended it. failure: why the controller did not execute it to its end, empty
+    where it did.
     """
 
     result: PlanResult
     after: float
     steps: int
     kept: Kept | None = None
+    failure: str = ""
 
 
 class Execution:
@@ -84,6 +88,8 @@ class Execution:
                 break
             if self._pause(POLL):
                 return self._ended(0)
+            if now < stopped and (failure := robot.outputs.failure()):
+                return self._given_up(failure)
             if robot.now() < last:  # the clock jumped back: what was begun belongs to another time
                 robot.hold()
                 return self._ended(0)
@@ -99,6 +105,13 @@ class Execution:
 
     def _ended(self, steps: int) -> Executed:
         return Executed(self._result, time.monotonic(), steps)
+
+    def _given_up(self, failure: str) -> Executed:
+        """Hold, as the controller does not do what was imagined."""
+        self._robot.hold()
+        verdict = rejected(Reason.CONTROLLER_FAILED, failure, plan_id=self._id)
+        self._robot.outputs.verdict(verdict, Header())
+        return replace(self._ended(0), failure=failure)
 
     def _blind(self, watch: "_Watch | None") -> bool:
         """Hold where nothing shows any more what the robot does."""

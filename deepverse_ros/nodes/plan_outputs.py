@@ -12,6 +12,8 @@ from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.controller_output import CommandOutput
+from deepverse_ros.nodes.controller_reports import ControllerReports
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.keeper import Keeper
@@ -45,7 +47,9 @@ class PlanOutputs:
         self._node = node
         self._layout = layout
         self._plan = node.advertise(ActionPlan, "~/plan", qos.command())
-        self._command = node.advertise(JointTrajectory, "command", qos.command())
+        self._command = CommandOutput(node, layout, "command")
+        self._reports = ControllerReports(node)
+        self._what = "nothing"
         self._verdict = node.advertise(PlanVerdict, "~/verdict", qos.debug_output())
         self._candidates = node.advertise(MarkerArray, "~/candidates", qos.debug_output())
         self._outcome = node.advertise(PredictedFrames, "~/imagined_outcome", qos.debug_output())
@@ -53,10 +57,10 @@ class PlanOutputs:
         self.keeper = Keeper(node)
 
     def destroy(self) -> None:
-        for publisher in (self._plan, self._command, self._verdict, self._candidates, self._outcome):
+        for publisher in (self._plan, self._verdict, self._candidates, self._outcome):
             self._node.destroy_lifecycle_publisher(publisher)
-        self.course.destroy()
-        self.keeper.destroy()
+        for part in (self._command, self._reports, self.course, self.keeper):
+            part.destroy()
 
     # To the robot -------------------------------------------------------------------------------------------------
     def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
@@ -67,7 +71,17 @@ class PlanOutputs:
         command = trajectory_from_plan(plan[:steps], self._layout, self._base())
         self.course.begin(command)
         self.keeper.begin()
-        self._command.publish(command)
+        self._reports.begin()
+        self._what = f"plan {plan_id}"
+        self._command.send(command, self._what if plan_id != HOLD else "the hold", hold=plan_id == HOLD)
+
+    def failure(self) -> str:
+        """Why the controller does not, or no longer, execute what was sent last; empty while nothing is wrong."""
+        return self._command.failure() or self._reports.failure(self._what)
+
+    def check(self) -> tuple[str, dict[str, object]]:
+        """What is wrong with the controller, for /diagnostics, and values."""
+        return self._command.check()
 
     def hold(self, joints: np.ndarray | None) -> None:
         """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known.
@@ -76,7 +90,9 @@ class PlanOutputs:
         """
         if joints is None:
             self._held = None
-            self._command.publish(JointTrajectory(header=self._base(), joint_names=self._layout.names()))
+            if not self._command.stop():
+                empty = JointTrajectory(header=self._base(), joint_names=self._layout.names())
+                self._command.send(empty, "the stop")
             return
         embodiment = self._layout.embodiment
         target, held = np.clip(joints, embodiment.lower, embodiment.upper), self._held

@@ -335,6 +335,10 @@ class PlannerNode(RobotNode):
             "plan_p95_ms": p95,
             "last_verdict": outputs.last_verdict,
         }
+        problem, controller = outputs.check()
+        values |= controller
+        if self._active and problem:
+            return DiagnosticStatus.ERROR, problem, values
         if self.calibration is None:
             return DiagnosticStatus.WARN, "the checkpoint has no calibration: every plan is rejected", values
         if self._active and age > stale:

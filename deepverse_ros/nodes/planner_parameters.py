@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes import keeper, loading, observation_input, plan_course, verdict_limits
+from deepverse_ros.nodes import (
+    controller_output,
+    controller_reports,
+    keeper,
+    loading,
+    observation_input,
+    plan_course,
+    verdict_limits,
+)
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
@@ -119,6 +127,8 @@ PARAMETERS = (
     ),
     *plan_course.PARAMETERS,
     *keeper.PARAMETERS,
+    *controller_output.PARAMETERS,
+    *controller_reports.PARAMETERS,
     *observation_input.PARAMETERS,
 )
 

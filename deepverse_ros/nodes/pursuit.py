@@ -130,13 +130,11 @@ class Pursuit:
                 self._learn(executed, tool_of(belief))
             executed = None
             settings = robot.settings()
-            if self._is_there(belief, settings):
-                robot.hold()
-                return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
             left = (request.max_plans or settings.max_plans) - self._tried
-            if left <= 0 or len(self._kept) >= KEPT:
+            ended = self._ended(belief, settings, left)
+            if ended is not None:
                 robot.hold()
-                return self._end(Result.NOT_REACHED, self._short_of_it())
+                return ended
             result = self._plan(mpc, sight, belief, left, settings)
             if task.stopped():
                 break
@@ -147,7 +145,17 @@ class Pursuit:
                 continue
             executed = Execution(robot, result, belief, settings, task.pause).run()
             self._note(executed.kept)
+            if executed.failure:
+                return self._end(Result.CONTROLLER_FAILED, f"{executed.failure}; the robot holds")
         return self.stop()
+
+    def _ended(self, belief: Belief, settings: Settings, left: int) -> Result | None:
+        """The result where the goal is reached, or another plan would change nothing."""
+        if self._is_there(belief, settings):
+            return self._end(Result.REACHED, f"the tool is {self._distance:.3f} m from the goal")
+        if left <= 0 or len(self._kept) >= KEPT:
+            return self._end(Result.NOT_REACHED, self._short_of_it())
+        return None
 
     def watch(self) -> None:
         """Look on, without a command, until the tool has left the goal that was reached, or an end is asked for."""

@@ -41,6 +41,7 @@ class ArmCommands:
         self._lock = threading.Lock()
         self._running: _Trajectory | _Velocity | None = None
         self._target = np.asarray(start, np.float32)
+        self._opening: float | None = None
 
     @property
     def last_target(self) -> np.ndarray:
@@ -59,6 +60,11 @@ class ArmCommands:
         """Go from `start` (A,) through `targets` (P, A), each reached `times` (P,) seconds after `begin`."""
         with self._lock:
             self._running = _Trajectory(begin, np.asarray(start, np.float32), times, targets)
+
+    def grip(self, opening: float | None) -> None:
+        """Bring the gripper there (0 closed, 1 open), whatever the arm is told; None: the arm's commands move it."""
+        with self._lock:
+            self._opening = opening
 
     def move(self, now: float, velocities: np.ndarray) -> str | None:
         """Move with these velocities (A,), per second, until the watchdog ends it.
@@ -91,6 +97,9 @@ class ArmCommands:
                 else:
                     moved = self._target + running.values * seconds
                     self._target = np.clip(moved, self.embodiment.lower, self.embodiment.upper)
+            if self._opening is not None:
+                self._target = self._target.copy()
+                self._target[self.embodiment.slices["gripper_state"]] = self._opening
             return self._target
 
 

@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import qos
+from deepverse_ros.nodes import qos, trajectory_action_server
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.conversions import (
     JointLayout,
@@ -40,6 +40,7 @@ from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.plans import knots_from_trajectory
 from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
+from deepverse_ros.nodes.trajectory_action_server import ArmControllers
 from deepverse_ros.nodes.transforms import transform_from_matrix
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics
@@ -63,6 +64,7 @@ PARAMETERS = (
         "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s; empty: none.",
     ),
     Parameter("gripper_joint", "gripper_joint", "Name of the joint that opens the gripper (0 closed, 1 open)."),
+    *trajectory_action_server.PARAMETERS,
 )
 PHYSICS_STEP = 0.005
 FIRST_STAMP = 1.0
@@ -78,6 +80,7 @@ class SimNode(RobotNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", PARAMETERS, **kwargs)
         self._thread: threading.Thread | None = None
+        self._controllers: ArmControllers | None = None
         self._entities: list[tuple[Callable, object]] = []
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
@@ -97,6 +100,7 @@ class SimNode(RobotNode):
         self._frames, self._ticks = RateMeter(), RateMeter()
         self._jobs: queue.SimpleQueue[tuple[Future, Callable[[ArmSimulation], object]]] = queue.SimpleQueue()
         self._stop, self._running = threading.Event(), threading.Event()
+        self._controllers = ArmControllers(self, _Arm(self), self._layout, self._running.is_set)
         self._connect()
         ready: Future[str] = Future()
         self._thread = threading.Thread(target=self._simulate, args=(ready,), name="simulation", daemon=True)
@@ -109,6 +113,7 @@ class SimNode(RobotNode):
         self.diagnostics.add_check(self._check)
 
     def _connect(self) -> None:
+        assert self._controllers is not None
         p, camera = self._p, qos.sensor_output()
         publishers = self._topics = {
             "image": self.advertise(Image, "camera/image_raw", camera),
@@ -129,6 +134,7 @@ class SimNode(RobotNode):
             for kind, topic, heard in (
                 (JointTrajectory, p.trajectory_topic, self._on_trajectory),
                 (Float64MultiArray, p.velocity_topic, self._on_velocity),
+                (JointTrajectory, p.gripper_topic, self._controllers.on_gripper),
             )
             if topic
         ]
@@ -144,6 +150,8 @@ class SimNode(RobotNode):
     def deactivate(self) -> None:
         self._running.clear()
         self._commands.hold()
+        if self._controllers is not None:
+            self._controllers.stop()
 
     def cleanup(self) -> None:
         self.diagnostics.clear_checks()
@@ -155,22 +163,34 @@ class SimNode(RobotNode):
                 self.get_logger().error("the simulation's thread did not end within 10 s")
         for destroy, entity in self._entities:
             destroy(entity)
-        self._thread, self._entities = None, []
+        if self._controllers is not None:
+            self._controllers.destroy()
+        self._thread, self._controllers, self._entities = None, None, []
 
     # Commands -----------------------------------------------------------------------------------------------------
     def _on_trajectory(self, message: JointTrajectory) -> None:
+        if self._controllers is not None:
+            self._controllers.replace("a trajectory came on the topic")
+        if self._layout.gripper_joint in message.joint_names:
+            self._commands.grip(None)
         try:
-            start = self._joints
-            times, targets = knots_from_trajectory(message, self._layout, start)
-            delay = self._delay(message, times)
+            times, targets = knots_from_trajectory(message, self._layout, self._joints)
+            self.follow(message, times, targets)
         except MessageError as error:
             self._commands.hold()
             self.warn("trajectory", f"{self._p.trajectory_topic}: {error}; the robot holds")
-            return
+
+    def follow(self, message: JointTrajectory, times: np.ndarray, targets: np.ndarray) -> float:
+        """Begin a trajectory whose points are these; without any it is a hold.
+
+        Returns: when it begins, seconds of the simulation. Raises: MessageError for a stamp that is not near now.
+        """
+        begin = self._time + self._delay(message, times)
         if len(times):
-            self._commands.follow(self._time + delay, start, times, targets)
+            self._commands.follow(begin, self._joints, times, targets)
         else:
             self._commands.hold()
+        return begin
 
     def _delay(self, message: JointTrajectory, times: np.ndarray) -> float:
         """Seconds until the trajectory begins, negative where it began already; a zero stamp means now."""
@@ -267,6 +287,7 @@ class SimNode(RobotNode):
     def _settle(self, simulation: ArmSimulation) -> None:
         self._joints = simulation.joints.astype(np.float32)
         self._commands.hold(self._joints)
+        self._commands.grip(None)
 
     def _header(self, frame: str) -> Header:
         if self._p.publish_clock:
@@ -331,8 +352,23 @@ class SimNode(RobotNode):
         return DiagnosticStatus.OK, "" if self._running.is_set() else "inactive", values
 
 
+class _Arm:
+    """The simulated arm as its controllers see it."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.follow, self.hold, self.grip = node.follow, node._commands.hold, node._commands.grip
+
+    def joints(self) -> np.ndarray:
+        return self._node._joints
+
+    def time(self) -> float:
+        return self._node._time
+
+
 def main() -> None:
-    sys.exit(run(SimNode, threads=2))
+    # Each goal of an action that is under way keeps one thread.
+    sys.exit(run(SimNode, threads=6))
 
 
 if __name__ == "__main__":

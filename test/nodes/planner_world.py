@@ -132,15 +132,15 @@ def picture(value: int = 100, size: int = 64) -> Image:
 class World:
     """A simulated arm, a planner and a client, each active.
 
-    Args: size: of the camera's square picture, pixels; parameters: of the planner; with use_sim_time it follows the
-    simulation's clock, so that a slow machine makes no robot late.
+    Args: size: of the camera's square picture, pixels. sim: more parameters of the arm. parameters: of the planner;
+    with use_sim_time it follows the simulation's clock, so that a slow machine makes no robot late.
     """
 
-    def __init__(self, checkpoint: Path | str, size: int = 64, **parameters: Any) -> None:
+    def __init__(self, checkpoint: Path | str, size: int = 64, sim: dict | None = None, **parameters: Any) -> None:
         rclpy.init()
         planner = {"checkpoint": str(checkpoint), "device": "cpu", **parameters}
-        sim = {"width": size, "height": size, "publish_clock": planner.get("use_sim_time", False)}
-        self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in sim.items()])
+        arm = {"width": size, "height": size, "publish_clock": planner.get("use_sim_time", False), **(sim or {})}
+        self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in arm.items()])
         self.planner = PlannerNode(
             parameter_overrides=[RosParameter(n, value=v) for n, v in planner.items()],
             cli_args=["--ros-args", "-r", "command:=joint_trajectory"],
