@@ -52,6 +52,13 @@ class JointLayout:
         gripper = [self.gripper_joint] if self.gripper_joint and "gripper_state" in self.embodiment.slices else []
         return [*self.embodiment.joint_names, *gripper]
 
+    def places(self, values: np.ndarray) -> dict[str, float]:
+        """Where each joint of `names` is by an action vector (A,)."""
+        slices = self.embodiment.slices
+        out = [float(v) for v in values[slices["joint_positions"]]] if "joint_positions" in slices else []
+        out += [self.gripper_position(v) for v in values[slices["gripper_state"]]] if "gripper_state" in slices else []
+        return dict(zip(self.names(), out, strict=False))
+
     def gripper_position(self, opening: float) -> float:
         """The gripper joint's position for an opening of 0 (closed) to 1 (open)."""
         return self.gripper_closed + float(opening) * (self.gripper_open - self.gripper_closed)

@@ -12,6 +12,7 @@ from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.conversions import JointLayout, MessageError
 from deepverse_ros.nodes.messages import duration
+from deepverse_ros.nodes.velocity_points import integrated
 
 
 def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray | None = None) -> np.ndarray:
@@ -98,7 +99,8 @@ def knots_from_trajectory(
     """A trajectory's points as action vectors.
 
     The joint names may stand in any order; the gripper's joint may be missing and then stays as in `start`. A first
-    point at time 0 states where the trajectory begins (as MoveIt's do) and is no target.
+    point at time 0 states where the trajectory begins (as MoveIt's do) and is no target. Points that have velocities
+    and no positions are integrated from `start`.
 
     Args: start (A,): where the robot is now.
     Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
@@ -110,6 +112,7 @@ def knots_from_trajectory(
     given = list(message.joint_names)
     if not message.points:
         return np.zeros(0), np.zeros((0, embodiment.action_dim), np.float32)
+    message = integrated(message, layout.places(start))
     for name in given:
         if name not in known:
             raise MessageError(f"trajectory joint_names has the unknown joint '{name}'; known: {', '.join(known)}")

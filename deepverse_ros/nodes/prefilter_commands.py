@@ -16,6 +16,7 @@ from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import MessageError, duration, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.nodes.velocity_points import integrated
 from deepverse_ros.safety.commands import Command, Layout
 
 GRIPPER = "gripper_state"
@@ -101,8 +102,9 @@ class CommandFormat(ABC):
 class TrajectoryFormat(CommandFormat):
     """trajectory_msgs/JointTrajectory: positions and their times; the way between two of them is straight.
 
-    Velocities, accelerations and efforts of a point are left out: nobody judged the curves that they make. So is the
-    stamp: a trajectory that had to wait for its verdict must not begin in its middle.
+    Velocities, accelerations and efforts of a point are left out: nobody judged the curves that they make. Points that
+    have velocities and no positions are integrated from where the robot is; the positions are judged, and sent. The
+    stamp is left out too: a trajectory that had to wait for its verdict must not begin in its middle.
     """
 
     message_type = JointTrajectory
@@ -126,6 +128,7 @@ class TrajectoryFormat(CommandFormat):
             raise MessageError("points is empty; to end a trajectory, send the place to stay at")
         if len(message.points) > self.most_points:
             raise MessageError(f"it has {len(message.points)} points; allowed: {self.most_points}")
+        message = integrated(message, None if measured is None else self.joints.places(measured))
         names = list(message.joint_names)
         values = []
         for row, point in enumerate(message.points):
