@@ -101,6 +101,10 @@ class DiagnosticsPublisher:
             self._mismatches[message] = None
             self._node.get_logger().warning(message)
 
+    def mismatch(self, topic: str) -> str:
+        """What was said last of two ends of `topic` that do not match; empty where nothing was."""
+        return next((text for text in reversed(self._mismatches) if f"topic '{topic}'" in text), "")
+
     def start(self) -> None:
         if self._timer is None:
             self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)

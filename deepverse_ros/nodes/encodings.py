@@ -1,5 +1,6 @@
 """What the encodings of sensor_msgs/Image mean, and a message's bytes as arrays without a copy."""
 
+import difflib
 import math
 from dataclasses import dataclass
 from enum import Enum
@@ -66,8 +67,10 @@ def known_encoding(message: Image) -> Encoding:
     try:
         return ENCODINGS[message.encoding]
     except KeyError:
+        near = difflib.get_close_matches(message.encoding.lower(), ENCODINGS, 1)
+        hint = f"did you mean '{near[0]}'?" if near else "such as rgb8, mono8, yuyv, nv12, bayer_rggb8"
         raise MessageError(
-            f"image encoding is '{message.encoding}'; known: {', '.join(ENCODINGS)} (as sensor_msgs/image_encodings)"
+            f"image encoding is '{message.encoding}', which is no picture of sensor_msgs/image_encodings: {hint}"
         ) from None
 
 

@@ -117,15 +117,17 @@ class Execution:
         """Hold where nothing shows any more what the robot does."""
         stale = self._settings.stale_timeout
         unseen, unwatched = self._robot.input.age(), 0.0 if watch is None else watch.blind()
-        if unseen > stale:
-            problem = f"the newest image is {unseen:.2f} s old; stale_timeout is {stale} s"
-        elif unwatched > stale:
-            problem = (
-                f"no image could be compared with the imagined path for {unwatched:.2f} s, stale_timeout is {stale} s: "
+        problem = self._robot.input.stale()
+        if not problem and unwatched > stale:
+            needed = (
                 f"images need stamps of this node's clock, joint states, and one {self._dt} s before them "
                 "(monitor_path: false does without)"
             )
-        else:
+            problem = (
+                f"no image could be compared with the imagined path for {unwatched:.2f} s, stale_timeout is {stale} s: "
+                f"{self._robot.input.health.clock_problem or needed}"
+            )
+        if not problem:
             return False
         self._robot.hold_blind(self._id, problem, max(unseen, unwatched))
         return True

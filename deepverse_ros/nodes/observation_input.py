@@ -1,45 +1,29 @@
 """The robot's eyes and joints as a node sees them: topics in, windows of frames for the model out."""
 
 import threading
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes import qos
+from deepverse_ros.nodes import camera_input, qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.camera_model import camera_model
+from deepverse_ros.nodes.camera_input import SYNC_TOLERANCE, CameraInput
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, stamp_seconds
-from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.diagnostics import RateMeter
-from deepverse_ros.nodes.history import FrameHistory, TimedRing
-from deepverse_ros.nodes.image_decoding import picture_size, rgb_from_image
+from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.nodes.parameters import Parameter
-from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.nodes.transforms import TransformListener
 
-SYNC_TOLERANCE = 0.05
-"""Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""
-SAME_MOMENT = 0.002
-"""Seconds apart at which a depth image surely belongs to a colour image, so that no closer one needs to be awaited."""
-DEPTH_MEMORY = 1.0
-"""Seconds after the last depth image during which a colour image waits for its own."""
-MOST_DEPTHS = 10
-"""Depth images that wait for the colour image of their moment: a third of a second of a camera at 30 Hz."""
-
 PARAMETERS = (
-    Parameter("image_topic", "camera/image_raw", "Colour images (sensor_msgs/Image, any encoding)."),
-    Parameter("depth_topic", "camera/depth/image_raw", "Depth images (16UC1 mm, 32FC1 or 64FC1 m); empty: none."),
-    Parameter("camera_info_topic", "camera/camera_info", "Calibration of the colour camera; empty: unknown."),
+    *camera_input.PARAMETERS,
     Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
     Parameter(
         "odometry_topic",
@@ -53,10 +37,6 @@ PARAMETERS = (
         "base_frame",
         "",
         "Frame of the robot's base: of plans, tool positions and camera poses; empty: the embodiment's.",
-    ),
-    Parameter("camera_frame", "", "Optical frame of the camera; empty: the image header's frame_id."),
-    Parameter(
-        "stale_timeout", 0.5, "Seconds without a new image before the input counts as stale.", 0.05, 60.0, dynamic=True
     ),
 )
 
@@ -74,8 +54,8 @@ class Sight:
     joints (A,): where the robot is now, None when unknown. Of a robot without joints both are what it was told.
     proprioception (1, T, K): what it measured of itself by odometry, NaN where it did not; None without odometry.
     header: of the newest image, in the camera's frame.
-    stamp: of that image, seconds; received: time.monotonic() when it arrived. rgb (h, w, 3) uint8: the newest
-    picture. intrinsics: of it. whole: whether it was looked for as long as a whole window takes, which bounds rest on.
+    stamp: of that image, seconds; received: time.monotonic() when it arrived. whole: whether it was looked for as long
+    as a whole window takes, which bounds rest on.
     """
 
     observation: Observation
@@ -85,8 +65,6 @@ class Sight:
     header: Header
     stamp: float
     received: float
-    rgb: np.ndarray
-    intrinsics: Intrinsics | None
     whole: bool
 
     @property
@@ -104,24 +82,6 @@ class Sight:
         return model.observe(self.observation, self.actions, self.proprioception)
 
 
-@dataclass
-class _Frame:
-    """One colour image with what belongs to it; pixels are decoded once, on the worker's thread."""
-
-    message: Image
-    stamp: float
-    received: float
-    depth: Image | None = None
-    depth_m: np.ndarray | None = None
-    _rgb: np.ndarray | None = None
-
-    def pixels(self) -> np.ndarray:
-        """(h, w, 3) uint8 RGB. Raises: MessageError."""
-        if self._rgb is None:
-            self._rgb = rgb_from_image(self.message)
-        return self._rgb
-
-
 class ObservationInput:
     """Subscribes to a robot's topics, keeps the recent frames, and builds what the model observes.
 
@@ -133,41 +93,38 @@ class ObservationInput:
 
     Where the camera is comes by tf: a fixed one's newest place, and of one that moves that of each frame's moment.
 
-    Args: node: with PARAMETERS declared. context: frames of the model.
+    Args: node: with PARAMETERS declared. context: frames of the model; size: its (height, width), so that pictures are
+    not decoded larger than it takes them; None: as they come.
     """
 
-    def __init__(self, node: RobotNode, layout: JointLayout, context: int) -> None:
-        self.slot: LatestSlot[_Frame] = LatestSlot()
-        self.images, self.joints_rate = RateMeter(), RateMeter()
+    def __init__(self, node: RobotNode, layout: JointLayout, context: int, size: tuple[int, int] | None = None) -> None:
+        self.joints_rate = RateMeter()
         self.layout = layout
         self._node = node
         self._transforms = TransformListener(node)
         self._odometry = OdometryLayout(layout.embodiment, base_frame(node, layout.embodiment))
         self._lock = threading.Lock()
-        self._history: FrameHistory[_Frame] = FrameHistory(layout.embodiment.dt, context)
+        dt, tree = layout.embodiment.dt, self._transforms.tree
+        self.camera = CameraInput(node, dt, context, size, tree, self._on_cleared)
+        self.slot, self.images = self.camera.slot, self.camera.images
+        self.health = self.camera.health
+        self.age, self.stale = self.health.age, self.health.stale
         span, jump = context * layout.embodiment.dt + 1.0, layout.embodiment.dt
         self._joints: TimedRing[JointState] = TimedRing(span, jump)
         self._told: TimedRing[np.ndarray] = TimedRing(span, jump)
         self._measured: TimedRing[Odometry] = TimedRing(span, jump)
-        self._depths: TimedRing[Image] = TimedRing(1.0, jump=1.0, most=MOST_DEPTHS)
-        self._waiting: _Frame | None = None
-        self._depth_seen = -np.inf
-        self._info: CameraInfo | None = None
         self._subscriptions: list = []
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def start(self) -> None:
         p, node = self._node.parameters, self._node
         wanted = (
-            (Image, p["image_topic"], self._on_image),
-            (Image, p["depth_topic"], self._on_depth),
-            (CameraInfo, p["camera_info_topic"], self._on_info),
             (JointState, p["joint_states_topic"], self._on_joints),
             (Odometry, self._odometry.tells and p["odometry_topic"], self._on_odometry),
         )
         # What shares a group with the node's timers and services has to wait for them.
         group = MutuallyExclusiveCallbackGroup()
-        self._subscriptions = [
+        self._subscriptions = self.camera.start(group) + [
             node.subscribe(kind, topic, callback, qos.sensor_input(), group)
             for kind, topic, callback in wanted
             if topic
@@ -184,53 +141,15 @@ class ObservationInput:
 
     def clear(self) -> None:
         with self._lock:
-            self._history.clear()
-            for ring in (self._joints, self._told, self._measured, self._depths):
+            for ring in (self._joints, self._told, self._measured):
                 ring.clear()
-            self._waiting = None
-            self._depth_seen = -np.inf
-        self.slot.clear()
+        self.camera.clear()
 
     # Callbacks: store only ----------------------------------------------------------------------------------------
-    def _on_image(self, message: Image) -> None:
-        try:
-            size = picture_size(message)
-        except MessageError as error:
-            self._node.warn("image", f"{self._node.parameters['image_topic']}: {error}; the image was ignored")
-            return
-        self.images.tick()
-        stamp = self._stamp(message)
-        frame = _Frame(message, stamp, time.monotonic())
+    def _on_cleared(self) -> None:
+        """The frames so far belong to another time, and so do the joints."""
         with self._lock:
-            cleared = self._history.add(stamp, frame, size)
-            if cleared:
-                self._joints.clear()
-                self._depths.clear()
-            match = self._depths.nearest(stamp, SAME_MOMENT)
-            if match is not None:
-                frame.depth = match[1]
-            self._waiting = frame if match is None else None
-            depth_is_live = frame.received - self._depth_seen < DEPTH_MEMORY
-            if frame.depth is not None or not depth_is_live:
-                self.slot.put(frame)  # under the lock, so that no older frame comes after a newer one
-        if cleared:
-            self._node.warn("history", f"{self._node.parameters['image_topic']}: {cleared}")
-
-    def _on_depth(self, message: Image) -> None:
-        stamp = self._stamp(message)
-        with self._lock:
-            self._depth_seen = time.monotonic()
-            self._depths.add(stamp, message)
-            frame = self._waiting
-            if frame is None or abs(frame.stamp - stamp) > SYNC_TOLERANCE:
-                return
-            # The one before this may be closer, where the two cameras are not triggered together.
-            _, frame.depth = self._depths.nearest(frame.stamp, SYNC_TOLERANCE) or (stamp, message)
-            self._waiting = None
-            self.slot.put(frame)
-
-    def _on_info(self, message: CameraInfo) -> None:
-        self._info = message
+            self._joints.clear()
 
     def _on_joints(self, message: JointState) -> None:
         self.joints_rate.tick()
@@ -241,7 +160,7 @@ class ObservationInput:
         with self._lock:
             self._measured.add(self._stamp(message), message)
 
-    def _stamp(self, message: Image | JointState | Odometry) -> float:
+    def _stamp(self, message: JointState | Odometry) -> float:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
@@ -257,10 +176,6 @@ class ObservationInput:
             newest = self._joints.newest
         return None if newest is None else self.layout.vector(newest[1])
 
-    def age(self) -> float:
-        """Seconds since the newest image arrived; infinite when that is long ago or never was."""
-        return self.images.age()
-
     def to_base(self, frame: str, stamp: float | None = None) -> np.ndarray | None:
         """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
         return self._transforms.tree.lookup(base_frame(self._node, self.layout.embodiment), frame, stamp)
@@ -270,24 +185,21 @@ class ObservationInput:
 
         Depth, joints and calibration that cannot be used are left out with a warning.
         """
+        view = self.camera.view()
+        if view is None:
+            return None
         with self._lock:
-            depth_is_live = time.monotonic() - self._depth_seen < DEPTH_MEMORY
-            window = self._history.window(_has_depth if depth_is_live else None)
-            if window is None:
-                return None
-            states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
-            told = [self._told.last(stamp) for stamp in window.stamps]
-            moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in window.stamps]
-            latest, whole = self._joints.newest, self._history.whole
+            states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
+            told = [self._told.last(stamp) for stamp in view.stamps]
+            moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
+            latest = self._joints.newest
         if latest is not None and states[-1] is None:
-            apart = latest[0] - window.stamps[-1]
+            apart = latest[0] - view.stamps[-1]
             self._node.warn(
                 "joints",
                 f"{self._node.parameters['joint_states_topic']}: the newest stamp is {apart:+.3f} s from the image's; "
                 "past frames are left out",
             )
-        frames = list(window.frames)
-        newest = frames[-1]
         past: list[np.ndarray | None]
         if self.layout.embodiment.joint_names:
             past = [None if state is None else self._vector(state[1]) for state in states]
@@ -298,33 +210,37 @@ class ObservationInput:
         first = max((i for i, joints in enumerate(past) if joints is None), default=0)
         moves = [joints for joints in past[first + 1 :] if joints is not None]
         empty = np.zeros((0, self.layout.embodiment.action_dim), np.float32)
-        rgb = np.stack([frame.pixels() for frame in frames[first:]])
-        intrinsics = self._intrinsics(newest)
-        matrix = None if intrinsics is None else intrinsics.matrix
-        header = Header(stamp=newest.message.header.stamp)
-        header.frame_id = self._node.parameters["camera_frame"] or newest.message.header.frame_id
-        cameras = self._cameras(header.frame_id, window.stamps[first:])
+        newest = view.frames[-1]
+        depth = None if view.depth is None else view.depth[first:]
+        matrix = None if view.intrinsics is None else view.intrinsics.matrix
+        cameras = self._cameras(newest.header.frame_id, view.stamps[first:])
         return Sight(
-            observation=Observation.from_numpy(rgb, self._depth(frames[first:]), matrix, cameras),
+            observation=Observation.from_numpy(view.rgb[first:], depth, matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
             proprioception=self._proprioception([None if m is None else m[1] for m in moving[first:]]),
             joints=past[-1] if past[-1] is not None else self._latest_joints(),
-            header=header,
-            stamp=window.stamps[-1],
+            header=newest.header,
+            stamp=view.stamps[-1],
             received=newest.received,
-            rgb=rgb[-1],
-            intrinsics=intrinsics,
-            whole=whole,
+            whole=view.whole,
         )
 
     def _cameras(self, frame: str, stamps: tuple[float, ...]) -> np.ndarray | None:
         """(4, 4) of a camera that is fixed, (T, 4, 4) of one that moves; None where one of them is not known."""
         if not frame:
             return None
-        if self.layout.embodiment.camera.fixed:
-            return self.to_base(frame)
-        poses = [pose for stamp in stamps if (pose := self.to_base(frame, stamp)) is not None]
-        return np.stack(poses) if len(poses) == len(stamps) else None
+        fixed = self.layout.embodiment.camera.fixed
+        poses = [self.to_base(frame, None if fixed else stamp) for stamp in stamps]
+        known = [pose for pose in poses if pose is not None]
+        if len(known) == len(stamps):
+            return known[0] if fixed else np.stack(known)
+        if self.to_base(frame) is None:
+            base = base_frame(self._node, self.layout.embodiment)
+            self._node.warn(
+                "frame",
+                f"tf does not say where the camera's frame '{frame}' is in '{base}'; going on without its place",
+            )
+        return None
 
     def _proprioception(self, messages: list[Odometry | None]) -> np.ndarray | None:
         """(1, T, K) float32, NaN where nothing was measured; None where that is everywhere."""
@@ -338,26 +254,6 @@ class ObservationInput:
                     self._node.warn("odometry", f"{topic}: {error}; going on without it")
         return None if np.isnan(out).all() else out
 
-    def _depth(self, frames: list[_Frame]) -> np.ndarray | None:
-        """(T, h, w) metres, NaN where a frame has none; None where no frame has any."""
-        for frame in frames:
-            self._decode_depth(frame)
-        known = [frame.depth_m for frame in frames if frame.depth_m is not None]
-        if not known:
-            return None
-        unknown = np.full_like(known[0], np.nan)
-        return np.stack([unknown if frame.depth_m is None else frame.depth_m for frame in frames])
-
-    def _decode_depth(self, frame: _Frame) -> None:
-        if frame.depth is None or frame.depth_m is not None:
-            return
-        try:
-            frame.depth_m = depth_from_image(frame.depth, picture=frame.pixels().shape[:2])
-        except MessageError as error:
-            frame.depth = None
-            topic = self._node.parameters["depth_topic"]
-            self._node.warn("depth", f"{topic}: {error}; going on without depth")
-
     def _vector(self, message: JointState) -> np.ndarray | None:
         try:
             return self.layout.vector(message)
@@ -369,16 +265,3 @@ class ObservationInput:
         with self._lock:
             newest = self._joints.newest
         return None if newest is None else self._vector(newest[1])
-
-    def _intrinsics(self, frame: _Frame) -> Intrinsics | None:
-        if self._info is None:
-            return None
-        try:
-            return camera_model(self._info, frame.message.height, frame.message.width).intrinsics
-        except MessageError as error:
-            self._node.warn("info", f"{self._node.parameters['camera_info_topic']}: {error}; going on without it")
-            return None
-
-
-def _has_depth(frame: _Frame) -> bool:
-    return frame.depth is not None

@@ -80,7 +80,7 @@ class PlannerNode(RobotNode):
         self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
         layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
-        self.input = ObservationInput(self, layout, model.config.context)
+        self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
         self._outputs = PlanOutputs(self, layout)
         self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
         self._goals: LatestSlot[GoalTask] = LatestSlot()
@@ -316,7 +316,6 @@ class PlannerNode(RobotNode):
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
         outputs, running = self.robot.outputs, self._running
         p50, p95 = outputs.plan_ms.at(0.5, 0.95)
-        age, stale = self.input.age(), self.parameters["stale_timeout"]
         monitored = self.calibration is not None and self.calibration.path_error_z is not None
         monitored = monitored and self.parameters["monitor_path"]
         values: dict[str, object] = {
@@ -328,7 +327,7 @@ class PlannerNode(RobotNode):
             "recalibration_factor": self.recalibration.factor,
             "recalibration_plans": self.recalibration.executed,
             "image_rate_hz": self.input.images.rate(),
-            "newest_image_age_s": age,
+            "newest_image_age_s": self.input.health.age_text(),
             "plans_accepted": outputs.accepted,
             "plans_rejected": outputs.rejected,
             "plan_p50_ms": p50,
@@ -341,9 +340,8 @@ class PlannerNode(RobotNode):
             return DiagnosticStatus.ERROR, problem, values
         if self.calibration is None:
             return DiagnosticStatus.WARN, "the checkpoint has no calibration: every plan is rejected", values
-        if self._active and age > stale:
-            text = f"input is stale: no image on '{self.parameters['image_topic']}' for {min(age, 999):.1f} s"
-            return DiagnosticStatus.ERROR, text, values
+        if self._active and (problem := self.input.stale()):
+            return DiagnosticStatus.ERROR, f"input is stale: {problem}", values
         return DiagnosticStatus.OK, "", values
 
 

@@ -1,5 +1,6 @@
 """Plans of others: each gets the verdict that a plan of our own would get."""
 
+import math
 import time
 from typing import TypeAlias
 
@@ -87,9 +88,11 @@ class Proposals:
         if goal is None:
             return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
-        sight, problem = self._look(age, stale)
+        sight, problem = self._look()
         if sight is None or sight.joints is None or problem:
-            return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None
+            return rejected(
+                Reason.STALE_INPUT, problem, value=age if math.isfinite(age) else math.nan, threshold=stale
+            ), None
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
         plan = self._plan(message, sight.joints)
         belief = sight.observed_by(self._model)
@@ -106,15 +109,15 @@ class Proposals:
             return plan_from_msg(message, self._model.embodiment, start)
         return plan_from_trajectory(message, self._input.layout, start)
 
-    def _look(self, age: float, stale: float) -> tuple[Sight | None, str]:
+    def _look(self) -> tuple[Sight | None, str]:
         """The newest sight, and what is wrong where there is none or no plan can be judged from it."""
-        if age > stale:
-            return None, f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
+        if problem := self._input.stale():
+            return None, problem
         try:
             sight = self._input.sight()
         except MessageError as error:
             return None, str(error)
-        return sight, "no image has arrived" if sight is None else sight.problem
+        return sight, "the first image waits for its depth" if sight is None else sight.problem
 
     @staticmethod
     def _topic(message: Proposal) -> str:

@@ -219,24 +219,23 @@ class Pursuit:
         """The first usable frame that arrived later than `after` (time.monotonic()); None at the time limit."""
         robot, task = self._robot, self._task
         begin, reported, tried = time.monotonic(), False, 0.0
-        self._problem = "no image has arrived"
+        self._problem = "no new image has arrived since the last plan"
         while not task.stopped():
             settings = robot.settings()
-            age, received = robot.input.age(), robot.newest_image()
-            if age <= settings.stale_timeout and received > max(after, tried):
+            stale, received = robot.input.stale(), robot.newest_image()
+            if not stale and received > max(after, tried):
                 tried = received
                 try:
                     sight = robot.input.sight()
                     if sight is not None and not sight.problem:
                         return sight
-                    self._problem = "no image has arrived" if sight is None else sight.problem
+                    self._problem = "the first image waits for its depth" if sight is None else sight.problem
                 except MessageError as error:
                     self._problem = str(error)
-            elif age > settings.stale_timeout:
-                seen = f"the newest image is {age:.2f} s old" if math.isfinite(age) else "no image has arrived lately"
-                self._problem = f"{seen}; stale_timeout is {settings.stale_timeout} s"
+            elif stale:
+                self._problem = stale
                 if not reported:
-                    robot.hold_blind(task.name, self._problem, age)
+                    robot.hold_blind(task.name, stale, robot.input.age())
                     reported = True
             if time.monotonic() - begin > settings.observation_timeout:
                 return None

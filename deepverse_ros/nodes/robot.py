@@ -63,6 +63,8 @@ class Robot:
         """Hold because nothing usable was seen for so many seconds, and say so in a verdict."""
         self.hold()
         stale = self.node.parameters["stale_timeout"]
+        # Since when is unknown where no image ever came.
+        seconds = seconds if math.isfinite(seconds) else math.nan
         verdict = rejected(Reason.STALE_INPUT, problem, value=seconds, threshold=stale, plan_id=plan_id)
         self.outputs.verdict(verdict, Header())
 

@@ -9,7 +9,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
@@ -89,7 +88,7 @@ class WorldModelNode(RobotNode):
         self.model = model
         self._calibration = Calibration.from_model(model.calibration)
         layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
-        self.input = ObservationInput(self, layout, model.config.context)
+        self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, layout, self.input.joints_now)
         self._ages = Quantiles()
@@ -191,10 +190,10 @@ class WorldModelNode(RobotNode):
         if watching is None or not watching.unanswered:
             return  # of commands that came while another was judged, the newest has had its verdict
         watching.refresh()
-        newest, age, stale = self.input.slot.peek(), self.input.age(), self.parameters["stale_timeout"]
-        if newest is None or age > stale:
-            what = "no image has come" if newest is None else f"the newest image is {age:.2g} s old, at most {stale:g}"
-            watching.say_blind(what, 0.0 if newest is None else newest.stamp)
+        newest, problem = self.input.slot.peek(), self.input.stale()
+        if newest is None or problem:
+            why = problem or "the first image waits for its depth"
+            watching.say_blind(why, 0.0 if newest is None else newest.stamp)
             return
         started = time.monotonic()
         sight = self._see()
@@ -210,7 +209,7 @@ class WorldModelNode(RobotNode):
     def _see(self) -> Sight:
         sight = self.input.sight()
         if sight is None:
-            raise MessageError(f"no image has arrived on '{self.parameters['image_topic']}' yet")
+            raise MessageError(self.input.stale() or "the first image waits for its depth")
         return sight
 
     def _observe(self, sight: Sight) -> Belief:
@@ -281,9 +280,8 @@ class WorldModelNode(RobotNode):
         sight = self._see()
         header, age = sight.header, self.input.age()
         stale = self.parameters["stale_timeout"]
-        if age > stale:
-            text = f"the newest image is {age:.2f} s old; stale_timeout is {stale} s"
-            verdict: Verdict | None = rejected(Reason.STALE_INPUT, text, value=age, threshold=stale)
+        if problem := self.input.stale():
+            verdict: Verdict | None = rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale)
         elif sight.joints is None or sight.problem:
             verdict = rejected(Reason.STALE_INPUT, sight.problem)
         else:
@@ -303,9 +301,8 @@ class WorldModelNode(RobotNode):
         response.success = True
 
     def _require_fresh(self) -> None:
-        age, stale = self.input.age(), self.parameters["stale_timeout"]
-        if age > stale:
-            raise MessageError(f"the newest image is {age:.2f} s old; stale_timeout is {stale} s")
+        if problem := self.input.stale():
+            raise MessageError(problem)
 
     # Timers and diagnostics ---------------------------------------------------------------------------------------
     def _on_verdict(self, message: PlanVerdict) -> None:
@@ -319,13 +316,12 @@ class WorldModelNode(RobotNode):
 
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
         p50, p95 = self.outputs.latency_ms.at(0.5, 0.95)
-        age, stale = self.input.age(), self.parameters["stale_timeout"]
         values: dict[str, object] = {
             "checkpoint": self.parameters["checkpoint"],
             "device": str(self.model.device),
             "image_rate_hz": self.input.images.rate(),
             "joint_states_rate_hz": self.input.joints_rate.rate(),
-            "newest_image_age_s": age,
+            "newest_image_age_s": self.input.health.age_text(),
             "used_image_age_p95_s": self._ages.at(0.95)[0],
             "latency_p50_ms": p50,
             "latency_p95_ms": p95,
@@ -338,9 +334,8 @@ class WorldModelNode(RobotNode):
         if not self.worker.alive:
             return DiagnosticStatus.OK, "inactive", values
         condition = self._condition
-        if age > stale:
-            age_text = "yet" if not self.input.images.total else f"for {age:.1f} s" if np.isfinite(age) else "any more"
-            return DiagnosticStatus.WARN, f"no image on '{self.parameters['image_topic']}' {age_text}", values
+        if problem := self.input.stale():
+            return DiagnosticStatus.WARN, problem, values
         if condition is not None:
             values["ood_score"] = condition.ood_score
             if condition.out_of_distribution:

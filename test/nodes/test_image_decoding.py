@@ -105,7 +105,11 @@ def test_floats_beyond_0_to_1_are_clipped_and_those_of_another_scale_refused():
 @pytest.mark.parametrize(
     ("encoding", "change", "said"),
     [
-        ("rgb8", {"encoding": "RGB8"}, "encoding is 'RGB8'; known: mono8, mono16, rgb8"),
+        (
+            "rgb8",
+            {"encoding": "RGB8"},
+            "encoding is 'RGB8', which is no picture of sensor_msgs/image_encodings: did you mean 'rgb8'?",
+        ),
         ("rgb8", {"encoding": "8SC3"}, "encoding is '8SC3'"),
         ("rgb8", {"encoding": ""}, "encoding is ''"),
         ("rgb8", {"width": 0}, "size is 0x16"),

@@ -212,6 +212,16 @@ def test_no_image_means_stale_input_a_hold_and_no_observation(world: World) -> N
         until(lambda: client.heard["planner/verdict"])
         assert {v.reason for v in client.heard["planner/verdict"]} == {PlanVerdict.STALE_INPUT}
         assert client.heard["planner/verdict"][0].threshold == pytest.approx(0.3)
+        said = (
+            "s old; stale_timeout is 0.3 s: /client, /sim publishes '/camera/image_raw', but nothing has come from it"
+        )
+        assert said in answer.result.message
+        assert said in client.heard["planner/verdict"][0].reason_text
+        refused = picture()
+        refused.encoding = "h264"
+        client.camera.publish(refused)
+        answer = client.result(client.send(picture()))
+        assert "stale_timeout is 0.3 s: image encoding is 'h264', which is no picture" in answer.result.message
         assert {p.id for p in client.heard["planner/plan"]} <= {"hold"}
     finally:
         assert world.sim.trigger_activate().name == "SUCCESS"

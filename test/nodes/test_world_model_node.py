@@ -374,7 +374,9 @@ def test_diagnostics_tell_of_silence_strangeness_and_deaf_ends(robot, sensors, s
     robot.peer.create_publisher(ActionPlan, "command", wish)
     robot.until(lambda: "topic 'command': a publisher offers an incompatible RELIABILITY" in status(node)[1])
     robot.peer.destroy_timer(sensors.timer)
-    robot.until(lambda: "no image on 'camera/image_raw' for" in status(node)[1])
+    robot.until(
+        lambda: "stale_timeout is 0.5 s: /peer publishes '/camera/image_raw', but nothing has come" in status(node)[1]
+    )
 
 
 @pytest.mark.parametrize(
