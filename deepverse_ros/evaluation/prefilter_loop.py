@@ -160,7 +160,10 @@ def run(
         scenario.commands.astype(float), dt * np.arange(1, len(scenario.commands) + 1), layout.names, 0.0,
         simulation.joints,
     )  # fmt: skip
-    gate = Gate(layout, GateSettings(command_timeout=0.0, verdict_timeout=1.0, image_timeout=1.0, wait_timeout=1.0))
+    settings = GateSettings(
+        command_timeout=0.0, verdict_timeout=1.0, image_timeout=1.0, wait_timeout=1.0, begin_delay=1.0
+    )
+    gate = Gate(layout, settings)
     watched = Watched(command)
     coming: list[tuple[float, Verdict]] = []
     begins, each = round(0.5 / TICK), round(dt / TICK)  # the gate first finds that everything is well

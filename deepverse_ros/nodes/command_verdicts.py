@@ -9,18 +9,18 @@ from std_msgs.msg import Header
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.messages import MessageError, stamp_from_seconds, stamp_seconds
 from deepverse_ros.safety.finding import Action, Finding
-from deepverse_ros.safety.verdict import Envelope, Verdict
+from deepverse_ros.safety.verdict import MOST_TIMES, Envelope, Verdict
 
-MOST_TIMES = 10_000
-"""Longest envelope that is read."""
+MOST_NAMES = 200
+"""Names in a verdict that are read: more than any robot has values."""
 
 
 def command_verdict_to_msg(
-    verdict: Verdict, names: Sequence[str], frame_id: str, latency_ms: float = math.nan
+    verdict: Verdict, names: Sequence[str], frame_id: str, embodiment: str, latency_ms: float = math.nan
 ) -> CommandVerdict:
     """Args: names: of a command's values, in the order of the envelope (`safety.commands.Layout.names`).
 
-    frame_id: the robot's base frame. latency_ms: from what was judged to the verdict, milliseconds.
+    frame_id: the robot's base frame. embodiment: the robot's name. latency_ms: from what was judged to the verdict.
     Raises: MessageError where the verdict has a problem, or is not one on commands of these values.
     """
     if problem := verdict.problem(len(names)):
@@ -30,6 +30,7 @@ def command_verdict_to_msg(
         header=Header(stamp=stamp_from_seconds(verdict.stamp), frame_id=frame_id),
         image_stamp=stamp_from_seconds(verdict.image_stamp),
         valid_for=float(verdict.valid_for),
+        embodiment=embodiment,
         command_id=verdict.plan_id,
         latency_ms=float(latency_ms),
         start=stamp_from_seconds(envelope.start),
@@ -54,31 +55,40 @@ def command_verdict_to_msg(
     )
 
 
-def command_verdict_from_msg(message: CommandVerdict, names: Sequence[str], frame_id: str = "") -> Verdict:
+def command_verdict_from_msg(
+    message: CommandVerdict, names: Sequence[str], frame_id: str = "", embodiment: str = ""
+) -> Verdict:
     """Args: names: of the robot's values, in the order that the envelope shall have; the message may have another.
 
-    frame_id: what the header must say; empty: anything.
+    frame_id, embodiment: what the message must say; empty: anything.
     Raises: MessageError naming field, value and what is expected, for whatever is in the message.
     """
     if frame_id and message.header.frame_id != frame_id:
         raise MessageError(
             f"verdict header.frame_id is '{message.header.frame_id}'; this robot's base frame is '{frame_id}'"
         )
+    if embodiment and message.embodiment != embodiment:
+        raise MessageError(f"verdict embodiment is '{message.embodiment}'; this robot is '{embodiment}'")
+    # Sizes first: nothing is made of what is too long.
+    steps = len(message.times)
+    if not 1 <= steps <= MOST_TIMES:
+        raise MessageError(f"verdict times has {steps} values; expected 1 to {MOST_TIMES}")
+    for name in ("names", "max_rate_names"):
+        if len(getattr(message, name)) > MOST_NAMES:
+            raise MessageError(f"verdict {name} has {len(getattr(message, name))} values; at most {MOST_NAMES}")
     order = _order(list(message.names), list(names))
-    times = np.array(message.times, float)
-    if not 1 <= len(times) <= MOST_TIMES:
-        raise MessageError(f"verdict times has {len(times)} values; expected 1 to {MOST_TIMES}")
-    expected = {"center": len(times) * len(names), "half_width": len(names)}
+    expected = {"center": steps * len(names), "half_width": len(names)}
     for name, size in expected.items():
         if len(getattr(message, name)) != size:
             raise MessageError(
-                f"verdict {name} has {len(getattr(message, name))} values; expected {size} for {len(times)} times and "
+                f"verdict {name} has {len(getattr(message, name))} values; expected {size} for {steps} times and "
                 f"{len(names)} names"
             )
+    times = np.array(message.times, float)
     envelope = Envelope(
         stamp_seconds(message.start),
         times,
-        np.array(message.center, float).reshape(len(times), len(names))[:, order],
+        np.array(message.center, float).reshape(steps, len(names))[:, order],
         np.array(message.half_width, float)[order],
         message.time_slack,
         message.tube,

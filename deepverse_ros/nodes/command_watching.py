@@ -285,8 +285,9 @@ class CommandWatching:
         self.latency.add(latency)
         self._counts["verdicts"] += 1
         self._counts["stopped"] += verdict.finding.action == Action.STOP
-        frame = self.watch.embodiment.base_frame
-        self._verdicts.publish(command_verdict_to_msg(verdict, self._layout.names, frame, latency))
+        robot = self.watch.embodiment
+        message = command_verdict_to_msg(verdict, self._layout.names, robot.base_frame, robot.name, latency)
+        self._verdicts.publish(message)
 
     def _newest(self) -> _Current | None:
         """The newest command, unless it is done, or nobody will execute it any more."""

@@ -72,10 +72,6 @@ class CommandFormat(ABC):
             raise MessageError(f"a command to send is not finite or without end: {values.tolist()}")
         return self._write(values, np.asarray(command.times, float), stamp)
 
-    def cancel(self) -> Any | None:
-        """A message that ends what is being executed, wherever the robot is; None where there is no such message."""
-        return None
-
     @abstractmethod
     def _read(self, message: Any, measured: np.ndarray | None) -> Command:
         """Raises: MessageError."""
@@ -168,9 +164,6 @@ class TrajectoryFormat(CommandFormat):
             for row, t in zip(rows, times, strict=True)
         ]
         return JointTrajectory(header=Header(frame_id=self._frame), joint_names=self._names, points=points)
-
-    def cancel(self) -> JointTrajectory:
-        return JointTrajectory(header=Header(frame_id=self._frame), joint_names=self._names)
 
 
 class ArrayFormat(CommandFormat):

@@ -36,6 +36,7 @@ from deepverse_ros.nodes.prefilter_status import status_to_msg
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command
 from deepverse_ros.safety.gate import Gate
+from deepverse_ros.safety.halts import Halts
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.status import Decision, Mode, Send, State, Status
 
@@ -68,6 +69,7 @@ class PrefilterNode(RobotNode):
         self.gate = Gate(layout, settings, limits, Mode[p.mode.upper()])
         self.format = FORMATS[p.command_type](layout, self._joints, limits.period, p.command_frame)
         self.format.most_points = limits.max_points
+        self._halts = Halts(layout)
         self._require_stamps(limits)
         self._live = tuple(self.parameters[name] for name in LIVE)
         self._measured: tuple[np.ndarray, float] | None = None
@@ -114,12 +116,10 @@ class PrefilterNode(RobotNode):
             if not self._active:
                 return
             self._active = False
-            try:
-                command = self.gate.halt("deactivated", self.moment())
-            except Exception as error:  # the robot must be told to rest, whatever happened
-                self._say_failure(error)
-                command = self._rest()
-            self._send_rest(command)
+            command = self._halt("deactivated")
+            if command is not None:
+                self._send(command)
+            self._halts.over()
 
     def cleanup(self) -> None:
         self.diagnostics.clear_checks()
@@ -149,9 +149,9 @@ class PrefilterNode(RobotNode):
         with self._lock:
             if not self._active:
                 return
-            now, names, frame = self.moment(), self.gate.layout.names, self._embodiment.base_frame
+            now, robot = self.moment(), self._embodiment
             try:
-                verdict = command_verdict_from_msg(message, names, frame)
+                verdict = command_verdict_from_msg(message, self.gate.layout.names, robot.base_frame, robot.name)
             except MessageError as error:
                 self.warn("verdict", f"{self.parameters['verdict_topic']}: {error}")
                 problem = str(error).removeprefix("verdict ")
@@ -185,8 +185,9 @@ class PrefilterNode(RobotNode):
             enforced = self._apply_live()
             sent = self._do(lambda: self.gate.tick(self.moment()))
             if enforced and sent == Send.NOTHING and self.gate.state == State.FALLBACK and self.gate.counts.commands:
-                # What passed before may go on by itself, and the gate knows no place to hold it at.
-                self._send_rest(self._rest())
+                self.warn(
+                    "place", "what passed before may go on: nobody has said where the robot is, so nothing halts it"
+                )
 
     def _release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
@@ -204,9 +205,14 @@ class PrefilterNode(RobotNode):
             decision = ask()
             if self.gate.mode == Mode.MONITOR:
                 if message is not None:
+                    self._halts.over()
                     self._out.publish(message)  # as it came, whatever is in it
             elif decision.command is not None:
-                self._out.publish(self.format.write(decision.command, self.get_clock().now().to_msg()))
+                if decision.send in (Send.HOLD, Send.STOP):
+                    self._send_halt(decision.command)
+                else:
+                    self._halts.over()
+                    self._send(decision.command)
         except Exception as error:  # whatever it is, it must not open the gate or end the node
             self._fail(error, message)
             return Send.NOTHING
@@ -218,7 +224,9 @@ class PrefilterNode(RobotNode):
         self._say_failure(error)
         self.gate.fail(self._failed, self.moment())
         if self.gate.mode == Mode.ENFORCE:
-            self._send_rest(self._rest())
+            command = self._halt(self._failed)
+            if command is not None:
+                self._send_halt(command)
         elif message is not None:
             self._out.publish(message)
         self._report(Status(State.FALLBACK, self.gate.mode, Send.HOLD, f"the gate failed: {self._failed}", 0.0))
@@ -228,14 +236,22 @@ class PrefilterNode(RobotNode):
         self._failed = f"{type(error).__name__}: {error}"
         self.warn("gate", f"the gate failed and is closed: {self._failed}")
 
+    def _halt(self, why: str) -> Command | None:
+        """Close the gate. Returns: what to send; None where nothing moves the robot, or nobody knows its place."""
+        try:
+            return self.gate.halt(why, self.moment())
+        except Exception as error:  # the robot must be told to rest, whatever happened
+            self._say_failure(error)
+            return self._rest()
+
     def _rest(self) -> Command | None:
         """Rates to rest, positions where they were measured last; made without the gate."""
         layout, measured = self.gate.layout, self._recent(self.gate.settings.measured_timeout)
         if measured is None and layout.position.any():
             return None
         place = np.zeros(layout.size) if measured is None else measured
-        rest = np.clip(np.nan_to_num(layout.rest), layout.lower, layout.upper)
-        return Command.setpoint(np.where(layout.position, place, rest), layout.names)
+        rest = np.where(layout.position, place, np.nan_to_num(layout.rest))
+        return Command.setpoint(np.clip(rest, layout.lower, layout.upper), layout.names)
 
     def _recent(self, seconds: float) -> np.ndarray | None:
         """(A,) where the robot was measured no more than so long ago."""
@@ -243,11 +259,13 @@ class PrefilterNode(RobotNode):
             return None
         return self._measured[0]
 
-    def _send_rest(self, command: Command | None) -> None:
-        stamp = self.get_clock().now().to_msg()
-        message = self.format.cancel() if command is None else self.format.write(command, stamp)
-        if message is not None:
-            self._out.publish(message)
+    def _send_halt(self, command: Command) -> None:
+        """Unless it was sent already."""
+        if self._halts.due(command, self.gate.settings.halt_rate, self.moment()):
+            self._send(command)
+
+    def _send(self, command: Command) -> None:
+        self._out.publish(self.format.write(command, self.get_clock().now().to_msg()))
 
     def _report(self, status: Status) -> None:
         last, self._status = self._status, status
@@ -315,6 +333,7 @@ class PrefilterNode(RobotNode):
             "reject_rate": counts.withheld / counts.commands if counts.commands else 0.0,
             "verdicts": counts.verdicts,
             "verdicts_dropped": counts.verdicts_wrong + counts.verdicts_stale,
+            "stamps_ahead": counts.ahead,
             "gate_failures": self._failures,
         }
         if not self._active or status is None:

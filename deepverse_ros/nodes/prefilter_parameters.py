@@ -120,4 +120,5 @@ def _rates(embodiment: Embodiment) -> Layout:
     return replace(
         layout, position=np.zeros(size, bool), lower=-layout.max_rate, upper=layout.max_rate,
         max_rate=np.full(size, np.inf), rest=np.zeros(size), scaled=np.ones(size, bool),
+        units=tuple(f"{unit}/s" for unit in layout.units),
     )  # fmt: skip

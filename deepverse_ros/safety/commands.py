@@ -22,7 +22,8 @@ class Layout:
     names: such as joint names. position: true where the value is a place that the robot stays at, false where it is a
     rate or an effort that goes on until another one comes. lower, upper: limits in the value's unit. max_rate: largest
     change per second, inf where it may jump. rest: the rate that brings the robot to rest, NaN to keep the last one
-    (steering); unused for positions. scaled: whether to slow down means to make a rate smaller (not brakes).
+    (steering); unused for positions. scaled: whether to slow down means to make a rate smaller (not brakes). units: of
+    the values, for people; () where they are not known.
     Raises: ShapeError naming the field.
     """
 
@@ -33,6 +34,7 @@ class Layout:
     max_rate: np.ndarray
     rest: np.ndarray
     scaled: np.ndarray
+    units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -47,6 +49,10 @@ class Layout:
     def size(self) -> int:
         """A."""
         return len(self.names)
+
+    def unit(self, value: int) -> str:
+        """Of a value by its number; empty where it is not known."""
+        return self.units[value] if self.units else ""
 
     @property
     def stays(self) -> bool:
@@ -69,11 +75,13 @@ class Layout:
             if name not in known:
                 raise ShapeError(f"'{name}' is no modality of '{embodiment.name}'; it has {', '.join(sorted(known))}")
         names: list[str] = []
+        units: list[str] = []
         rates, rests, scaled, moving = [], [], [], []
         for m in embodiment.modalities:
             joints = m.name == "joint_positions" and m.dim == len(embodiment.joint_names)
             single = [m.name] if m.dim == 1 else [f"{m.name}[{i}]" for i in range(m.dim)]
             names += embodiment.joint_names if joints else single
+            units += [m.units] * m.dim
             value = rest.get(m.name)
             rates += list(m.max_rate or [np.inf] * m.dim)
             rests += [np.nan if value is None else value] * m.dim
@@ -81,7 +89,7 @@ class Layout:
             scaled += [m.name not in unscaled] * m.dim
         return cls(
             tuple(names), ~np.array(moving), embodiment.lower.astype(float), embodiment.upper.astype(float),
-            np.array(rates, float), np.array(rests, float), np.array(scaled),
+            np.array(rates, float), np.array(rests, float), np.array(scaled), tuple(units),
         )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from deepverse_ros.errors import ShapeError
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import ApproachZone, LimitZone, SlowdownZone, Zone, Zones
 
+LEAST_SCALE = 1e-3
+"""Least share of its speed at which a command is executed."""
+
 
 class Action(IntEnum):
     """What is to be done with a command; the larger, the graver."""
@@ -32,6 +35,7 @@ class Finding:
     seconds for which the worst zone is sure to stay clear; inf where it does throughout. leads_out: every zone that
     says stop is violated now already, and the command clears it. gain: how much clearer the least improved of them is
     at the end, metres. text: one sentence.
+    A scale below LEAST_SCALE is no speed at all: whatever action it came with, it is a STOP.
     """
 
     action: Action
@@ -45,6 +49,10 @@ class Finding:
     leads_out: bool = False
     gain: float = 0.0
     text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scale < LEAST_SCALE:
+            object.__setattr__(self, "action", Action.STOP)
 
 
 def judge(

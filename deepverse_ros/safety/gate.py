@@ -15,7 +15,7 @@ from deepverse_ros.safety.situation import Kind, Situation
 from deepverse_ros.safety.states import States
 from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Status
 from deepverse_ros.safety.verdict import Verdict
-from deepverse_ros.safety.verdict_store import VerdictStore
+from deepverse_ros.safety.verdict_store import Nearest, VerdictStore
 from deepverse_ros.safety.watch import Watch
 
 OTHERS_MAY_MOVE_IT = 1.0
@@ -110,7 +110,7 @@ class Gate:
             self._last_stamp = max(self._last_stamp, good.stamp)
             original = command if good.duration == command.times[-1] else good
             self._newest, self._previous = Following(good, original, now), (good, now)
-        return self._decide(now, command)
+        return self._decide(now, command, read=None if good is None else self._newest)
 
     def _check(self, command: Command, now: Now, problem: str) -> tuple[Command | None, tuple[Check, ...]]:
         if problem:
@@ -122,19 +122,22 @@ class Gate:
 
     def on_verdict(self, verdict: Verdict, now: Now) -> Decision:
         """The world model judged a command."""
-        problem = verdict.problem(self.layout.size)
-        ahead = max(verdict.stamp, verdict.image_stamp) - now.ros
-        if not problem and ahead > self.settings.future_tolerance:
-            problem = f"stamped {ahead:.3g} s ahead of the clock, at most {self.settings.future_tolerance:.3g}"
-        problem = problem or self._too_wide(verdict)
+        problem = verdict.problem(self.layout.size) or self._wrong_stamp(verdict, now) or self._too_wide(verdict)
         if problem:
             return self.on_wrong_verdict(problem, now)
         now = self._look(now)
         self.counts.verdicts += 1
-        self._watch.verdict("")
+        self._watch.verdict("", now)
         if not self._verdicts.add(verdict, now, self.settings):
             self.counts.verdicts_stale += 1
         return self._decide(now)
+
+    def _wrong_stamp(self, verdict: Verdict, now: Now) -> str:
+        most = self.settings.future_tolerance
+        ahead, newer = max(verdict.stamp, verdict.image_stamp) - now.ros, verdict.image_stamp - verdict.stamp
+        if ahead > most:
+            return f"stamped {ahead:.3g} s ahead of the clock, at most {most:.3g}"
+        return f"its image is {newer:.3g} s newer than the judgement, at most {most:.3g}" if newer > most else ""
 
     def _too_wide(self, verdict: Verdict) -> str:
         """No model imagines all that a robot can do at once: such an envelope is a damaged one."""
@@ -154,22 +157,29 @@ class Gate:
         now = self._look(now)
         self.counts.verdicts += 1
         self.counts.verdicts_wrong += 1
-        self._watch.verdict(problem)
+        self._watch.verdict(problem, now)
         return self._decide(now)
 
     def on_heartbeat(self, now: Now, stamp: float = 0.0) -> Decision:
         """The world model is alive. Args: stamp: when it said so, ROS seconds; 0 for none."""
         now = self._look(now)
-        self._watch.heartbeat(now, stamp)
+        if not self._ahead(stamp, now):
+            self._watch.heartbeat(now, stamp)
         return self._decide(now)
 
     def on_measured(self, values: np.ndarray, now: Now, stamp: float = 0.0) -> bool:
         """The robot measured where it is: (A,) in the layout's order, of rates whatever.
 
-        What is not finite, beyond the limits, or older than what came before is ignored. Args: stamp: of the
-        measurement, ROS seconds; 0 for none. Returns: whether it counts.
+        What is not finite, beyond the limits, ahead of the clock, or older than what came before is ignored. Args:
+        stamp: of the measurement, ROS seconds; 0 for none. Returns: whether it counts.
         """
-        return self._motion.measure(values, now, stamp)
+        return now.finite and not self._ahead(stamp, now) and self._motion.measure(values, now, stamp)
+
+    def _ahead(self, stamp: float, now: Now) -> bool:
+        """Whether a stamp cannot be true; it must not become the newest, for all that comes later would be older."""
+        ahead = not stamp - now.ros <= self.settings.future_tolerance
+        self.counts.ahead += ahead
+        return ahead
 
     def tick(self, now: Now) -> Decision:
         """Time has passed; to be called by a timer, at 50 Hz or so: it also acts when nothing comes any more."""
@@ -206,7 +216,7 @@ class Gate:
         return command if self._watch.commanded else None
 
     def _close(self, why: str, now: Now) -> None:
-        self._motion.forget(None if self._newest is None else self._newest.command.values[-1])
+        self._motion.lose(None if self._newest is None else self._newest.command.values[-1])
         self._newest = None
         self._states.fall(why, now)
 
@@ -232,8 +242,12 @@ class Gate:
 
     def _situation(self, now: Now) -> Situation:
         newest = self._on_its_way(now)
-        cover, excess = (None, math.nan) if newest is None else self._verdicts.covering(newest, now, self.settings)
-        checks = self._watch.checks(newest, cover, self._verdicts.newest, excess, now)
+        cover, excess, nearest = None, math.nan, None
+        if newest is not None:
+            cover, excess, nearest = self._verdicts.covering(newest, now, self.settings)
+        measured_age = self._motion.measured_age(now) if self.layout.position.any() else None
+        why = "" if newest is None or cover is not None else self._unanswered(nearest)
+        checks = self._watch.checks(newest, cover, self._verdicts.newest, excess, why, measured_age, now)
         fault = next((c for c in checks if not c.ok), None)
         if cover is not None:
             finding = cover.verdict.finding
@@ -244,13 +258,19 @@ class Gate:
         if newest is None:
             return Situation(Kind.IDLE, None, checks, "no command is on its way")
         if cover is None:
-            far = f"{excess:.3g} half-widths off the nearest" if excess < math.inf else "there is none"
-            return Situation(Kind.WAIT, None, checks, f"the command waits for a verdict of its own, {far}")
+            return Situation(Kind.WAIT, None, checks, f"the command waits for a verdict of its own: {why}")
         if cover.clear:
             return Situation(Kind.CLEAR, cover, checks, cover.verdict.finding.text)
         stopped = self.state in (State.STOP, State.RECOVER) and not self._states.latched
         way_out = stopped and cover.verdict.finding.leads_out
         return Situation(Kind.WAY_OUT if way_out else Kind.BAD, cover, checks, cover.verdict.finding.text)
+
+    def _unanswered(self, nearest: Nearest | None) -> str:
+        if nearest is None:
+            return "there is none that looks far enough ahead"
+        name, unit = self.layout.names[nearest.value], self.layout.unit(nearest.value)
+        apart = f"{nearest.apart:.2g} {unit}".rstrip()
+        return f"the nearest was made for one that differs by {apart} in {name}"
 
     def _on_its_way(self, now: Now) -> Following | None:
         """The newest command, unless it is done or has waited too long."""
@@ -270,8 +290,10 @@ class Gate:
 
     # --- what is sent -------------------------------------------------------------------------------------------
 
-    def _decide(self, now: Now, fresh: Command | None = None, newest: bool = True) -> Decision:
-        """Args: fresh: the command that this event brought; newest: unless it is older than the one before it."""
+    def _decide(
+        self, now: Now, fresh: Command | None = None, newest: bool = True, read: Following | None = None
+    ) -> Decision:
+        """Args: fresh: the command that this event brought, `read` as; newest: unless it is older than one before."""
         situation = self._situation(now)
         self._states.advance(situation, now)
         would, command, scale = self._act(situation, now)
@@ -286,6 +308,7 @@ class Gate:
             send, command = (Send.NOTHING, None) if fresh is None else (Send.COMMAND, fresh)
             if fresh is not None:
                 self._diverged = not passed
+                self._motion.went_by(read)
             if would != Send.NOTHING and (fresh is None or not passed):
                 # The robot does not do what enforcing would have made it do, and is not where that would have led.
                 self._diverged = True
@@ -314,7 +337,7 @@ class Gate:
         if self.state == State.RECOVER:
             scale = min(scale, settings.recover_scale)
         out = motion.follow(self._newest, now, scale, max_rate)
-        self._newest.admitted = situation.cover.number
+        self._newest.admitted = situation.cover.numbers
         if out is None:
             return Send.NOTHING, None, scale
         whole = out is self._newest.command
@@ -366,7 +389,7 @@ class Gate:
             state=self.state,
             mode=self.mode,
             would=would,
-            reason=self._states.reason(situation),
+            reason=self._states.reason(situation, now),
             scale=scale,
             checks=situation.checks,
             step=finding.step if finding else -1,

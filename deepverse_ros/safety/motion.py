@@ -1,5 +1,6 @@
 """What the robot was told last, and how the next command is put: as it is, slower, repeated, or a halt."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ class Following:
     command: in the layout's order, from where the robot is; original: as it came. paused: since when, at the latest, it
     has not been executed. progress: seconds of its own time that were executed. speed: share of its pace at which it is
     executed now, 0 while it is not. place (A,): how far a set-point is gone to, in steps; None where it is not.
-    admitted: number of the verdict that last let it pass; that one has said at which speed, so it answers for the
+    admitted: numbers of the verdicts that last let it pass; those have said at which speed, so they answer for the
     slower way too.
     """
 
@@ -30,7 +31,7 @@ class Following:
     progress: float = 0.0
     speed: float = 0.0
     place: np.ndarray | None = None
-    admitted: int = 0
+    admitted: tuple[int, ...] = ()
 
     @property
     def timed(self) -> bool:
@@ -51,7 +52,7 @@ class Following:
 
 
 class Motion:
-    """Keeps what was sent, and puts the next.
+    """Keeps what was sent, and puts the next: never faster than the largest rates allow from what was sent last.
 
     safe: the last command that was passed on; it is being executed while its speed is above 0. rests: nothing that
     went through here moves the robot any more, so nothing need be halted.
@@ -63,7 +64,10 @@ class Motion:
         self.rests = layout.stays
         self._sent: np.ndarray | None = None  # the last values that were sent at once, not on a way
         self._sent_at: float | None = None
-        self._time_left = 0.0  # seconds of motion that a position may still make up for
+        self._passed: np.ndarray | None = None  # those of them that a command made, and no halt or fallback
+        self._lost: Following | None = None  # what the robot was told when trust in it was lost, and goes on with
+        self._time_left = 0.0  # seconds of motion that a step may still use up
+        self._filled_at: float | None = None
         self._pace = 0.0  # the speed at which the safe command was passed on
         self._advanced: float | None = None
         self._held: np.ndarray | None = None
@@ -81,10 +85,23 @@ class Motion:
         self.rests = False
         self._sent = None if self.layout.position.any() else last
 
+    def lose(self, last: np.ndarray | None = None) -> None:
+        """As `forget`, but nobody else sent anything: a halt may go by it where nothing better is known."""
+        if self.safe is not None and self.safe.timed and self._held is None:
+            self._lost = replace(self.safe)
+        elif self._sent is not None:
+            sent = Command.setpoint(self._sent)
+            self._lost = Following(sent, sent, Now(0.0, 0.0))
+        self.forget(last)
+
+    def went_by(self, following: Following | None) -> None:
+        """The robot was told this without the gate; None for what nobody could read: it may be anywhere by now."""
+        self._lost = None if following is None else replace(following, progress=0.0, speed=1.0)
+
     def come_to_rest(self) -> None:
         """Nothing was under way for long: others may have moved the robot since, and it stays where it is."""
         self.forget()
-        self.rests = self.layout.stays
+        self._lost, self.rests = None, self.layout.stays
 
     def forget_stamps(self) -> None:
         """The clock jumped: what is stamped from now on may be older than what came before."""
@@ -106,9 +123,13 @@ class Motion:
         self._measured, self._measured_stamp = (values, now.steady - age), max(stamp, self._measured_stamp)
         return True
 
+    def measured_age(self, now: Now) -> float:
+        """Seconds, NaN where nothing was measured yet."""
+        return math.nan if self._measured is None else now.steady - self._measured[1]
+
     def measured(self, now: Now, timeout: float) -> np.ndarray | None:
         """(A,), or None where it is older than `timeout` seconds."""
-        if self._measured is None or not now.steady - self._measured[1] <= timeout:
+        if self._measured is None or not self.measured_age(now) <= timeout:
             return None
         return self._measured[0]
 
@@ -116,9 +137,10 @@ class Motion:
         """Time has gone on; to be called with every event."""
         passed = now.steady - self._advanced if self._advanced is not None else 0.0
         self._advanced = now.steady
-        if self.safe is not None and self.safe.speed > 0:
-            done = self.safe.progress + max(passed, 0.0) * self.safe.speed
-            self.safe.progress = min(done, self.safe.command.duration)
+        for following in (self.safe, self._lost):
+            if following is not None and following.speed > 0:
+                done = following.progress + max(passed, 0.0) * following.speed
+                following.progress = min(done, following.command.duration)
 
     def target(self) -> np.ndarray | None:
         """(A,) where the robot was told to be now; None where nothing was sent."""
@@ -155,64 +177,76 @@ class Motion:
         return command if whole else command.remaining(following.progress, speed)
 
     def _at_once(self, following: Following, now: Now, scale: float, caps: np.ndarray) -> Command | None:
-        """Rates are made smaller; a position is gone to in steps that its largest rate allows."""
+        """Rates are made smaller; what is wanted is gone to in steps that its largest rate allows."""
         layout, wanted = self.layout, following.command.values[-1]
         out = wanted.copy()
         rates = layout.scaled & ~layout.position
         share = np.divide(caps, np.abs(wanted), out=np.ones_like(caps), where=(np.abs(wanted) > caps) & rates)
         out[rates] *= min(scale, float(share.min()))
-        if layout.position.any():
-            target = self.target()
-            here = following.command.start if target is None else target
-            # A command without a start is refused, so the last case never moves anything.
-            out = self._step(out if here is None else here, out, scale, caps, now)
+        here = self.target()
+        if here is None:  # at rest; a command of positions without a start is refused
+            rest = np.clip(np.nan_to_num(layout.rest), layout.lower, layout.upper)
+            start = following.command.start
+            here = rest if start is None else np.where(layout.position, start, rest)
+        out = self._step(here, out, scale, caps, now)
         if following.speed > 0 and self._sent is not None and np.array_equal(out, self._sent, equal_nan=True):
             following.speed = scale
             return None
-        following.speed, self._sent, following.place = scale, out, out
+        following.speed, following.place, self._sent, self._passed = scale, out, out, out
         return following.command if np.array_equal(out, wanted) else self._command(out, now)
 
     def _step(self, here: np.ndarray, wanted: np.ndarray, scale: float, caps: np.ndarray, now: Now) -> np.ndarray:
-        """(A,) towards `wanted`; all positions take the same share of their way, so that it stays straight."""
-        period = self.limits.period
-        passed = period if self._sent_at is None else max(now.steady - self._sent_at, 0.0)
+        """(A,) towards `wanted`, as far as the time since the last step allows; a rate comes to rest at once.
+
+        Positions, and rates that may be made smaller, take the same share of their way, so that it stays straight.
+        """
+        layout, period = self.layout, self.limits.period
+        passed = period if self._filled_at is None else max(now.steady - self._filled_at, 0.0)
+        since = math.inf if self._sent_at is None else now.steady - self._sent_at
         # Time that was not used up is kept for a while: commands and ticks come in any order, also both at once.
-        self._time_left = min(self._time_left + passed, 2 * period)
-        rate = np.minimum(scale * self.layout.max_rate, caps) * (1 + self.limits.rate_slack)
-        way = np.where(self.layout.position, wanted - here, 0.0)
-        needed = float((np.abs(way) / rate).max())
-        if needed <= self._time_left:
-            self._time_left -= needed
-            return wanted
-        share, self._time_left = self._time_left / needed, 0.0
-        return np.where(self.layout.position, here + way * share, wanted)
+        self._time_left = min(self._time_left + passed, float(np.clip(since, period, 2 * period)))
+        self._filled_at = now.steady
+        nearest = np.clip(layout.rest, np.minimum(here, wanted), np.maximum(here, wanted))
+        here = np.where(layout.position | np.isnan(layout.rest), here, nearest)
+        rate = np.where(layout.position, np.minimum(scale * layout.max_rate, caps), layout.max_rate)
+        needed = np.abs(wanted - here) / (rate * (1 + self.limits.rate_slack))
+        together = layout.position | layout.scaled
+        needed = np.where(together, np.max(needed, initial=0.0, where=together), needed)
+        share = np.divide(self._time_left, needed, out=np.ones(layout.size), where=needed > self._time_left)
+        self._time_left -= min(float(needed.max()), self._time_left)
+        return np.where(share < 1, here + (wanted - here) * share, wanted)
 
     def halt(self, now: Now, measured: np.ndarray | None, here: bool = False) -> Command | None:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
-        The place is the same in every call until a command passes again, and gone to by steps that the largest rates
-        allow. Returns: None where it is not known, or the robot rests anyway: a wrong measurement moves no such robot.
+        The place is the same in every call until a command passes again, within the limits, and gone to by steps that
+        the largest rates allow. Args: measured: (A,), None where it is not known: then it is where the robot was told
+        to be. Returns: None where nothing is known, or the robot rests anyway: a wrong measurement moves no such robot.
         """
         if self.rests:
             return None
-        target = self.target()
+        layout, target = self.layout, self.target()
         if self._held is None:
-            first, second = (measured, target) if here else (target, measured)
-            self._held = second if first is None else first
+            told = None if self._lost is None else self._lost.command.at(self._lost.progress)
+            places = (measured, target, told) if here else (target, measured, told)
+            place = next((p for p in places if p is not None), None)
+            self._held = None if place is None else np.clip(place, layout.lower, layout.upper)
         if self.safe is not None:
             if self.safe.speed > 0:
                 self.safe.paused = now
             self.safe.speed = 0.0
-        layout, place = self.layout, self._held
-        if place is None and layout.position.any():
+        if self._held is None and layout.position.any():
             return None
-        keep = np.zeros(layout.size) if place is None else place
-        if target is not None:
-            # What is measured may be wrong: the way there is no quicker than any other.
-            keep = self._step(target, keep, 1.0, np.full(layout.size, np.inf), now)
         # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
-        rest = np.where(np.isnan(layout.rest), np.clip(keep, layout.lower, layout.upper), layout.rest)
-        return self._send(np.where(layout.position, keep, rest), now)
+        kept = np.zeros(layout.size) if target is None else target
+        rest = np.where(np.isnan(layout.rest), kept, layout.rest)
+        if self._held is not None:
+            place = np.where(layout.position, self._held, kept)
+            if target is not None:
+                # What is measured may be wrong: the way there is no quicker than any other.
+                place = self._step(kept, place, 1.0, np.full(layout.size, np.inf), now)
+            rest = np.where(layout.position, place, rest)
+        return self._send(np.clip(rest, layout.lower, layout.upper), now)
 
     def begin_anew(self, waiting: Following) -> None:
         """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
@@ -236,8 +270,8 @@ class Motion:
         if safe.timed:
             safe.speed = self._pace * factor
             return safe.command.remaining(safe.progress, safe.speed)
-        last = safe.command.values[-1] if self._sent is None else self._sent
-        return self._command(np.where(layout.scaled & ~layout.position, last * factor, last), now)
+        last = safe.command.values[-1] if self._passed is None else self._passed
+        return self._send(np.where(layout.scaled & ~layout.position, last * factor, last), now)
 
     def _send(self, values: np.ndarray, now: Now) -> Command:
         self._sent, self._sent_at = values, now.steady

@@ -60,7 +60,18 @@ class GateSettings(Settings):
     )
     wait_timeout: float = setting(0.3, "Commands that wait for a verdict so long are a fault (s).", 0.01, 10.0)
     pending_timeout: float = setting(1.0, "A command that could not pass for so long is dropped (s).", 0.01, 60.0)
-    measured_timeout: float = setting(0.2, "Oldest measured state that a stop goes to (s).", 0.01, 10.0)
+    require_heartbeat_stamp: bool = setting(False, "A heartbeat without a stamp is no sign of life.")
+    begin_delay: float = setting(
+        0.5,
+        "A trajectory that waited begins at most so long after the moment at which its verdict imagined it to begin, "
+        "which the world model takes from the image (s).",
+        0.0,
+        10.0,
+    )
+    measured_timeout: float = setting(
+        0.2, "Oldest measured state: a robot that is told positions neither moves nor stops there on an older one (s).",
+        0.01, 10.0,
+    )  # fmt: skip
     measured_lag: float = setting(
         0.15,
         "A stop goes to where the robot is only if it can be that far from its target in this time (s).",
@@ -84,6 +95,13 @@ class GateSettings(Settings):
     )
     last_safe_time: float = setting(0.2, "How long the fallback last_safe goes on (s).", 0.0, 5.0)
     ramp_time: float = setting(0.3, "How long the fallback scale takes to a halt (s).", 0.01, 5.0)
+    halt_rate: float = setting(
+        1.0,
+        "How often a halt that has not changed is sent again to a robot that stays where it is (Hz); 0: never. Rates "
+        "are brought to rest at every tick.",
+        0.0,
+        500.0,
+    )
 
 
 @dataclass(frozen=True)

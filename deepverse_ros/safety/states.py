@@ -1,5 +1,6 @@
 """The gate's states: what closes it at once, and what has to last before it opens again."""
 
+import math
 from dataclasses import dataclass
 
 from deepverse_ros.safety.clock import Now
@@ -7,6 +8,9 @@ from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.situation import Kind, Situation
 from deepverse_ros.safety.status import State
 from deepverse_ros.safety.verdict_store import Received
+
+RECENT = 2.0
+"""Seconds for which the status still says what was wrong and is no longer: later it has nothing to do with now."""
 
 
 @dataclass
@@ -41,7 +45,7 @@ class States:
         self.slow: tuple[float, dict[str, float]] = (1.0, {})
         self.fallback_since = 0.0
         self._stopped = False
-        self._fell_for = "nothing has come yet"
+        self._fell_for, self._fell_at = "nothing has come yet", -math.inf
         self._counted = 0
         self._bad, self._good = _Streak(), _Streak()
 
@@ -73,7 +77,7 @@ class States:
         if self.state != State.FALLBACK:
             self.fallback_since = now.steady
         self._good.reset()
-        self.state, self._fell_for = State.FALLBACK, why
+        self.state, self._fell_for, self._fell_at = State.FALLBACK, why, now.steady
 
     def release(self, situation: Situation) -> tuple[bool, str]:
         """The operator ends a stop. Returns: whether it was done, and a sentence."""
@@ -90,8 +94,8 @@ class States:
         self._good.reset()
         return True, "released: clear commands pass at reduced speed"
 
-    def reason(self, situation: Situation) -> str:
-        """One sentence; empty where commands pass as they come."""
+    def reason(self, situation: Situation, now: Now) -> str:
+        """One sentence on this moment; empty where commands pass as they come."""
         fine = situation.kind in (Kind.CLEAR, Kind.IDLE)
         reason = situation.reason
         if self.state == State.PASS:
@@ -101,8 +105,9 @@ class States:
         elif fine and self.state != State.SLOW:
             wanted = f"{self.settings.release_count} verdicts over {self.settings.release_time:g} s"
             reason = f"better again, {self._good.count} of {wanted}"
-        if self.state == State.FALLBACK and situation.kind != Kind.FAULT:
-            reason += f"; before: {self._fell_for}"
+        since = now.steady - self._fell_at
+        if self.state == State.FALLBACK and situation.kind != Kind.FAULT and since <= RECENT:
+            reason += f" ({since:.1f} s ago: {self._fell_for})"
         return reason
 
     def _tighten(self, new: bool, now: Now) -> None:

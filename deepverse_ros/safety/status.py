@@ -74,7 +74,11 @@ class Decision:
 
 @dataclass
 class Counts:
-    """Since the gate was made. withheld: commands that did not pass when they came (in monitor: would not have)."""
+    """Since the gate was made.
+
+    withheld: commands that did not pass when they came (in monitor: would not have). ahead: joint states and heartbeats
+    that were stamped ahead of the clock, and left out.
+    """
 
     commands: int = 0
     passed: int = 0
@@ -86,3 +90,4 @@ class Counts:
     verdicts: int = 0
     verdicts_stale: int = 0
     verdicts_wrong: int = 0
+    ahead: int = 0

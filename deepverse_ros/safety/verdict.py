@@ -9,6 +9,12 @@ from deepverse_ros.safety.polyline import between
 
 _SHIFTS = 3  # shifts that are tried: none, the best for the slopes there, and the best for the slopes where that leads
 _MOMENT = 1e-3  # seconds over which slopes are taken
+MOST_TIMES = 2000
+"""Longest envelope: every command that comes is held against all of them."""
+LONGEST = 60.0
+"""Seconds that an envelope lasts at most; no model imagines further."""
+LARGEST = 1e9
+"""Of a command's values, in whatever unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +36,13 @@ class Envelope:
     tube: bool = False
 
     def problem(self, size: int) -> str:
-        """What is wrong with it, for commands of `size` values; empty where nothing is."""
+        """What is wrong with it, for commands of `size` values; empty where nothing is.
+
+        Sizes come first: nothing is computed of what is too long.
+        """
         steps = len(self.times) if self.times.ndim == 1 else 0
+        if steps > MOST_TIMES:
+            return f"envelope.times has {steps} values, at most {MOST_TIMES}"
         if not steps or self.center.shape != (steps, size) or self.half_width.shape != (size,):
             return (
                 f"envelope: expected times (H,), center (H, {size}) and half_width ({size},), got {self.times.shape}, "
@@ -40,14 +51,22 @@ class Envelope:
         for name in ("start", "times", "center", "half_width", "time_slack"):
             if not np.isfinite(getattr(self, name)).all():
                 return f"envelope.{name} is not finite"
-        if self.times[0] < 0 or (np.diff(self.times) <= 0).any():
-            return f"envelope.times must rise from 0 or later, got {self.times}"
         for name in ("half_width", "time_slack"):
             if (np.asarray(getattr(self, name)) < 0).any():
                 return f"envelope.{name} is below 0: {getattr(self, name)}"
-        if self.tube and steps != 2:
-            return f"envelope.tube is true, so center must have 2 rows, the ends of a straight way, got {steps}"
-        return ""
+        return self._wrong_course()
+
+    def _wrong_course(self) -> str:
+        if self.tube and len(self.times) != 2:
+            return (
+                f"envelope.tube is true, so center must have 2 rows, the ends of a straight way, got {len(self.times)}"
+            )
+        if self.times[0] < 0 or (np.diff(self.times) <= 0).any():
+            return f"envelope.times must rise from 0 or later, got {self.times}"
+        if self.times[-1] > LONGEST:
+            return f"envelope.times ends at {self.times[-1]:.3g} s, at most {LONGEST:g}"
+        largest = float(np.abs(self.center).max())
+        return f"envelope.center has {largest:.3g}, at most {LARGEST:g}" if largest > LARGEST else ""
 
     def ahead(self, offset: float) -> float:
         """Seconds that are left of it `offset` seconds after its start."""
@@ -80,6 +99,12 @@ class Envelope:
             step = float((apart / width * slope).sum() / (slope**2).sum())
             shift = float(np.clip(shift + step, -self.time_slack, self.time_slack))
         return least
+
+    def farthest(self, times: np.ndarray, values: np.ndarray, offset: float) -> tuple[int, float]:
+        """Where such a path leaves the envelope most: the value's number, and how far it is from the centre there."""
+        _, apart = self._apart(times, values, offset)
+        _, value = np.unravel_index(int((np.abs(apart) / np.maximum(self.half_width, 1e-9)).argmax()), apart.shape)
+        return int(value), float(np.abs(apart[:, value]).max())
 
     def _apart(self, times: np.ndarray, values: np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
         """Seconds from now (T,) at which a path may be farthest from the centre, and how far it is then, (T, A)."""

@@ -44,7 +44,7 @@ class VerdictSource(Node):
         envelope = Envelope(now, np.array([1.6]), CENTER[None], np.full(8, HALF_WIDTH))
         there = bisect.bisect(self._obstacle, time.monotonic() - self._began) % 2 == 1
         verdict = Verdict(now, now - 0.03, 1.0, envelope, OBSTACLE if there else Finding(Action.CLEAR))
-        self._verdict.publish(command_verdict_to_msg(verdict, self._names, "base_link"))
+        self._verdict.publish(command_verdict_to_msg(verdict, self._names, "base_link", "arm"))
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ GO = np.array([0.5, 0.0, 0.2, 0.0, 0.0, 0.0, 0.1, 0.0])
 CLEAR = Finding(Action.CLEAR)
 BAD = Finding(Action.STOP, "person", 3, 40, 15, 0.0, text="zone 'person': 40 points at step 3, 15 count")
 PATIENT = dict.fromkeys(
-    ("heartbeat_timeout", "verdict_timeout", "image_timeout", "command_timeout", "measured_timeout"), 1.0
+    ("heartbeat_timeout", "verdict_timeout", "image_timeout", "command_timeout", "measured_timeout", "begin_delay"), 1.0
 )
 """For tests that are not about time: on a busy machine, what a test sends may be late."""
 RATES = {"command_type": "float64_multi_array", "command_values": "rates"}
@@ -51,11 +51,13 @@ def trajectory(*targets: np.ndarray, seconds: float = 1.0, stamp: float = 0.0) -
 def verdict(
     now: float, finding: Finding = CLEAR, center: np.ndarray = GO, times: Any = (1.6,), width: float = 0.02,
     image_age: float = 0.05, valid_for: float = 1.0, names: tuple[str, ...] = NAMES, frame: str = "base_link",
+    robot: str = "arm",
 ) -> CommandVerdict:  # fmt: skip
     """Args: now: ROS seconds. center: (A,) or (len(times), A), in the order of the A names."""
     widths = np.full(len(names), width)
     envelope = Envelope(now, np.array(times, float), np.atleast_2d(center).astype(float), widths)
-    return command_verdict_to_msg(Verdict(now, now - image_age, valid_for, envelope, finding, "c1"), names, frame, 10.0)
+    made = Verdict(now, now - image_age, valid_for, envelope, finding, "c1")
+    return command_verdict_to_msg(made, names, frame, robot, 10.0)
 
 
 def heartbeat(now: float) -> Header:

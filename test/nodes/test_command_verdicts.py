@@ -34,7 +34,7 @@ def verdict(**changes) -> Verdict:
 
 
 def message(**changes) -> CommandVerdict:
-    out = command_verdict_to_msg(verdict(), NAMES, "base_link", 12.5)
+    out = command_verdict_to_msg(verdict(), NAMES, "base_link", "arm", 12.5)
     for name, value in changes.items():
         setattr(out, name, value)
     return out
@@ -53,14 +53,14 @@ def test_nothing_is_lost_on_the_way():
         assert np.array_equal(getattr(got.envelope, name), getattr(sent.envelope, name)), name
     assert not got.envelope.tube
     ends = replace(sent.envelope, times=np.array([0.0, 1.6]), center=sent.envelope.center[:2], tube=True)
-    tube = command_verdict_from_msg(command_verdict_to_msg(verdict(envelope=ends), NAMES, ""), NAMES).envelope
+    tube = command_verdict_from_msg(command_verdict_to_msg(verdict(envelope=ends), NAMES, "", "arm"), NAMES).envelope
     assert tube.tube
     with pytest.raises(MessageError, match="center must have 2 rows"):
         command_verdict_from_msg(message(tube=True), NAMES)
 
 
 def test_a_finding_without_anything_in_it():
-    wire = command_verdict_to_msg(verdict(finding=Finding(Action.CLEAR)), NAMES, "")
+    wire = command_verdict_to_msg(verdict(finding=Finding(Action.CLEAR)), NAMES, "", "arm")
     assert command_verdict_from_msg(wire, NAMES).finding == Finding(Action.CLEAR)
     assert wire.time_to_enter == math.inf
 
@@ -107,11 +107,24 @@ def test_values_may_come_in_another_order():
         ({"max_rate_names": ["wheel", "*"]}, "max_rate_names has the unknown 'wheel'"),
         ({"time_to_enter": math.nan}, "time_to_enter is nan"),
         ({"gain": math.nan}, "gain is nan"),
+        ({"embodiment": "drone"}, "embodiment is 'drone'; this robot is 'arm'"),
+        ({"embodiment": ""}, "embodiment is ''; this robot is 'arm'"),
+        ({"times": [0.001 * k for k in range(2001)]}, "times has 2001 values; expected 1 to 2000"),
+        ({"times": [0.0, 1.0, 61.0]}, "times ends at 61 s, at most 60"),
+        ({"center": [1e12] * 24}, r"envelope.center has 1e\+12, at most 1e\+09"),
+        ({"names": [*NAMES] * 30}, "names has 240 values; at most 200"),
+        ({"max_rate_names": ["*"] * 300, "max_rates": [1.0] * 300}, "max_rate_names has 300 values; at most 200"),
     ],
 )
 def test_what_is_wrong_is_named(changes, said):
     with pytest.raises(MessageError, match=r"^verdict .*" + said):
-        command_verdict_from_msg(message(**changes), NAMES, "base_link")
+        command_verdict_from_msg(message(**changes), NAMES, "base_link", "arm")
+
+
+def test_no_speed_is_a_stop_on_the_wire_too():
+    assert command_verdict_from_msg(message(scale=0.0), NAMES).finding.action == Action.STOP
+    still = Finding(Action.SLOW, scale=0.0)
+    assert command_verdict_to_msg(verdict(finding=still), NAMES, "", "arm").action == CommandVerdict.STOP
 
 
 def test_a_verdict_of_another_frame_is_another_robots():
@@ -128,9 +141,9 @@ def test_a_rate_that_stands_twice_counts_as_the_lesser():
 
 def test_a_verdict_with_a_problem_is_not_sent():
     with pytest.raises(MessageError, match="valid_for is -1"):
-        command_verdict_to_msg(verdict(valid_for=-1.0), NAMES, "base_link")
+        command_verdict_to_msg(verdict(valid_for=-1.0), NAMES, "base_link", "arm")
     with pytest.raises(MessageError, match=r"envelope: expected .*; names are joint_1"):
-        command_verdict_to_msg(verdict(), NAMES[:7], "base_link")
+        command_verdict_to_msg(verdict(), NAMES[:7], "base_link", "arm")
 
 
 numbers = st.lists(st.floats(width=64), max_size=30)

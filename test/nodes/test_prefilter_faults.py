@@ -27,6 +27,7 @@ from prefilter_world import (
 )
 from rclpy.parameter import Parameter as RosParameter
 from rosgraph_msgs.msg import Clock
+from strict_controller import refusal
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
@@ -155,7 +156,7 @@ class Simulation:
         verdict = Verdict(ros, self.seen, 1.0, envelope, BAD if forbidden else CLEAR)
         if not forbidden:
             self.verdicts.append((self.now, self.seen - FIRST_ROS, center))
-        self.publish("verdicts", command_verdict_to_msg(verdict, NAMES, "base_link"))
+        self.publish("verdicts", command_verdict_to_msg(verdict, NAMES, "base_link", "arm"))
 
     def step(self, number: int) -> None:
         self.now = round(number * TICK, 6)
@@ -226,8 +227,8 @@ class TrajectorySimulation(Simulation):
 
     def follow(self, message: JointTrajectory) -> None:
         here = self.robot()
-        if sorted(message.joint_names) != sorted(JOINTS):
-            self.wrong.append(f"{message.joint_names} at {self.now:.2f} s")
+        if why := refusal(message, JOINTS):
+            self.wrong.append(f"{why} at {self.now:.2f} s")
             return
         order = [list(message.joint_names).index(name) for name in JOINTS]
         values = np.array([p.positions for p in message.points])[:, order]
@@ -266,7 +267,7 @@ class TrajectorySimulation(Simulation):
         verdict = Verdict(ros, self.seen, 1.0, envelope, BAD if forbidden else CLEAR)
         if not forbidden:
             self.envelopes.append((self.now, self.seen - FIRST_ROS, envelope))
-        self.publish("verdicts", command_verdict_to_msg(verdict, NAMES, "base_link"))
+        self.publish("verdicts", command_verdict_to_msg(verdict, NAMES, "base_link", "arm"))
 
     def send(self, number: int) -> None:
         ros = FIRST_ROS + self.now
@@ -338,6 +339,27 @@ def test_what_cannot_be_trusted_closes_the_gate_within_half_a_second(node, kind,
     assert world.passed(1.0, BEGIN) > 10
     # Verdicts and images may be used for half a second.
     assert world.passed(BEGIN + 0.5 + 2 * TICK, END) == 0
+
+
+def test_without_joint_states_nothing_runs_on_and_the_hold_is_one_that_a_controller_takes(follower):
+    world = TrajectorySimulation(follower, "silence", "joints").run()
+    assert world.wrong == []
+    assert world.passed(0.0, BEGIN) > 0
+    assert world.passed(BEGIN + 0.2 + 2 * TICK, END) == 0
+    held = [m for at, m in world.out.sent if BEGIN + 0.2 <= at < END]
+    assert held, "what passed must be told to stay"
+    assert world.passed(END, LAST) > 0
+
+
+def test_a_controller_that_others_use_is_not_told_the_same_at_every_tick(follower):
+    world = TrajectorySimulation(follower, "silence", "model").run()
+    # A halt goes by steps to where the robot is, and is then said once a second.
+    assert sum(BEGIN + 1.0 <= at < END for at, _ in world.out.sent) <= 2
+
+
+def test_rates_are_brought_to_rest_by_a_stream(node):
+    world = Simulation(node, "silence", "model").run()
+    assert sum(BEGIN + 1.0 <= at < END for at, _ in world.out.sent) >= 0.5 / TICK
 
 
 def test_the_checks_of_this_test_find_what_is_wrong(node, monkeypatch):

@@ -41,12 +41,14 @@ def base(tmp_path: Path) -> str:
 
 def driven(world: Surroundings, message: Callable[[], object], values: list[float], width: float) -> Surroundings:
     """The world model judges commands within `width` of these values; `message` makes what is sent."""
-    names = world.node.gate.layout.names
+    names, robot = world.node.gate.layout.names, world.node._embodiment.name
     world.commanded = message
     world.judgement = lambda: verdict(
-        world.now, world.finding, np.array(values), width=width, names=names, frame="odom"
+        world.now, world.finding, np.array(values), width=width, names=names, frame="odom", robot=robot
     )
-    return world.open()
+    world.open()
+    world.drive(0.4)  # it goes faster by its largest rates
+    return world
 
 
 def test_how_twists_are_read_and_written(robot, base):

@@ -46,7 +46,7 @@ class Cell:
         )  # fmt: skip
         self.prefilter = _make(
             PrefilterNode, command_timeout=0.0, heartbeat_timeout=2.0, pending_timeout=10.0, wait_timeout=5.0,
-            measured_timeout=2.0, verdict_timeout=2.0, image_timeout=2.0, min_lookahead=0.05,
+            measured_timeout=2.0, begin_delay=2.0, verdict_timeout=2.0, image_timeout=2.0, min_lookahead=0.05,
         )  # fmt: skip
         self.peer = Node("peer")
         self.states: list[PrefilterStatus] = []

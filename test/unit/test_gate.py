@@ -54,7 +54,7 @@ def test_a_command_waits_for_its_own_verdict_and_passes_with_it():
     decision = world.command(other)
     assert decision.send == Send.HOLD
     assert sent(decision) == [0.0, 0.0]
-    assert "waits for a verdict of its own, 4 half-widths off" in decision.status.reason
+    assert "the nearest was made for one that differs by 0.2 in turn" in decision.status.reason
     assert decision.status.state == State.PASS
     world.wait(0.04)
     assert world.decision.send == Send.HOLD

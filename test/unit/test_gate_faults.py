@@ -78,8 +78,8 @@ def test_a_clock_that_says_nonsense_closes_the_gate(now):
     ("verdict", "reason"),
     [
         ({"image_age": 0.6}, "seconds since that verdict's image: 0.6, at most 0.5"),
-        ({"age": 0.6}, "seconds since the newest verdict"),
-        ({"age": 0.15, "valid_for": 0.1}, "seconds since the newest verdict: 0.46, at most 0.1"),
+        ({"age": 0.6, "image_age": 0.6}, "seconds since the newest verdict"),
+        ({"age": 0.15, "image_age": 0.2, "valid_for": 0.1}, "seconds since the newest verdict: 0.46, at most 0.1"),
         ({"horizon": 0.1}, "no verdict answers"),
         ({"begun": 1.5}, "no verdict answers"),
         ({"begun": -5.0}, "no verdict answers"),
@@ -90,7 +90,7 @@ def test_a_verdict_that_is_old_or_does_not_look_ahead_answers_for_nothing(verdic
     world.wait(0.5)  # the good ones are gone
     sends = []
     for k in range(17):
-        if k % 10 == 0 or "image_age" in verdict or "age" not in verdict:
+        if k % 10 == 0 or "valid_for" not in verdict:
             world.verdict(**verdict)
         sends.append(world.command().send)
         if k < 16:

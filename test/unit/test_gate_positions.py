@@ -162,21 +162,21 @@ def test_without_joint_states_nothing_moves_a_robot():
 
 
 @pytest.mark.parametrize(
-    ("measured", "age", "goes_to"),
+    ("measured", "age", "goes_to", "state"),
     [
-        ((0.09, 0.0), 0.0, 0.09),
-        ((0.05, 0.0), 0.3, 0.1),  # old: the robot would go back to where it was
-        ((3.0, 0.0), 0.0, 0.1),  # beyond its limits
-        ((-0.9, 0.0), 0.0, 0.1),  # it cannot lag so far behind
+        ((0.09, 0.0), 0.0, 0.09, State.STOP),
+        ((0.05, 0.0), 0.3, 0.1, State.FALLBACK),  # old: the robot would go back to where it was
+        ((3.0, 0.0), 0.0, 0.1, State.FALLBACK),  # beyond its limits
+        ((-0.9, 0.0), 0.0, 0.1, State.STOP),  # it cannot lag so far behind
     ],
 )
-def test_a_stop_goes_to_no_place_where_the_robot_cannot_be(measured, age, goes_to):
+def test_a_stop_goes_to_no_place_where_the_robot_cannot_be(measured, age, goes_to, state):
     world = moving_arm()
     world.gate._motion.forget_stamps()
     world.gate._motion._measured = None
     world.gate.on_measured(np.array(measured), world.now, stamp=world.ros - age)
     decision = world.verdict(BAD, center=[(0, 0), (0.5, 0)], times=[0, 1], begun=0.2)
-    assert (decision.send, sent(decision)) == (Send.STOP, [pytest.approx(goes_to), 0.0])
+    assert (decision.status.state, sent(decision)) == (state, [pytest.approx(goes_to), 0.0])
 
 
 def test_a_robot_that_others_moved_meanwhile_is_not_sent_back():
