@@ -9,7 +9,7 @@ from deepverse_ros.safety.check import Check
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command, Layout, check
 from deepverse_ros.safety.finding import Action
-from deepverse_ros.safety.motion import Following, Motion
+from deepverse_ros.safety.motion import OTHERS_MAY_MOVE_IT, Following, Motion
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.situation import Kind, Situation
 from deepverse_ros.safety.states import States
@@ -17,9 +17,6 @@ from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Sta
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.verdict_store import Nearest, VerdictStore
 from deepverse_ros.safety.watch import Watch
-
-OTHERS_MAY_MOVE_IT = 1.0
-"""Seconds without a command after which a robot at rest may be anywhere: its last target counts no more."""
 
 
 class Gate:
@@ -216,7 +213,7 @@ class Gate:
         return command if self._watch.commanded else None
 
     def _close(self, why: str, now: Now) -> None:
-        self._motion.lose(None if self._newest is None else self._newest.command.values[-1])
+        self._motion.lose(now)
         self._newest = None
         self._states.fall(why, now)
 
@@ -308,7 +305,7 @@ class Gate:
             send, command = (Send.NOTHING, None) if fresh is None else (Send.COMMAND, fresh)
             if fresh is not None:
                 self._diverged = not passed
-                self._motion.went_by(read)
+                self._motion.went_by(read, now)
             if would != Send.NOTHING and (fresh is None or not passed):
                 # The robot does not do what enforcing would have made it do, and is not where that would have led.
                 self._diverged = True
@@ -364,23 +361,14 @@ class Gate:
         return bool((self.layout.position | np.isnan(rest) | (told == rest)).all() and not self.layout.stays)
 
     def _halt(self, how: str, now: Now) -> tuple[Send, Command | None, float]:
-        motion, here = self._motion, how == "stop"
-        measured = self._where_it_stops(now) if here else motion.measured(now, self.settings.measured_timeout)
-        command = motion.halt(now, measured, here)
+        motion, settings = self._motion, self.settings
+        reach = self.layout.max_rate * settings.measured_lag + settings.position_tolerance
+        command = motion.halt(now, motion.measured(now, settings.measured_timeout), reach, how == "stop")
         if self._newest is not None:
             motion.begin_anew(self._newest)
         if command is None:
             return Send.NOTHING, None, 0.0
         return (Send.STOP if how == "stop" else Send.HOLD), command, 0.0
-
-    def _where_it_stops(self, now: Now) -> np.ndarray | None:
-        """The measured state, unless the robot cannot be so far from its target: then one of the two is wrong."""
-        settings, layout = self.settings, self.layout
-        measured, target = self._motion.measured(now, settings.measured_timeout), self._motion.target()
-        if measured is None or target is None:
-            return measured
-        reach = layout.max_rate * settings.measured_lag + settings.position_tolerance
-        return None if (layout.position & (np.abs(measured - target) > reach)).any() else measured
 
     def _status(self, situation: Situation, would: Send, scale: float, now: Now) -> Status:
         finding = situation.cover.verdict.finding if situation.cover else None

@@ -10,6 +10,8 @@ from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.settings import CommandLimits
 
+OTHERS_MAY_MOVE_IT = 1.0
+"""Seconds without a command after which a robot at rest may be anywhere: its last target counts no more."""
 MEASURED_SLACK = 0.05
 """Share of its range by which a measured value may be beyond its limits, and is believed."""
 
@@ -66,6 +68,7 @@ class Motion:
         self._sent_at: float | None = None
         self._passed: np.ndarray | None = None  # those of them that a command made, and no halt or fallback
         self._lost: Following | None = None  # what the robot was told when trust in it was lost, and goes on with
+        self._lost_until = -math.inf  # and how long that counts, on the steady clock
         self._time_left = 0.0  # seconds of motion that a step may still use up
         self._filled_at: float | None = None
         self._pace = 0.0  # the speed at which the safe command was passed on
@@ -85,18 +88,24 @@ class Motion:
         self.rests = False
         self._sent = None if self.layout.position.any() else last
 
-    def lose(self, last: np.ndarray | None = None) -> None:
+    def lose(self, now: Now) -> None:
         """As `forget`, but nobody else sent anything: a halt may go by it where nothing better is known."""
         if self.safe is not None and self.safe.timed and self._held is None:
-            self._lost = replace(self.safe)
+            self._keep(replace(self.safe), now)
         elif self._sent is not None:
             sent = Command.setpoint(self._sent)
-            self._lost = Following(sent, sent, Now(0.0, 0.0))
-        self.forget(last)
+            self._keep(Following(sent, sent, now), now)
+        self.forget(self._sent)
 
-    def went_by(self, following: Following | None) -> None:
+    def went_by(self, following: Following | None, now: Now) -> None:
         """The robot was told this without the gate; None for what nobody could read: it may be anywhere by now."""
-        self._lost = None if following is None else replace(following, progress=0.0, speed=1.0)
+        self._keep(None if following is None else replace(following, progress=0.0, speed=1.0), now)
+
+    def _keep(self, following: Following | None, now: Now) -> None:
+        self._lost = following
+        if following is not None:
+            left = (following.command.duration - following.progress) / (following.speed or 1.0)
+            self._lost_until = now.steady + left + OTHERS_MAY_MOVE_IT
 
     def come_to_rest(self) -> None:
         """Nothing was under way for long: others may have moved the robot since, and it stays where it is."""
@@ -216,19 +225,27 @@ class Motion:
         self._time_left -= min(float(needed.max()), self._time_left)
         return np.where(share < 1, here + (wanted - here) * share, wanted)
 
-    def halt(self, now: Now, measured: np.ndarray | None, here: bool = False) -> Command | None:
+    def halt(self, now: Now, measured: np.ndarray | None, reach: np.ndarray, here: bool = False) -> Command | None:
         """Bring the robot to rest: rates to rest; positions stay at the last target, or, `here`, where the robot is.
 
         The place is the same in every call until a command passes again, within the limits, and gone to by steps that
-        the largest rates allow. Args: measured: (A,), None where it is not known: then it is where the robot was told
-        to be. Returns: None where nothing is known, or the robot rests anyway: a wrong measurement moves no such robot.
+        the largest rates allow from what was sent last, and in the time that they need from where the robot is.
+        Args: measured: (A,), None where it is not known. reach: (A,) how far the robot can be from where it was told to
+        be. Returns: None where nothing is known, or the robot rests anyway: a wrong measurement moves no such robot.
         """
         if self.rests:
             return None
         layout, target = self.layout, self.target()
+        told = self._told(now) if target is None else target
+        # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
+        kept = np.zeros(layout.size) if told is None else told
+        far = self._apart(measured, told) > reach
+        if far.any() and target is None:
+            self._lost = told = None  # others have moved it since
         if self._held is None:
-            told = None if self._lost is None else self._lost.command.at(self._lost.progress)
-            places = (measured, target, told) if here else (target, measured, told)
+            # So far from its target it cannot be: what is measured is wrong.
+            stops = None if far.any() and target is not None else measured
+            places = (stops, told) if here else (target, measured, told)
             place = next((p for p in places if p is not None), None)
             self._held = None if place is None else np.clip(place, layout.lower, layout.upper)
         if self.safe is not None:
@@ -237,16 +254,28 @@ class Motion:
             self.safe.speed = 0.0
         if self._held is None and layout.position.any():
             return None
-        # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
-        kept = np.zeros(layout.size) if target is None else target
-        rest = np.where(np.isnan(layout.rest), kept, layout.rest)
+        values = np.where(np.isnan(layout.rest), kept, layout.rest)
         if self._held is not None:
             place = np.where(layout.position, self._held, kept)
-            if target is not None:
-                # What is measured may be wrong: the way there is no quicker than any other.
-                place = self._step(kept, place, 1.0, np.full(layout.size, np.inf), now)
-            rest = np.where(layout.position, place, rest)
-        return self._send(np.clip(rest, layout.lower, layout.upper), now)
+            if told is not None:
+                place = self._step(
+                    np.where(layout.position, told, kept), place, 1.0, np.full(layout.size, np.inf), now
+                )  # fmt: skip
+            values = np.where(layout.position, place, values)
+        values = np.clip(values, layout.lower, layout.upper)
+        return self._send(values, now, float((self._apart(measured, values) / layout.max_rate).max()))
+
+    def _told(self, now: Now) -> np.ndarray | None:
+        """(A,) where the robot was told to be when trust in it was lost, unless others may have moved it since."""
+        if self._lost is None or now.steady > self._lost_until:
+            return None
+        return self._lost.command.at(self._lost.progress)
+
+    def _apart(self, measured: np.ndarray | None, place: np.ndarray | None) -> np.ndarray:
+        """(A,) of positions, 0 where one is not known."""
+        if measured is None or place is None:
+            return np.zeros(self.layout.size)
+        return np.where(self.layout.position, np.abs(measured - place), 0.0)
 
     def begin_anew(self, waiting: Following) -> None:
         """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
@@ -273,9 +302,9 @@ class Motion:
         last = safe.command.values[-1] if self._passed is None else self._passed
         return self._send(np.where(layout.scaled & ~layout.position, last * factor, last), now)
 
-    def _send(self, values: np.ndarray, now: Now) -> Command:
+    def _send(self, values: np.ndarray, now: Now, seconds: float = 0.0) -> Command:
         self._sent, self._sent_at = values, now.steady
-        return self._command(values, now)
+        return self._command(values, now, seconds)
 
-    def _command(self, values: np.ndarray, now: Now) -> Command:
-        return Command(values[None], np.zeros(1), self.layout.names, now.ros)
+    def _command(self, values: np.ndarray, now: Now, seconds: float = 0.0) -> Command:
+        return Command(values[None], np.array([seconds]), self.layout.names, now.ros)
