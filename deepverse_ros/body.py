@@ -1,18 +1,21 @@
 """The robot's own body: a chain of links, and the capsules that cover it. numpy only, so that safety may use it."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Vector = tuple[float, float, float]
+NAME = r"^[^\x00-\x1f\x7f\u2028\u2029]+$"
+"""Of frames and the like, which stand in messages to people: no line breaks."""
+Metres = Annotated[float, Field(ge=-1e5, le=1e5)]
+Vector = tuple[Metres, Metres, Metres]
 # Of `led`: metres, in which directions are given up that a value hardly moves a frame in, and the largest step.
 DAMPING, LARGEST = 0.05, 0.3
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
 
 
 class Link(_Frozen):
@@ -23,18 +26,18 @@ class Link(_Frozen):
     metres for one unit of the value.
     """
 
-    name: str
+    name: str = Field(pattern=NAME, max_length=200)
     parent: str
     origin: Vector = (0.0, 0.0, 0.0)
     axis: Vector = (0.0, 0.0, 1.0)
     modality: str | None = None
     index: int = Field(default=0, ge=0)
     motion: Literal["turn", "slide"] = "turn"
-    per_unit: float = 1.0
+    per_unit: float = Field(default=1.0, ge=-1e6, le=1e6)
 
     @model_validator(mode="after")
     def _unit_axis(self) -> "Link":
-        if abs(np.linalg.norm(self.axis) - 1) > 1e-6:
+        if not abs(np.linalg.norm(self.axis) - 1) <= 1e-6:
             raise ValueError(f"link '{self.name}': axis must have length 1, got {self.axis}")
         return self
 
@@ -48,7 +51,7 @@ class Capsule(_Frozen):
     frame: str
     start: Vector
     end: Vector
-    radius: float = Field(gt=0)
+    radius: float = Field(gt=0, le=1e3)
     mounted: bool = False
 
 
@@ -95,8 +98,8 @@ class Body(_Frozen):
     """
 
     base: str
-    links: tuple[Link, ...]
-    capsules: tuple[Capsule, ...] = Field(min_length=1)
+    links: tuple[Link, ...] = Field(max_length=1000)
+    capsules: tuple[Capsule, ...] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")
     def _connected(self) -> "Body":

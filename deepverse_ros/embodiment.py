@@ -2,18 +2,24 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from deepverse_ros import resources
-from deepverse_ros.body import Body
+from deepverse_ros import files, resources
+from deepverse_ros.body import NAME, Body
 from deepverse_ros.errors import EmbodimentError, ResourceError
+
+JOINTS = "joint_positions"
+"""The modality that `joint_names` are for."""
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NAME)]
+Limit = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""In any unit; such that single precision, with which everything computes, holds differences of them."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
 
 
 class Modality(_Frozen):
@@ -23,11 +29,11 @@ class Modality(_Frozen):
     the modality may jump.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=200)
     units: str
-    lower: tuple[float, ...] = Field(min_length=1)
-    upper: tuple[float, ...] = Field(min_length=1)
-    max_rate: tuple[float, ...] | None = None
+    lower: tuple[Limit, ...] = Field(min_length=1, max_length=1000)
+    upper: tuple[Limit, ...] = Field(min_length=1, max_length=1000)
+    max_rate: tuple[Limit, ...] | None = None
 
     @property
     def dim(self) -> int:
@@ -41,7 +47,7 @@ class Modality(_Frozen):
             raise ValueError(f"modality '{self.name}': lower has {self.dim} values, max_rate has {len(self.max_rate)}")
         if self.max_rate is not None and min(self.max_rate) <= 0:
             raise ValueError(f"modality '{self.name}': max_rate must be positive, got {self.max_rate}")
-        if any(lo >= up for lo, up in zip(self.lower, self.upper, strict=True)):
+        if not (np.asarray(self.lower, np.float32) < np.asarray(self.upper, np.float32)).all():
             raise ValueError(f"modality '{self.name}': every lower limit must be below its upper limit")
         return self
 
@@ -53,9 +59,9 @@ class Camera(_Frozen):
     model encodes. fixed: True when the camera does not move with the robot.
     """
 
-    frame_id: str
-    near: float = Field(gt=0)
-    far: float = Field(gt=0)
+    frame_id: Name
+    near: float = Field(gt=0, ge=1e-3, le=1e5)
+    far: float = Field(gt=0, le=1e5)
     fixed: bool = True
 
     @model_validator(mode="after")
@@ -74,15 +80,15 @@ class Embodiment(_Frozen):
     measures; None where nobody described it.
     """
 
-    name: str
+    name: Name
     description: str = ""
-    dt: float = Field(gt=0)
-    base_frame: str
-    tool_frame: str
-    joint_names: tuple[str, ...] = ()
-    home: tuple[float, ...]
-    modalities: tuple[Modality, ...] = Field(min_length=1)
-    proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1)
+    dt: float = Field(ge=1e-3, le=60)
+    base_frame: Name
+    tool_frame: Name
+    joint_names: tuple[Name, ...] = ()
+    home: tuple[Limit, ...]
+    modalities: tuple[Modality, ...] = Field(min_length=1, max_length=100)
+    proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1, max_length=100)
     camera: Camera
     body: Body | None = None
 
@@ -94,6 +100,16 @@ class Embodiment(_Frozen):
                 raise ValueError(f"{field}: every name may stand once, got {names}")
         if len(self.home) != self.action_dim:
             raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
+        home = np.asarray(self.home, np.float32)
+        outside = (home < self.lower) | (home > self.upper)
+        if outside.any():
+            first = int(outside.argmax())
+            raise ValueError(f"home.{first}: {self.home[first]:g} is not within the limits of its modality")
+        if len(set(self.joint_names)) < len(self.joint_names):
+            raise ValueError(f"joint_names: every name may stand once, got {', '.join(self.joint_names)}")
+        joints = {m.name: m.dim for m in self.modalities}.get(JOINTS, 0)
+        if self.joint_names and len(self.joint_names) != joints:
+            raise ValueError(f"joint_names: {len(self.joint_names)} names for the {joints} values of {JOINTS}")
         measured = {m.name: m.dim for m in self.measured}
         for link in self.body.links if self.body else ():
             if link.modality is not None and not link.index < measured.get(link.modality, 0):
@@ -204,16 +220,10 @@ class Embodiment(_Frozen):
             if path.suffix not in (".yaml", ".yml"):
                 path = resources.find(f"config/embodiments/{name_or_path}.yaml")
             else:
-                path = resources.find(path)
-            values = yaml.safe_load(path.read_text())
+                path = resources.find(name_or_path)
         except ResourceError as error:
             raise EmbodimentError(f"unknown embodiment '{name_or_path}': {error}") from error
-        except yaml.YAMLError as error:
-            raise EmbodimentError(f"{path}: not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise EmbodimentError(f"{path}: expected a mapping of fields, got {type(values).__name__}")
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(files.read_yaml(path, EmbodimentError))
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise EmbodimentError(f"{path}: {lines}") from error
+            raise EmbodimentError(f"{path}: {files.fields(error)}") from error

@@ -31,3 +31,15 @@ class DeviceError(DeepverseError, RuntimeError):
 
 class ConfigError(DeepverseError, ValueError):
     """A configuration file has a field that is wrong."""
+
+
+class WriteError(DeepverseError, OSError):
+    """A file could not be written, such as on a full disk."""
+
+
+class BusyError(DeepverseError, RuntimeError):
+    """Another process works in a folder."""
+
+
+class WorkerError(DeepverseError, RuntimeError):
+    """A process that shared the work was ended by something else."""

@@ -2,6 +2,7 @@
 
 import os
 import sysconfig
+import warnings
 from pathlib import Path
 
 from deepverse_ros.errors import ResourceError
@@ -23,17 +24,40 @@ def _roots() -> list[Path]:
 
 
 def find(relative: str | Path) -> Path:
-    """Resolve `relative` against the working directory, then against the package's share directories.
+    """The file or folder that is meant.
 
-    Args: relative: such as "models/arm" or "config/training/arm.yaml"; absolute paths are returned as they are.
+    A path is taken as it is: an absolute one, or one that begins with ./, ../ or ~. Any other, such as "models/arm" or
+    "config/training/arm.yaml", is a name: what the package has of that name is taken, whatever lies in the working
+    directory, and only what the package does not have is looked for there, such as "runs/arm/checkpoint". Where both
+    have it, a warning says which was taken. (A `pathlib.Path` forgets a ./ at its beginning.)
+
     Raises: ResourceError naming every place that was looked at.
     """
     path = Path(relative).expanduser()
-    candidates = (
-        [path] if path.is_absolute() else list(dict.fromkeys([Path.cwd() / path, *(r / path for r in _roots())]))
-    )
+    here = Path.cwd() / path
+    shipped = [] if _is_path(str(relative)) else [root / path for root in _roots()]
+    candidates = list(dict.fromkeys([*shipped, here]))
     for candidate in candidates:
-        if candidate.exists():
+        if _exists(candidate):
+            if candidate != here and _exists(here) and not candidate.samefile(here):
+                warnings.warn(
+                    f"{relative}: {candidate} of the package is taken; for the one in this folder write ./{relative}",
+                    stacklevel=2,
+                )
             return candidate
     looked = ", ".join(str(c) for c in candidates)
-    raise ResourceError(f"{relative}: not found; looked at {looked}. Set DEEPVERSE_SHARE to the folder that holds it.")
+    raise ResourceError(
+        f"{relative}: not found; looked at {looked}. A path of your own begins with / or ./; set DEEPVERSE_SHARE to "
+        "the folder that holds the package's config and models, if that is elsewhere"
+    )
+
+
+def _is_path(given: str) -> bool:
+    return given.startswith(("/", "./", "../", "~")) or given in ("", ".", "..")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no system takes such a name
+        return False

@@ -1,4 +1,4 @@
-"""The `deepverse` command: collect, train, calibrate, evaluate, benchmark, imagine, info, card, prefilter-metrics.
+"""The `deepverse` command: collect, train, ablate, calibrate, evaluate, benchmark, and what shows or mends a model.
 
 What is heavy (torch, MuJoCo) is imported by the command that needs it, so that `deepverse --help` is quick.
 """
@@ -25,6 +25,7 @@ for command in (
     measuring.evaluate,
     showing.imagine,
     showing.info,
+    showing.checksum,
     showing.card,
     showing.prefilter_metrics,
 ):

@@ -7,30 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from deepverse_ros import resources
-from deepverse_ros.errors import CheckpointError
-
 if TYPE_CHECKING:
     from deepverse_ros.progress import Bars
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Model = Annotated[str, typer.Argument(help="Checkpoint folder, such as models/arm.", metavar="MODEL")]
-CheckpointOption = Annotated[str, typer.Option("--model", help="Checkpoint folder.", metavar="MODEL")]
+NAMES = "A name such as {} is the package's own; a path of yours begins with / or ./, or is no name of the package."
+"""See resources.find."""
+_MODEL = "Checkpoint folder. " + NAMES.format("models/arm")
+Model = Annotated[str, typer.Argument(help=_MODEL, metavar="MODEL")]
+CheckpointOption = Annotated[str, typer.Option("--model", help=_MODEL, metavar="MODEL")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.", metavar="FILE")]
 
 
 def checkpoint_config(model: str) -> dict[str, Any]:
     """A checkpoint's config.json. Raises: CheckpointError naming the file."""
-    import json
+    from deepverse_ros.model import checkpoint
 
-    path = resources.find(model) / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint config: {error}") from error
-    if not isinstance(config, dict) or not {"model", "weights_sha256"} <= config.keys():
-        raise CheckpointError(f"{path}: not a checkpoint config: 'model' and 'weights_sha256' must stand in it")
-    return config
+    return checkpoint.read_config(model)[1]
 
 
 def results() -> Console:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepverse_ros.cli.common import Device, Model, progress_bars, results
+from deepverse_ros.cli.common import NAMES, Device, Model, progress_bars, results
 
 
 def collect(
@@ -38,7 +38,9 @@ def collect(
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Such as config/training/arm.yaml.", metavar="CONFIG")],
+    config: Annotated[
+        str, typer.Argument(help="Of a training. " + NAMES.format("config/training/arm.yaml"), metavar="CONFIG")
+    ],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME of the config if not given.")] = None,
     embodiment: Annotated[str | None, typer.Option(help="Robot, in place of the config's.", metavar="NAME")] = None,
     data: Annotated[
@@ -48,6 +50,9 @@ def train(
         str | None, typer.Option(help="Start from the weights of this checkpoint.", metavar="CHECKPOINT")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder stopped.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="With --resume: go on although the config is another.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a world model: collect what is missing, train codec and dynamics, calibrate, write a checkpoint.
@@ -64,7 +69,7 @@ def train(
 
     settings = TrainingConfig.load(config).changed(embodiment, data, init)
     try:
-        run(settings, out or Path("runs") / config.stem, resume, device)
+        run(settings, out or Path("runs") / Path(config).stem, resume, device, accept_changes=accept_changes)
     except Interrupted as stopped:
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts, one speaks
             print(stopped, file=sys.stderr)
@@ -72,7 +77,9 @@ def train(
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(help="Such as config/training/ablation.yaml.", metavar="CONFIG")],
+    config: Annotated[
+        str, typer.Argument(help="Of an ablation. " + NAMES.format("config/training/ablation.yaml"), metavar="CONFIG")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the trainings; what is finished there is not repeated.")] = Path(
         "runs/ablation"
     ),
@@ -116,6 +123,7 @@ def calibrate(
 
     Example: `deepverse calibrate models/arm --plans 300`
     """
+    from deepverse_ros import resources
     from deepverse_ros.model.world_model import WorldModel
     from deepverse_ros.training import calibration
 
@@ -130,7 +138,8 @@ def calibrate(
     values = calibration.calibrate(model, level, held_out, errors, device)
     multiples = ", ".join(f"{z:.2f}" for z in values["goal_error_z"])
     results().print(
-        f"{model}: bounds at {level:.0%}, in multiples of the predicted spread: of the goal distance, steps 1, 2, ...: "
+        f"{resources.find(model)}: bounds at {level:.0%}, in multiples of the predicted spread: "
+        "of the goal distance, steps 1, 2, ...: "
         f"{multiples}; of the way there, all steps together: {values['path_error_z'][0]:.2f}"
     )
     if held_out is not None:

@@ -1,12 +1,12 @@
-"""Commands that show a model, imagine, info and card, and what a prefilter did, prefilter-metrics."""
+"""Commands that show a model, imagine, info, checksum and card, and what a prefilter did, prefilter-metrics."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deepverse_ros import resources
-from deepverse_ros.cli.common import Device, Json, Model, checkpoint_config, results
+from deepverse_ros import files
+from deepverse_ros.cli.common import Device, Json, Model, results
 from deepverse_ros.errors import CheckpointError, EpisodeError, ShapeError
 
 
@@ -60,12 +60,27 @@ def info(model: Model) -> None:
     from rich.markdown import Markdown
     from rich.pretty import Pretty
 
-    config = checkpoint_config(model)
+    from deepverse_ros.model import checkpoint
+
+    folder, config = checkpoint.read_config(model)
     console = results()
+    console.print(f"{folder}:", highlight=False, soft_wrap=True)
     console.print(Pretty(config, expand_all=False))
-    card = resources.find(model) / "README.md"
-    if card.is_file():
-        console.print(Markdown(card.read_text()))
+    card = folder / "README.md"
+    if card.exists():
+        console.print(Markdown(files.read_text(card)))
+
+
+def checksum(model: Model) -> None:
+    """Write the checksum of a checkpoint's config.json: of an older checkpoint, or of one that was edited on purpose.
+
+    Its fields are checked first, and that it belongs to the weights.
+
+    Example: `deepverse checksum runs/arm/checkpoint`
+    """
+    from deepverse_ros.model import checkpoint
+
+    results().print(f"wrote {checkpoint.seal(model)}", soft_wrap=True)
 
 
 def card(
@@ -83,13 +98,18 @@ def card(
     Example: `deepverse card models/arm --json evaluation.json --benchmark benchmark.json`
     """
     from deepverse_ros.evaluation import model_card, report
+    from deepverse_ros.model import checkpoint
 
-    config = checkpoint_config(model)
+    folder, config = checkpoint.read_config(model)
     figures = [report.read_json(path) if path else None for path in (evaluation, benchmark)]
     for path, measured in zip((evaluation, benchmark), figures, strict=True):
         if measured is not None and measured.get("model_sha256") != config["weights_sha256"]:
             raise CheckpointError(f"{path}: measured on other weights than those of {model}; measure again")
-    path = model_card.write(resources.find(model), config, *figures)
+    try:
+        path = model_card.write(folder, config, *figures)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        given = " and ".join(str(p) for p in (evaluation, benchmark) if p)
+        raise CheckpointError(f"{given}: not what deepverse writes as JSON: {type(error).__name__}: {error}") from error
     results().print(f"wrote {path}")
 
 

@@ -1,7 +1,7 @@
 """Real recordings of a Franka arm (DROID): an annotation file and one video per camera."""
 
-import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,14 @@ from typing import Any
 import av
 import numpy as np
 
+from deepverse_ros import files
 from deepverse_ros.errors import EpisodeError, ResourceError
 
 STATES_PER_FRAME = 3
 """Joint states were recorded at 15 Hz, pictures at 5 Hz."""
 JOINTS = 7
+_MOST_ANNOTATION, _MOST_VIDEO, _MOST_PIXELS = 16 << 20, 1 << 30, 1 << 30
+"""Bytes; of pixels: of all frames of a video."""
 
 
 def data_directory() -> Path:
@@ -72,16 +75,13 @@ def read_recording(path: str | Path, camera: int = 0) -> Recording:
     Raises: ResourceError for a missing file; EpisodeError naming the file where it is damaged or inconsistent.
     """
     annotation = find_annotation(path)
-    try:
-        values = json.loads(annotation.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EpisodeError(f"{annotation}: not a readable annotation: {error}") from error
+    values = files.read_json(annotation, _MOST_ANNOTATION, EpisodeError)
     video = _video_path(annotation, values, camera)
-    rgb, rate = _read_video(video)
     joints = _series(annotation, values, "observation.state.joint_position", JOINTS)
     # DROID writes 0 for open and 1 for closed.
     gripper = 1.0 - _series(annotation, values, "observation.state.gripper_position", None)
     states = min(len(joints), len(gripper))
+    rgb, rate = _read_video(video)
     expected = (STATES_PER_FRAME * (len(rgb) - 1) + 1, STATES_PER_FRAME * len(rgb))
     if not expected[0] <= states <= expected[1]:
         raise EpisodeError(
@@ -89,13 +89,15 @@ def read_recording(path: str | Path, camera: int = 0) -> Recording:
             f"expected {expected[0]} to {expected[1]}"
         )
     texts = values.get("texts") or [""]
+    if not isinstance(texts, list) or not isinstance(texts[0], str):
+        raise EpisodeError(f"{annotation}: texts: expected a list of texts, got {files.shown(texts)}")
     return Recording(
         name=f"{annotation.parent.name}/{annotation.stem}",
         rgb=rgb,
         joints=joints[:states],
         gripper=np.clip(gripper[:states], 0.0, 1.0),
         dt=1.0 / rate,
-        text=str(texts[0]),
+        text=texts[0],
     )
 
 
@@ -104,23 +106,47 @@ def _video_path(annotation: Path, values: dict[str, Any], camera: int) -> Path:
     if not isinstance(videos, list) or not 0 <= camera < len(videos):
         count = len(videos) if isinstance(videos, list) else 0
         raise EpisodeError(f"{annotation}: camera {camera} is not among its {count} videos")
-    path = annotation.parents[2] / str(videos[camera].get("video_path", ""))
-    if not path.is_file():
-        raise ResourceError(f"{path}: not found; {annotation} names it as the video of camera {camera}")
+    named = videos[camera].get("video_path") if isinstance(videos[camera], dict) else None
+    if not isinstance(named, str) or not named or Path(named).is_absolute() or ".." in Path(named).parts:
+        raise EpisodeError(
+            f"{annotation}: videos.{camera}.video_path: expected a path below its folder, got {files.shown(named)}"
+        )
+    path = Path(*annotation.resolve().parts[:-3]) / named
+    try:
+        files.require_regular(path, _MOST_VIDEO, EpisodeError)
+    except ResourceError as error:
+        raise ResourceError(f"{path}: not found; {annotation} names it as the video of camera {camera}") from error
     return path
 
 
 def _read_video(path: Path) -> tuple[np.ndarray, float]:
     """All frames (T, H, W, 3) uint8, and frames per second."""
+    frames: list[np.ndarray] = []
     try:
-        with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except (av.FFmpegError, OSError, IndexError) as error:
+        # Another format, such as a list of further files, is not guessed at.
+        with av.open(str(path), format="mp4") as container:
+            stream = container.streams.video[0]
+            size, rate = (stream.height, stream.width), float(stream.average_rate or 0)
+            for frame in _bounded(path, container.decode(stream), size):
+                frames.append(frame.to_ndarray(format="rgb24"))
+    except (av.FFmpegError, OSError, LookupError, RuntimeError, ArithmeticError) as error:
         raise EpisodeError(f"{path}: not a readable video: {error}") from error
-    if not frames or not rate:
-        raise EpisodeError(f"{path}: holds no frames")
-    return np.stack(frames), float(rate)
+    if not frames or not 0.01 <= rate <= 1000:
+        raise EpisodeError(f"{path}: holds {len(frames)} frames, {rate:g} a second")
+    return np.stack(frames), rate
+
+
+def _bounded(path: Path, frames: Iterator[Any], size: tuple[int, int]) -> Iterator[Any]:
+    """The frames, as long as they have one size and not too many pixels. Raises: EpisodeError."""
+    left = _MOST_PIXELS
+    for frame in frames:
+        left -= frame.height * frame.width * 3
+        if (frame.height, frame.width) != size or left < 0:
+            raise EpisodeError(
+                f"{path}: a frame of {frame.width}x{frame.height} pixels: the video has {size[1]}x{size[0]}, and all "
+                f"frames together may have {_MOST_PIXELS} bytes"
+            )
+        yield frame
 
 
 def _series(annotation: Path, values: dict[str, Any], name: str, width: int | None) -> np.ndarray:
@@ -129,7 +155,7 @@ def _series(annotation: Path, values: dict[str, Any], name: str, width: int | No
         out = np.asarray(values[name], np.float32)
     except KeyError as error:
         raise EpisodeError(f"{annotation}: has no '{name}'") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise EpisodeError(f"{annotation}: '{name}' is not a list of numbers: {error}") from error
     if out.shape[1:] != (() if width is None else (width,)) or out.ndim == 0:
         raise EpisodeError(f"{annotation}: '{name}' has shape {out.shape}; expected (S, {width or ''})")

@@ -1,7 +1,6 @@
 """Episodes on disk: one checksummed HDF5 file each, written whole or not at all."""
 
 import json
-import os
 import re
 import warnings
 import zlib
@@ -13,10 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deepverse_ros.errors import EpisodeError
+from deepverse_ros import files
+from deepverse_ros.data import sealed_hdf5
+from deepverse_ros.errors import EpisodeError, ResourceError
 
 FORMAT = "deepverse_ros/episode"
 VERSION = 1
+_MOST_STATES = 100
 _NAME = re.compile(r"episode_(\d{6,})\.h5")
 _ARRAYS = {
     "rgb": ("uint8", "colour 0..255, (T, H, W, 3)"),
@@ -71,6 +73,13 @@ class Episode:
             array, dtype = getattr(self, name), _ARRAYS[name][0]
             if array.shape != shape or array.dtype != dtype:
                 raise EpisodeError(f"{name}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
+        if not (isinstance(self.dt, float) and 1e-3 <= self.dt <= 60):
+            raise EpisodeError(f"dt: expected 0.001 to 60 seconds, got {files.shown(self.dt)}")
+        if type(self.seed) is not int or not (isinstance(self.embodiment, str) and isinstance(self.kind, str)):
+            raise EpisodeError("embodiment and kind must be text, seed a whole number")
+        for name in ("actions", "intrinsics"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise EpisodeError(f"{name}: holds a value that is not finite")
         for name, array in self.state.items():
             if array.ndim != 2 or len(array) != frames or array.dtype != np.float32:
                 raise EpisodeError(f"state '{name}': expected ({frames}, n) float32, got {array.shape} {array.dtype}")
@@ -116,18 +125,13 @@ class EpisodeStore:
                 yield episode
 
     def write(self, index: int, episode: Episode) -> Path:
-        """Write an episode. The file appears under its name only when it is complete and on the disk."""
+        """Write an episode. The file appears under its name only when it is complete and on the disk.
+
+        Raises: WriteError, such as on a full disk.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.path(index)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with h5py.File(temporary, "w") as file:
-                _fill(file, episode)
-            with temporary.open("rb+") as raw:
-                os.fsync(raw.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        sealed_hdf5.write(path, lambda file: _fill(file, episode))
         return path
 
     def read(self, which: str | Path | int) -> Episode:
@@ -137,13 +141,13 @@ class EpisodeStore:
         """
         path = self.path(which) if isinstance(which, int) else Path(which)
         try:
-            with h5py.File(path, "r") as file:
+            with sealed_hdf5.opened(path) as file:
                 return _parse(file)
-        except FileNotFoundError as error:
+        except ResourceError as error:
             raise EpisodeError(f"{path}: no such episode") from error
         except EpisodeError as error:
-            raise EpisodeError(f"{path}: {error}") from error
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise EpisodeError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from error
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise EpisodeError(f"{path}: truncated or damaged: {error}") from error
 
     def clean(self) -> int:
@@ -187,22 +191,30 @@ def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:
 
 
 def _parse(file: h5py.File) -> Episode:
-    text = str(file.attrs["header"])
+    text = sealed_hdf5.header(file, "header")
     if zlib.crc32(text.encode()) != file.attrs["header_crc32"]:
         raise EpisodeError("the header's checksum does not match")
     header = json.loads(text)
-    if header.get("format") != FORMAT:
-        raise EpisodeError(f"not an episode: format '{header.get('format')}'")
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise EpisodeError("not an episode: its header names another format")
     if header["version"] != VERSION:
-        raise EpisodeError(f"episode format version {header['version']}; this package reads {VERSION}")
+        raise EpisodeError(f"episode format version {files.shown(header['version'])}; this package reads {VERSION}")
+    names = header["state"]
+    if not isinstance(names, list) or len(names) > _MOST_STATES or not all(_is_name(name) for name in names):
+        raise EpisodeError(f"header: state: expected names, got {files.shown(names)}")
+    reader = sealed_hdf5.Reader(file)
     episode = Episode(
         embodiment=header["embodiment"],
         dt=header["dt"],
         seed=header["seed"],
         kind=header["kind"],
-        state={name: file[f"state/{name}"][()] for name in header["state"]},
-        **{name: file[name][()] for name in _ARRAYS},
+        state={name: reader.array(f"state/{name}", "float32") for name in names},
+        **{name: reader.array(name, dtype) for name, (dtype, _) in _ARRAYS.items()},
     )
     if len(episode) != header["frames"]:
         raise EpisodeError(f"the header names {header['frames']} frames, the file holds {len(episode)}")
     return episode
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\w[\w .-]{0,99}", name) is not None

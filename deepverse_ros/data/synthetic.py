@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepverse_ros import processes
+from deepverse_ros import files, processes
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
@@ -39,7 +39,9 @@ def collect(
     Args: workers: processes. frames: frames an episode. size: width and height in pixels. revisit: in every episode
     the arm goes away for longer than a model's window, to where it hides an object, and comes back; takes at least
     `REVISIT_FRAMES` frames. progress: called with (episodes done, episodes in all) now and after every episode.
-    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames.
+    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames;
+    BusyError where another collection works in `out`; WorkerError where a process was killed; WriteError, such as on a
+    full disk. What is collected by then stays.
     """
     if embodiment.name != "arm":
         raise EmbodimentError(f"embodiment '{embodiment.name}': only 'arm' can be simulated")
@@ -49,15 +51,23 @@ def collect(
     if revisit and frames < REVISIT_FRAMES:
         raise ValueError(f"frames: revisits take at least {REVISIT_FRAMES}, got {frames}")
     store = EpisodeStore(out)
-    store.directory.mkdir(parents=True, exist_ok=True)
+    with files.locked(store.directory, "a collection"):
+        _collect(store, embodiment, episodes, seed, workers, frames, size, revisit, progress)
+    return store
+
+
+def _collect(
+    store: EpisodeStore, embodiment: Embodiment, episodes: int, seed: int, workers: int, frames: int,
+    size: tuple[int, int], revisit: bool, progress: Callable[[int, int], None] | None,
+) -> None:  # fmt: skip
     store.clean()
     missing = [i for i in range(episodes) if not _is_done(store, seed, i, frames, size, revisit)]
     done = episodes - len(missing)
     if progress:
         progress(done, episodes)
     if not missing:
-        return store
-    options = (embodiment, str(out), seed, frames, size, revisit)
+        return
+    options = (embodiment, str(store.directory), seed, frames, size, revisit)
     try:
         with processes.workers(min(workers, len(missing)), _start_worker, *options) as pool:
             for _ in pool.imap_unordered(_work, missing):
@@ -66,7 +76,6 @@ def collect(
                     progress(done, episodes)
     finally:
         store.clean()  # of what a worker was writing when it was ended
-    return store
 
 
 class EpisodeGenerator:

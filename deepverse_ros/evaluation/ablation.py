@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.console import Console
 
-from deepverse_ros import resources
+from deepverse_ros import files, resources
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.evaluation.evaluate import evaluate, simulated_episodes
 from deepverse_ros.model.world_model import WorldModel
@@ -42,9 +41,9 @@ class AblationConfig(BaseModel):
 
     training: TrainingConfig
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
-    seeds: int = Field(default=2, ge=1)
-    episodes: int = Field(default=40, ge=2)
-    evaluation_seed: int = Field(default=3, ge=0)
+    seeds: int = Field(default=2, ge=1, le=1000)
+    episodes: int = Field(default=40, ge=2, le=1_000_000)
+    evaluation_seed: int = Field(default=3, ge=0, le=100_000)
 
     @model_validator(mode="after")
     def _known(self) -> "AblationConfig":
@@ -64,9 +63,9 @@ class AblationConfig(BaseModel):
         """Raises: ConfigError naming the file and the wrong field."""
         file = resources.find(path)
         try:
-            return cls.model_validate(yaml.safe_load(file.read_text()))
-        except (yaml.YAMLError, ValidationError) as error:
-            raise ConfigError(f"{file}: {error}") from error
+            return cls.model_validate(files.read_yaml(file))
+        except ValidationError as error:
+            raise ConfigError(f"{file}: {files.fields(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepverse_ros import files
 from deepverse_ros.evaluation.report import evaluation_rows, shown_steps, summary_rows
 
 
@@ -18,8 +19,9 @@ def write(
     Args: config: the checkpoint's config.json; evaluation, benchmark: what `deepverse evaluate --json` and
     `deepverse benchmark --json` wrote, None where it was not measured.
     """
-    path = directory / "README.md"
-    path.write_text(text(directory.name, config, evaluation, benchmark))
+    path, card = directory / "README.md", text(directory.name, config, evaluation, benchmark)
+    with files.replacing(path) as new:
+        new.write_text(card)
     return path
 
 

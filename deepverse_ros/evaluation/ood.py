@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from deepverse_ros import files
 from deepverse_ros.data.droid import STATES_PER_FRAME, read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
@@ -22,6 +23,8 @@ from deepverse_ros.evaluation.strangers import KINDS, Sighting, Strangers
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 
+_MOST_PIXELS = 100_000_000
+"""Of a picture, and bytes of its file."""
 MOST = 64
 """Windows of each kind, at most."""
 _STRIDE = 4
@@ -183,20 +186,16 @@ def sightings(model: WorldModel, folder: Path) -> Iterator[Sighting]:
     """
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder of pictures or recordings")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    recordings = [path for path in files if path.suffix == ".json" and "annotation" in path.parts]
-    pictures = [path for path in files if path.suffix.lower() in _PICTURES]
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    recordings = [path for path in found if path.suffix == ".json" and "annotation" in path.parts]
+    pictures = [path for path in found if path.suffix.lower() in _PICTURES]
     if not recordings and not pictures:
         kinds = ", ".join(_PICTURES)
         raise EpisodeError(f"{folder}: holds neither pictures ({kinds}) nor DROID recordings (annotation/*/*.json)")
     c = model.config
     still = np.tile(np.asarray(model.embodiment.home, np.float32), (1, c.context - 1, 1))
     for path in _evenly(pictures, MOST):
-        try:
-            with Image.open(path) as picture:
-                rgb = np.asarray(picture.convert("RGB"))
-        except OSError as error:
-            raise EpisodeError(f"{path}: not a readable picture: {error}") from error
+        rgb = _picture(path)
         yield Sighting(_fitted(model, np.repeat(rgb[None], c.context, axis=0)), still)
     chosen = _evenly(recordings, MOST)
     for path in chosen:
@@ -207,6 +206,22 @@ def sightings(model: WorldModel, folder: Path) -> Iterator[Sighting]:
             past = measured[None, start + 1 : start + c.context].astype(np.float32)
             known = past.shape == still.shape  # another robot than the arm has other joints
             yield Sighting(_fitted(model, recording.rgb[start : start + c.context]), past if known else still)
+
+
+def _picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8. Raises: EpisodeError."""
+    files.require_regular(path, _MOST_PIXELS, EpisodeError)
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise EpisodeError(
+                    f"{path}: {picture.width}x{picture.height} pixels are more than the {_MOST_PIXELS} read"
+                )
+            return np.asarray(picture.convert("RGB"))
+    except EpisodeError:
+        raise
+    except Exception as error:  # the decoders of damaged pictures raise what they like, SyntaxError among it
+        raise EpisodeError(f"{path}: not a readable picture: {error}") from error
 
 
 def _windows(model: WorldModel, episode: Episode, count: int) -> Iterator[tuple[Observation, np.ndarray]]:

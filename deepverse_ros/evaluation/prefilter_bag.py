@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros import resources
+from deepverse_ros import files, resources
 from deepverse_ros.errors import EpisodeError, ResourceError
 from deepverse_ros.evaluation.stop_metrics import Signal, StopMetrics, stop_metrics
 from deepverse_ros.safety.finding import Action
 
 COMMANDS, STATUS, VERDICTS = "/prefilter/command_in", "/prefilter/status", "/world_model/command_verdict"
+_PARTS = (".yaml", ".mcap", ".db3")
+_MOST_METADATA, _MOST_BAG = files.MOST_TEXT, 1 << 40
 PAUSE = 0.25
 """Seconds after which a command of a stream wants nothing any more, as the prefilter's command_timeout."""
 
@@ -55,10 +57,9 @@ def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any
 
     Raises: ResourceError where there is no bag; EpisodeError for one that is damaged or has not all of the topics.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.highlevel import AnyReader
 
-    if not path.exists():
-        raise ResourceError(f"{path}: no such bag")
+    _require_files(path)
     out: dict[str, list[tuple[float, Any]]] = {topic: [] for topic in topics}
     try:
         with AnyReader([path], default_typestore=typestore()) as reader:
@@ -70,9 +71,31 @@ def read(path: Path, topics: tuple[str, ...]) -> dict[str, list[tuple[float, Any
             for connection, nanoseconds, data in reader.messages(wanted):
                 seconds = (nanoseconds - reader.start_time) * 1e-9
                 out[connection.topic].append((seconds, reader.deserialize(data, connection.msgtype)))
-    except (AnyReaderError, FileNotFoundError) as error:
-        raise EpisodeError(f"{path}: not a bag that can be read: {error}") from error
+    except EpisodeError:
+        raise
+    except Exception as error:  # of a damaged bag its library raises what it likes, AssertionError among it
+        raise EpisodeError(f"{path}: not a bag that can be read: {type(error).__name__}: {error}") from error
     return out
+
+
+def _require_files(path: Path) -> None:
+    """Raises: ResourceError where there is no bag; EpisodeError for what would hold a reader up."""
+    if not path.exists():
+        raise ResourceError(f"{path}: no such bag")
+    if not path.is_dir():
+        files.require_regular(path, _MOST_BAG, EpisodeError)
+        return
+    for part in path.iterdir():
+        if part.suffix in _PARTS:
+            files.require_regular(part, _MOST_METADATA if part.suffix == ".yaml" else _MOST_BAG, EpisodeError)
+    metadata = path / "metadata.yaml"
+    if metadata.exists():
+        told = files.read_yaml(metadata, EpisodeError).get("rosbag2_bagfile_information")
+        names = told.get("relative_file_paths") if isinstance(told, dict) else None
+        if not isinstance(names, list) or any(not isinstance(n, str) or Path(n).name != n for n in names):
+            raise EpisodeError(
+                f"{metadata}: relative_file_paths: expected names of files beside it, got {files.shown(names)}"
+            )
 
 
 def wanted(message: Any) -> tuple[bool, float]:

@@ -10,9 +10,11 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from deepverse_ros import files
 from deepverse_ros.errors import ResourceError
 from deepverse_ros.evaluation.prefilter_bag import BagReport
 
+_MOST_BYTES = 64 << 20
 LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
 """Steps that a table of a long horizon shows, beside the last."""
 
@@ -27,22 +29,13 @@ READ = {
 def write_json(path: Path, figures: Mapping[str, Any]) -> None:
     """Write figures, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    with files.replacing(path) as partial:
+        partial.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read figures. Raises: ResourceError naming the file."""
-    try:
-        figures = json.loads(path.read_text())
-    except OSError as error:
-        raise ResourceError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ResourceError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(figures, dict):
-        raise ResourceError(f"{path}: expected an object of figures, got {type(figures).__name__}")
-    return figures
+    return files.read_json(path, _MOST_BYTES, ResourceError)
 
 
 def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence[float | None]]]:

@@ -1,22 +1,33 @@
 """The shape of a world model, as it stands in a checkpoint's config.json."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import math
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from deepverse_ros.embodiment import Embodiment
+
+Channels = Annotated[int, Field(ge=1, le=8192)]
 
 # Pixels along one side of a latent cell: 16x16 cells at 128 px.
 CELL = 8
 
 
+def _not_nan(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("must be a number, not NaN")
+    return value
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CodecConfig(_Frozen):
     """channels: feature channels at strides 4, 8 and 16. latent_dim: numbers kept per latent cell."""
 
-    channels: tuple[int, int, int] = (48, 96, 128)
-    latent_dim: int = Field(default=12, ge=4)
+    channels: tuple[Channels, Channels, Channels] = (48, 96, 128)
+    latent_dim: int = Field(default=12, ge=4, le=1024)
 
 
 class DynamicsConfig(_Frozen):
@@ -28,13 +39,13 @@ class DynamicsConfig(_Frozen):
     quarter and lose little, because the action already says where the robot goes.
     """
 
-    width: int = Field(default=192, ge=16)
-    layers: int = Field(default=6, ge=1)
-    heads: int = Field(default=6, ge=1)
-    mlp_ratio: int = Field(default=3, ge=1)
-    token_patch: int = Field(default=4, ge=1)
-    time_every: int = Field(default=2, ge=1)
-    recalled: int = Field(default=2, ge=0)
+    width: int = Field(default=192, ge=16, le=16384)
+    layers: int = Field(default=6, ge=1, le=256)
+    heads: int = Field(default=6, ge=1, le=256)
+    mlp_ratio: int = Field(default=3, ge=1, le=16)
+    token_patch: int = Field(default=4, ge=1, le=64)
+    time_every: int = Field(default=2, ge=1, le=256)
+    recalled: int = Field(default=2, ge=0, le=64)
     sketch: bool = False
     refinements: int = Field(default=0, ge=0, le=3)
 
@@ -48,9 +59,9 @@ class DynamicsConfig(_Frozen):
 class CoarseConfig(_Frozen):
     """token_dim: numbers kept of each token in the pooled vector; hidden: width of a head; heads: of the ensemble."""
 
-    token_dim: int = Field(default=16, ge=1)
-    hidden: int = Field(default=128, ge=8)
-    heads: int = Field(default=5, ge=1)
+    token_dim: int = Field(default=16, ge=1, le=4096)
+    hidden: int = Field(default=128, ge=8, le=65536)
+    heads: int = Field(default=5, ge=1, le=64)
 
 
 class WorldModelConfig(_Frozen):
@@ -60,10 +71,10 @@ class WorldModelConfig(_Frozen):
     """
 
     embodiment: Embodiment
-    height: int = 128
-    width: int = 128
-    context: int = Field(default=4, ge=1)
-    horizon: int = Field(default=8, ge=1)
+    height: int = Field(default=128, ge=1, le=2048)
+    width: int = Field(default=128, ge=1, le=2048)
+    context: int = Field(default=4, ge=1, le=64)
+    horizon: int = Field(default=8, ge=1, le=64)
     codec: CodecConfig = CodecConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     coarse: CoarseConfig = CoarseConfig()
@@ -112,3 +123,36 @@ class WorldModelConfig(_Frozen):
             dynamics=DynamicsConfig(width=32, layers=2, heads=2),
             coarse=CoarseConfig(token_dim=4, hidden=16),
         )
+
+
+Bound = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=True), AfterValidator(_not_nan)]
+"""Infinite where there were too few plans for one."""
+Bounds = Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
+
+
+class EndsFields(_Frozen):
+    """See planning.verdict.Ends."""
+
+    steps: int = Field(strict=True, ge=1, le=1000)
+    further: tuple[Annotated[float, Field(strict=True)], ...]
+    spread: tuple[Annotated[float, Field(strict=True, ge=0)], ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EndsFields":
+        if len(self.further) != len(self.spread):
+            raise ValueError(f"further has {len(self.further)} values, spread has {len(self.spread)}")
+        return self
+
+
+class CalibrationFields(_Frozen):
+    """The calibration as it stands in config.json; see training.calibration for what the fields mean."""
+
+    level: float = Field(strict=True, gt=0, lt=1)
+    tool_error_q: Bounds | None = None
+    windows: int | None = Field(default=None, strict=True, ge=1)
+    goal_error_z: Bounds | None = None
+    clearance_error_z: Bounds | None = None
+    path_error_z: Bounds | None = None
+    clearance_error_m: Bounds | None = None
+    ends: tuple[EndsFields, ...] = Field(default=(), max_length=100)
+    executed_plans: int = Field(default=0, strict=True, ge=0)

@@ -88,9 +88,10 @@ class ActionFeatures(nn.Module):
         span = torch.from_numpy(embodiment.upper - embodiment.lower)
         self.register_buffer("scale", 2 / span, persistent=False)
         self.register_buffer("centre", torch.from_numpy(embodiment.lower) + span / 2, persistent=False)
-        angles = torch.tensor([m.units == "rad" for m in embodiment.modalities for _ in range(m.dim)])
-        self.register_buffer("angles", angles.nonzero()[:, 0], persistent=False)
-        self.dim = embodiment.action_dim + 2 * len(_HARMONICS) * len(self.angles)
+        units = [m.units for m in embodiment.modalities for _ in range(m.dim)]
+        angles = torch.tensor([i for i, unit in enumerate(units) if unit == "rad"], dtype=torch.int64)
+        self.register_buffer("angles", angles, persistent=False)
+        self.dim = embodiment.action_dim + 2 * len(_HARMONICS) * len(angles)
 
     def forward(self, actions: Tensor) -> Tensor:
         """(..., A) physical units, NaN (absent) as the middle of the range, to (..., dim)."""

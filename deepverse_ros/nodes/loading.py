@@ -2,6 +2,7 @@
 
 import torch
 
+from deepverse_ros import resources
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.world_model import WorldModel
@@ -9,7 +10,11 @@ from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.parameters import Parameter
 
 PARAMETERS = (
-    Parameter("checkpoint", "models/arm", "Folder of the world model: absolute, or within this package."),
+    Parameter(
+        "checkpoint",
+        "models/arm",
+        "Folder of the world model: absolute, or a name of this package, such as models/arm.",
+    ),
     Parameter(
         "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
     ),
@@ -28,7 +33,7 @@ def load_model(node: RobotNode) -> WorldModel:
     checkpoint.require_embodiment(model, embodiment.name)
     milliseconds = model.warm_up()
     node.get_logger().info(
-        f"loaded {p.checkpoint} on {model.device} ({torch.get_num_threads()} threads, "
+        f"loaded {resources.find(p.checkpoint)} on {model.device} ({torch.get_num_threads()} threads, "
         f"{model.config.width}x{model.config.height}), warmed up in {milliseconds:.0f} ms"
     )
     return model

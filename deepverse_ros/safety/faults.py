@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from deepverse_ros import resources
+from deepverse_ros import files, resources
+from deepverse_ros.body import NAME
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.safety.shapes import Frozen, Positive
 
-Time = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Time = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Fault(Frozen):
     start: Time = 0.0
     duration: Positive = math.inf
     probability: Share = 1.0
-    amount: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    amount: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e12, le=1e12)] | None = None
 
     @property
     def end(self) -> float:
@@ -135,9 +135,9 @@ class Fault(Frozen):
 class Schedule(Frozen):
     """What is handed on, and what happens to it when."""
 
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    topics: tuple[Topic, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    topics: tuple[Topic, ...] = Field(default=(), max_length=1000)
+    faults: tuple[Fault, ...] = Field(default=(), max_length=10_000)
 
     @model_validator(mode="after")
     def _known(self) -> "Schedule":
@@ -162,16 +162,9 @@ class Schedule(Frozen):
         """Read a YAML file. Raises: ConfigError naming file, field and value; ResourceError where there is none."""
         file = resources.find(path)
         try:
-            values = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{file}: not valid YAML: {error}") from error
-        try:
-            return cls.model_validate(values)
+            return cls.model_validate(files.read_yaml(file))
         except ValidationError as error:
-            said = [
-                ".".join(map(str, e["loc"])) + ": " + e["msg"].removeprefix("Value error, ") for e in error.errors()
-            ]
-            raise ConfigError(f"{file}: " + "; ".join(said)) from error
+            raise ConfigError(f"{file}: {files.fields(error)}") from error
 
 
 Corrupt = Callable[[str, Any, float, np.random.Generator, Any], Any]

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # YAML's `yes` and "0.2" are no numbers, and nothing is compared with NaN.
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e6, le=1e6)]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e9)]
 
 
 class Frozen(BaseModel):
@@ -78,7 +78,7 @@ class Prism(_Shape):
     """
 
     kind: Literal["polygon"]
-    vertices: tuple[tuple[Real, Real], ...] = Field(min_length=3)
+    vertices: tuple[tuple[Real, Real], ...] = Field(min_length=3, max_length=1000)
     bottom: Real
     top: Real
 

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from deepverse_ros import resources
+from deepverse_ros import files, resources
+from deepverse_ros.body import NAME
 from deepverse_ros.errors import ConfigError, ShapeError
 from deepverse_ros.safety.shapes import Frozen, Positive, Real, Shape
 from deepverse_ros.safety.view import Subject, View, moved
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-NotNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NAME)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+NotNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)]
 
 
 class Window(Frozen):
@@ -185,7 +185,7 @@ class Zones(Frozen):
     """
 
     min_seen: Count = 1
-    zones: tuple[AnyZone, ...]
+    zones: tuple[AnyZone, ...] = Field(max_length=1000)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Zones":
@@ -262,12 +262,7 @@ class Zones(Frozen):
         Raises: ConfigError naming file, zone, field, value and what is allowed; ResourceError where there is no file.
         """
         file = resources.find(path)
-        try:
-            values = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{file}: not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{file}: expected a mapping with 'zones', got {type(values).__name__}")
+        values = files.read_yaml(file)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -293,5 +288,5 @@ def _sentence(error: Any, values: dict[str, Any]) -> str:
         where.append(".".join(str(part) for part in path))
     message = error["msg"].removeprefix("Value error, ")
     if not isinstance(error["input"], dict):
-        message += f", got {error['input']!r}"
+        message += f", got {files.shown(error['input'])}"
     return ": ".join([*where, message])

@@ -3,29 +3,28 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deepverse_ros import resources
+from deepverse_ros import files, resources
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.errors import ConfigError
+from deepverse_ros.errors import ConfigError, EmbodimentError
 from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, WorldModelConfig
 from deepverse_ros.training.precision import Precision
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(_Frozen):
     """directory: an episode store; what is missing of `episodes` is collected in simulation first (0: only read)."""
 
     directory: Path
-    episodes: int = Field(default=0, ge=0)
+    episodes: int = Field(default=0, ge=0, le=10_000_000)
     seed: int = Field(default=0, ge=0, lt=1_000_000)
-    frames: int = Field(default=24, ge=2)
-    workers: int = Field(default=2, ge=1)
-    validation: int = Field(default=60, ge=1)
+    frames: int = Field(default=24, ge=2, le=10_000)
+    workers: int = Field(default=2, ge=1, le=1024)
+    validation: int = Field(default=60, ge=1, le=10_000_000)
 
 
 class StageConfig(_Frozen):
@@ -35,16 +34,16 @@ class StageConfig(_Frozen):
     is learned from them, do not depend on how many there are of either.
     """
 
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    accumulate: int = Field(default=1, ge=1)
-    learning_rate: float = Field(gt=0)
-    warmup: int = Field(default=100, ge=1)
+    steps: int = Field(ge=1, le=1_000_000_000)
+    batch: int = Field(ge=1, le=1_000_000)
+    accumulate: int = Field(default=1, ge=1, le=10_000)
+    learning_rate: float = Field(gt=0, le=10)
+    warmup: int = Field(default=100, ge=1, le=1_000_000_000)
     decay: float = Field(default=0.3, gt=0, le=1)
     ema: float = Field(default=0.998, ge=0, lt=1)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    validate_every: int = Field(default=500, ge=1)
+    weight_decay: float = Field(default=0.01, ge=0, le=100)
+    clip: float = Field(default=1.0, gt=0, le=1e6)
+    validate_every: int = Field(default=500, ge=1, le=1_000_000_000)
 
     @property
     def drawn(self) -> int:
@@ -69,11 +68,11 @@ class CodecStageConfig(StageConfig):
     recalled: share of windows whose older view is any earlier frame, as memory recalls one, instead of their oldest.
     """
 
-    targets: int = Field(default=3, ge=1)
-    moving_weight: float = Field(default=4.0, ge=0)
+    targets: int = Field(default=3, ge=1, le=10_000)
+    moving_weight: float = Field(default=4.0, ge=0, le=1e6)
     depth_dropout: float = Field(default=0.15, ge=0, le=1)
     body_dropout: float = Field(default=0.15, ge=0, le=1)
-    latent_noise: float = Field(default=0.3, ge=0)
+    latent_noise: float = Field(default=0.3, ge=0, le=100)
     recalled: float = Field(default=0.5, ge=0, le=1)
 
 
@@ -84,7 +83,7 @@ class DecoderStageConfig(CodecStageConfig):
     """
 
     imagined: float = Field(default=0.75, ge=0, le=1)
-    seen_weight: float = Field(default=0.1, ge=0)
+    seen_weight: float = Field(default=0.1, ge=0, le=1e6)
 
 
 class DynamicsStageConfig(StageConfig):
@@ -97,24 +96,24 @@ class DynamicsStageConfig(StageConfig):
     decoded windows of each batch; what they buy stands in docs/ablations.md.
     """
 
-    context_noise: float = Field(default=0.4, ge=0)
+    context_noise: float = Field(default=0.4, ge=0, le=100)
     rollout: int = Field(default=2, ge=1, le=4)
-    moving_weight: float = Field(default=2.0, ge=0)
-    state_weight: float = Field(default=1.0, ge=0)
-    motion_weight: float = Field(default=1.0, ge=0)
+    moving_weight: float = Field(default=2.0, ge=0, le=1e6)
+    state_weight: float = Field(default=1.0, ge=0, le=1e6)
+    motion_weight: float = Field(default=1.0, ge=0, le=1e6)
     proprioception_dropout: float = Field(default=0.15, ge=0, le=1)
     pose_dropout: float = Field(default=0.1, ge=0, le=1)
     action_dropout: float = Field(default=0.05, ge=0, le=1)
-    blind_every: int = Field(default=8, ge=0)
-    spacetime_weight: float = Field(default=0.0, ge=0)
-    causal_weight: float = Field(default=0.0, ge=0)
-    consistency_windows: int = Field(default=2, ge=1)
+    blind_every: int = Field(default=8, ge=0, le=1_000_000_000)
+    spacetime_weight: float = Field(default=0.0, ge=0, le=1e6)
+    causal_weight: float = Field(default=0.0, ge=0, le=1e6)
+    consistency_windows: int = Field(default=2, ge=1, le=10_000)
 
 
 class CoarseStageConfig(StageConfig):
     """windows: random ones of every episode, each imagined with its own plan and with that of another window."""
 
-    windows: int = Field(default=4, ge=1)
+    windows: int = Field(default=4, ge=1, le=10_000)
 
 
 class PictureStageConfig(StageConfig):
@@ -126,14 +125,14 @@ class PictureStageConfig(StageConfig):
 
     depth_dropout: float = Field(default=0.5, ge=0, le=1)
     unsharp: float = Field(default=0.5, ge=0, le=1)
-    shown_weight: float = Field(default=0.3, ge=0)
+    shown_weight: float = Field(default=0.3, ge=0, le=1e6)
 
 
 class OutcomeStageConfig(StageConfig):
     """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
 
-    latent_noise: float = Field(default=0.3, ge=0)
-    windows: int = Field(default=4, ge=1)
+    latent_noise: float = Field(default=0.3, ge=0, le=100)
+    windows: int = Field(default=4, ge=1, le=10_000)
 
     @property
     def drawn(self) -> int:
@@ -141,21 +140,32 @@ class OutcomeStageConfig(StageConfig):
         return max(1, self.batch // 2)
 
 
+class NetworkConfig(_Frozen):
+    """Parts of the network, where they differ from what model/config.py says."""
+
+    codec: CodecConfig = CodecConfig()
+    dynamics: DynamicsConfig = DynamicsConfig()
+    coarse: CoarseConfig = CoarseConfig()
+
+
 class TrainingConfig(_Frozen):
     embodiment: str
-    height: int = 128
-    width: int = 128
-    context: int = 4
-    horizon: int = 8
-    seed: int = 0
+    height: int = Field(default=128, ge=1, le=2048)
+    width: int = Field(default=128, ge=1, le=2048)
+    context: int = Field(default=4, ge=1, le=64)
+    horizon: int = Field(default=8, ge=1, le=64)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Precision = Field(default="bf16", description="of products in training; float32 for exact comparisons")
     init: str | None = Field(default=None, description="checkpoint whose weights training starts from")
     level: float = Field(default=0.9, gt=0, lt=1, description="conformal level of the shipped bounds")
     calibration_plans: int = Field(
-        default=0, ge=0, description="plans that the planner chooses and the simulation executes to set the bounds"
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="plans that the planner chooses and the simulation executes to set the bounds",
     )
-    save_every: int = Field(default=500, ge=1, description="steps between two resumable states")
-    network: dict[str, Any] = {}
+    save_every: int = Field(default=500, ge=1, le=1_000_000_000, description="steps between two resumable states")
+    network: NetworkConfig = NetworkConfig()
     data: DataConfig
     scenes: DataConfig | None = Field(default=None, description="episodes of the picture readout; default: data")
     codec: CodecStageConfig
@@ -178,12 +188,12 @@ class TrainingConfig(_Frozen):
                 width=self.width,
                 context=self.context,
                 horizon=self.horizon,
-                codec=CodecConfig.model_validate(self.network.get("codec", {})),
-                dynamics=DynamicsConfig.model_validate(self.network.get("dynamics", {})),
-                coarse=CoarseConfig.model_validate(self.network.get("coarse", {})),
+                codec=self.network.codec,
+                dynamics=self.network.dynamics,
+                coarse=self.network.coarse,
             )
         except ValidationError as error:
-            raise ConfigError(f"network: {_wrong_fields(error)}") from error
+            raise ConfigError(f"network: {files.fields(error)}") from error
 
     def stages(self) -> dict[str, StageConfig]:
         """The settings of every stage, by its name."""
@@ -206,13 +216,15 @@ class TrainingConfig(_Frozen):
     def load(cls, path: str | Path) -> "TrainingConfig":
         """Raises: ConfigError naming the file and the wrong field."""
         file = resources.find(path)
+        read = files.read_json if file.suffix == ".json" else files.read_yaml
+        values = read(file)
         try:
-            return cls.model_validate(yaml.safe_load(file.read_text()))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{file}: not valid YAML: {error}") from error
+            config = cls.model_validate(values)
+            config.model_config_()
         except ValidationError as error:
-            raise ConfigError(f"{file}: {_wrong_fields(error)}") from error
-
-
-def _wrong_fields(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"{file}: {files.fields(error)}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        except EmbodimentError:  # another one may be given; if not, training says so
+            pass
+        return config

@@ -1,6 +1,5 @@
 """Pictures of a run: loss and validation curves, imagined frames above real ones."""
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.state import read_log
 
 
 def draw_curves(run: Path) -> Path:
@@ -23,9 +23,8 @@ def draw_curves(run: Path) -> Path:
     figure, axes = plt.subplots(len(logs), 2, figsize=(11, 3.5 * len(logs)), squeeze=False)
     for row, log in zip(axes, logs, strict=True):
         series: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        with log.open() as file:
-            for entry in csv.DictReader(file):
-                series[entry["name"]].append((int(entry["step"]), float(entry["value"])))
+        for step, name, value in read_log(log):
+            series[name].append((step, value))
         for name, points in series.items():
             if name not in ("rate", "skipped"):
                 row[int(name.startswith("val_"))].plot(*zip(*points, strict=True), label=name.removeprefix("val_"))

@@ -50,17 +50,24 @@ class Episodes:
     def load(cls, store: EpisodeStore, embodiment: Embodiment, size: tuple[int, int], length: int) -> "Episodes":
         """Read a whole store; damaged, shorter or differently sized episodes are skipped and counted.
 
-        Raises: EmbodimentError if an episode is of another robot; EpisodeError if none is left.
+        Raises: EmbodimentError if an episode is of another robot, or has not what it measures; EpisodeError if none is
+        left.
         """
         paths = store.paths()
-        rgb = np.empty((len(paths), length, *size, 3), np.uint8)
-        depth = np.empty((len(paths), length, *size), np.uint16)
+        try:
+            rgb = np.empty((len(paths), length, *size, 3), np.uint8)
+            depth = np.empty((len(paths), length, *size), np.uint16)
+        except (MemoryError, ValueError) as error:
+            raise EpisodeError(
+                f"{store.directory}: {len(paths)} episodes with {length} frames of {size} pixels do not fit into memory"
+            ) from error
         rows: dict[str, list[np.ndarray]] = {name: [] for name in _ROWS}
         for episode in store:
             if episode.embodiment != embodiment.name:
                 raise EmbodimentError(
                     f"{store.directory}: holds episodes of '{episode.embodiment}', the model is for '{embodiment.name}'"
                 )
+            _require_fit(store, episode, embodiment)
             if len(episode.rgb) < length or episode.rgb.shape[1:3] != size:
                 continue
             n = len(rows["tool"])
@@ -115,6 +122,25 @@ class Episodes:
         rgb = torch.from_numpy(self.rgb[episodes, times]).to(device).movedim(-1, -3).float() / 255
         depth = torch.from_numpy(self.depth[episodes, times].astype(np.float32)).to(device) / 1000
         return codec_frames(rgb, depth, self.embodiment)
+
+
+def _require_fit(store: EpisodeStore, episode: Episode, embodiment: Embodiment) -> None:
+    """Raises: EmbodimentError naming what does not fit."""
+    wanted = {m.name: m.dim for m in (*embodiment.modalities, *embodiment.measured)} | {"tool_position": 3}
+    found = {name: array.shape[1] for name, array in episode.state.items()}
+    if "clearance" in found:
+        wanted["clearance"] = 1
+    for name, dim in wanted.items():
+        if found.get(name) != dim:
+            raise EmbodimentError(
+                f"{store.directory}: an episode of seed {episode.seed} has {found.get(name, 'no')} values of '{name}', "
+                f"'{embodiment.name}' has {dim}"
+            )
+    if episode.actions.shape[1] != embodiment.action_dim or abs(episode.dt - embodiment.dt) > 1e-6:
+        raise EmbodimentError(
+            f"{store.directory}: an episode of seed {episode.seed} has {episode.actions.shape[1]} values an action, "
+            f"{episode.dt:g} s apart; '{embodiment.name}' has {embodiment.action_dim}, {embodiment.dt:g} s apart"
+        )
 
 
 def _of_state(episode: Episode, modalities: Sequence[Modality]) -> np.ndarray:

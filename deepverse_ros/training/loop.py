@@ -163,7 +163,7 @@ class _StageTrainer:
             raise Diverged(
                 f"{self.stage.name}: no finite gradient in {_PATIENCE} steps up to {step} (loss {loss}, norm {norm}); "
                 f"lower {self.stage.name}.learning_rate ({self.config.learning_rate:g}) or .clip ({self.config.clip:g})"
-                f", or take precision float32; --resume goes on from the last good state"
+                f", or take precision float32; --resume --accept-changes goes on from the last good state"
             )
 
     @contextmanager
@@ -193,9 +193,13 @@ class _StageTrainer:
 
     def resume(self, console: Console) -> int:
         """Take up the saved state, if there is one. Returns the step to go on with."""
-        tensors = load_state(self.path, {f"weight.{i}": p.shape for i, p in enumerate(self.parameters)})
+        shapes = {f"{kind}.{i}": p.shape for i, p in enumerate(self.parameters) for kind in ("weight", "average")}
+        tensors = load_state(self.path, shapes | {"step": torch.Size([])})
         if tensors is None:
             return 0
+        step, self.skipped = int(tensors["step"]), int(tensors.get("skipped", torch.tensor(0)).sum())
+        if step < 0:
+            raise CheckpointError(f"{self.path}: step: expected 0 or more, got {step}")
         self._assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
         for i, mean in enumerate(self.average):
             mean.copy_(tensors[f"average.{i}"])
@@ -204,8 +208,12 @@ class _StageTrainer:
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
+        ordered = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, entries in state.items():
+            size = ordered[number].numel() if number < len(ordered) else -1
+            if any(tensor.numel() != (1 if key == "step" else size) for key, tensor in entries.items()):
+                raise CheckpointError(f"{self.path}: optimizer.{number}: is of another network; remove the run folder")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        step, self.skipped = int(tensors["step"]), int(tensors.get("skipped", 0))
         console.print(f"{self.stage.name}: resumed at step {step}")
         return step
 

@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.files import locked, replacing
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.progress import Bars
 from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
@@ -28,41 +30,51 @@ from deepverse_ros.training.loop import Stage, run_stage
 from deepverse_ros.training.novelty_fit import novelty_features
 from deepverse_ros.training.outcome_stage import OutcomeStage
 from deepverse_ros.training.picture_stage import PictureStage
+from deepverse_ros.training.resumption import CONFIG, require_unchanged
 from deepverse_ros.training.warm_start import warm_start
 
 
 def train(
-    config: TrainingConfig, out: Path, resume: bool = False, device: str = "auto", console: Console | None = None
-) -> Path:
+    config: TrainingConfig, out: Path, resume: bool = False, device: str = "auto", console: Console | None = None,
+    *, accept_changes: bool = False,
+) -> Path:  # fmt: skip
     """Train a world model from nothing, or from `config.init`, to a calibrated checkpoint.
 
     In a process that torchrun started, together with the others: see distributed.py.
 
     Args: out: run folder: states, CSV logs, curves, sample pictures and `checkpoint/`; resume: go on where the last run
     in `out` stopped, also with another number of processes. On a CPU, a resumed run ends with the same weights as one
-    that was never stopped.
+    that was never stopped. accept_changes: also with another config than the one that the run in `out` began with.
     Returns: the checkpoint's folder.
     Raises: FileExistsError if `out` holds a run and `resume` is False; ConfigError if a batch cannot be shared out to
-    the processes; loop.Interrupted after Ctrl-C; loop.Diverged.
+    the processes, or naming what differs from the config that the run began with; BusyError if another training works
+    in `out`; WriteError, such as on a full disk; loop.Interrupted after Ctrl-C; loop.Diverged.
     """
     with joined(device) as processes:
         console = (console or Console()) if processes.first else Console(quiet=True)
-        return _train(config, out, resume, processes, console)
+        begun = any(out.glob("*.state.safetensors"))
+        if begun and not resume:
+            raise FileExistsError(f"{out} holds a run; give --resume to go on with it, or another --out")
+        if begun and not accept_changes:
+            require_unchanged(config, out / CONFIG)
+        for name, settings in config.stages().items():
+            settings.require_divisible(name, processes.count)
+        torch.manual_seed(config.seed)
+        model = WorldModel(config.model_config_())
+        start = warm_start(model, config.init, console) if config.init else None
+        with locked(out, "a training") if processes.first else nullcontext():
+            return _train(config, model.to(processes.device), start, out, processes, console)
 
 
-def _train(config: TrainingConfig, out: Path, resume: bool, processes: Processes, console: Console) -> Path:
-    if any(out.glob("*.state.safetensors")) and not resume:
-        raise FileExistsError(f"{out} holds a run; give --resume to go on with it, or another --out")
-    for name, settings in config.stages().items():
-        settings.require_divisible(name, processes.count)
-    where, shape, precision = processes.device, config.model_config_(), config.precision
-    torch.manual_seed(config.seed)
-    model = WorldModel(shape)
-    start = warm_start(model, config.init, console) if config.init else None
-    model.to(where)
-    out.mkdir(parents=True, exist_ok=True)
+def _train(
+    config: TrainingConfig, model: WorldModel, start: dict[str, Any] | None, out: Path, processes: Processes,
+    console: Console,
+) -> Path:  # fmt: skip
+    """Args: start: what the provenance says about the weights that `model` begins with."""
+    where, shape, precision = processes.device, model.config, config.precision
     if processes.first:
-        (out / "training.json").write_text(config.model_dump_json(indent=2) + "\n")
+        with replacing(out / CONFIG) as new:
+            new.write_text(config.model_dump_json(indent=2) + "\n")
     console.print(f"logs and sample pictures: {out}/*.csv, {out}/samples_*.png")
 
     training, held_out = _episodes(config, config.data, processes, console)

@@ -3,7 +3,6 @@
 The planner follows the simulation's clock: what is tested is the robot, not the speed of this machine.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros import resources
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.checkpoint import read_config, write_calibration
 from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array
@@ -39,9 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model with a wide bound of the path: at the calibrated one, one good plan in ten is stopped."""
     folder = tmp_path_factory.mktemp("model") / "arm"
     shutil.copytree(resources.find("models/arm"), folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["calibration"]["path_error_z"] = 16 * [13.0]
-    (folder / "config.json").write_text(json.dumps(config))
+    write_calibration(folder, read_config(folder)[1]["calibration"] | {"path_error_z": 16 * [13.0]})
     return folder
 
 
@@ -172,12 +170,10 @@ def test_where_no_image_can_be_compared_the_robot_holds_unless_monitoring_is_off
 def test_a_checkpoint_without_a_bound_of_the_path_says_at_configure_that_nothing_is_monitored(
     world: World, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(checkpoint, tmp_path / "older")
-    path = tmp_path / "older" / "config.json"
-    config = json.loads(path.read_text())
-    del config["calibration"]["path_error_z"]
-    path.write_text(json.dumps(config))
-    overrides = [RosParameter("checkpoint", value=str(path.parent)), RosParameter("device", value="cpu")]
+    older = tmp_path / "older"
+    shutil.copytree(checkpoint, older)
+    write_calibration(older, read_config(older)[1]["calibration"] | {"path_error_z": None})
+    overrides = [RosParameter("checkpoint", value=str(older)), RosParameter("device", value="cpu")]
     node = PlannerNode(parameter_overrides=overrides, cli_args=["--ros-args", "-r", "__ns:=/other"])
     try:
         assert node.trigger_configure().name == "SUCCESS"

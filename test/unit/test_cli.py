@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_refused(work, tmp_path, monkeypatch, capsys):
     (tmp_path / "config.json").write_text("{}")
     code, _, err = run_here(monkeypatch, capsys, "info", tmp_path)
     assert code == 2
-    assert "not a checkpoint config" in err
+    assert "model.safetensors is missing" in err
 
 
 @pytest.mark.parametrize(

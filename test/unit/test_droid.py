@@ -79,7 +79,7 @@ def test_damaged_and_missing_files_are_named(annotation):
     with pytest.raises(ResourceError, match=r"0\.mp4: not found"):
         droid.read_recording(annotation)
     annotation.write_text("{")
-    with pytest.raises(EpisodeError, match="not a readable annotation"):
+    with pytest.raises(EpisodeError, match="not valid JSON"):
         droid.read_recording(annotation)
 
 

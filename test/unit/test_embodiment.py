@@ -130,7 +130,7 @@ def test_actions_place_the_body_where_they_are_what_moves_its_links():
         (lambda v: v["modalities"][1].update(name="joint_positions"), "every name may stand once"),
         (lambda v: v.update(home=[0.0]), "home: expected 8 values .* got 1"),
         (lambda v: v["camera"].update(near=9.0), "near .9.0 m. must be below far"),
-        (lambda v: v.update(dt=0), "dt: .*greater than 0"),
+        (lambda v: v.update(dt=0), "dt: .*greater than or equal to 0.001"),
         (lambda v: v.update(wheels=4), "wheels: .*not permitted"),
         (lambda v: v.pop("camera"), "camera: .*required"),
     ],

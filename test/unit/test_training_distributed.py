@@ -164,7 +164,7 @@ def test_ctrl_c_ends_all_processes_and_another_number_of_them_goes_on(data: Path
     assert not list((tmp_path / "run").glob("*.tmp"))
 
     ends = {"codec": settings.codec.model_copy(update={"steps": step + 2})}
-    printed = finished(command(settings.model_copy(update=ends), tmp_path / "run", "--resume"))
+    printed = finished(command(settings.model_copy(update=ends), tmp_path / "run", "--resume", "--accept-changes"))
     assert f"codec: resumed at step {step}" in printed
     assert int(states(tmp_path / "run")["codec"]["step"]) == step + 2
 

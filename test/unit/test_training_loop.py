@@ -1,6 +1,7 @@
 """What the training loop does about bad steps, pictures and checkpoints to start from; the shipped configs."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,12 @@ def test_the_tiny_config_trains_on_collected_episodes(tmp_path: Path) -> None:
         assert np.isfinite(list(rows(tmp_path / "run" / f"{stage}.csv", "total").values())).all()
 
 
-def test_a_network_that_cannot_be_is_named(data: Path) -> None:
-    with pytest.raises(ConfigError, match=r"network: .*width \(30\) must be a multiple of heads \(4\)"):
-        config(data, network={"dynamics": {"width": 30, "heads": 4}}).model_config_()
+def test_a_network_that_cannot_be_is_named(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    values = config(data).model_dump(mode="json") | {"network": {"dynamics": {"width": 30, "heads": 4}}}
+    file.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"mine\.json: network\.dynamics: width \(30\) must be a multiple of heads"):
+        TrainingConfig.load(file)
+    file.write_text(json.dumps(values | {"network": {}, "height": 50}))
+    with pytest.raises(ConfigError, match=r"mine\.json: network: .*height \(50\) must be a multiple of 32"):
+        TrainingConfig.load(file)

@@ -132,7 +132,7 @@ def test_a_wrong_field_is_named(tmp_path, name, change, message):
     ("content", "message"),
     [
         ("zones: [", "not valid YAML"),
-        ("- 1", "expected a mapping with 'zones', got list"),
+        ("- 1", "expected a mapping of fields, got list"),
         ("", "expected a mapping"),
         ("zones: []", "at least one is needed"),
         ("zones: 7", "zones: .*got 7"),
