@@ -10,6 +10,7 @@ SEED ?= 0
 SEEDS ?= 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 SOAK ?= 1800
 JOBS ?= 2
+CASES ?= 3000
 
 # A workspace that is sourced already must not leak into another one's build.
 ifdef DEEPVERSE_ENVIRONMENT
@@ -18,7 +19,7 @@ endif
 ENVIRONMENT := $(CLEAN) set +u; source .ros/venv/local_setup.bash; set -u;
 WORKSPACE := $(CLEAN) set +u; source install/setup.bash; set -u;
 
-.PHONY: help env build test seeds soak lint format demo bench clean distclean
+.PHONY: help env build test seeds soak fuzz lint format demo bench clean distclean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -39,6 +40,9 @@ seeds: build  ## the default launch reaches the README's goal in many scenes (SE
 
 soak: build  ## run the prefilter with arm and world model for half an hour (SOAK=n: seconds)
 	@$(WORKSPACE) DEEPVERSE_SOAK_SECONDS=$(SOAK) python -m pytest test/launch/test_prefilter_soak.py -s -o faulthandler_timeout=0
+
+fuzz: build  ## damage files of every kind at random and read them (CASES=n, SEED=n)
+	@$(WORKSPACE) OMP_NUM_THREADS=1 python test/unit/fuzz_files.py --cases $(CASES) --seed $(SEED)
 
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh

@@ -129,7 +129,9 @@ def _read_video(path: Path) -> tuple[np.ndarray, float]:
             size, rate = (stream.height, stream.width), float(stream.average_rate or 0)
             for frame in _bounded(path, container.decode(stream), size):
                 frames.append(frame.to_ndarray(format="rgb24"))
-    except (av.FFmpegError, OSError, LookupError, RuntimeError, ArithmeticError) as error:
+    except EpisodeError:
+        raise
+    except Exception as error:  # of a damaged one its library raises what it likes, AttributeError among it
         raise EpisodeError(f"{path}: not a readable video: {error}") from error
     if not frames or not 0.01 <= rate <= 1000:
         raise EpisodeError(f"{path}: holds {len(frames)} frames, {rate:g} a second")

@@ -338,7 +338,7 @@ def test_card_and_table_show_the_measured_figures(model, tmp_path):
 def test_unreadable_figures_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    for name, message in (("absent.json", "No such file"), ("broken.json", "not valid JSON"), ("list.json", "object")):
+    for name, message in (("absent.json", "no such file"), ("broken.json", "not valid JSON"), ("list.json", "mapping")):
         with pytest.raises(ResourceError, match=f"{name}: .*{message}"):
             report.read_json(tmp_path / name)
 
