@@ -114,7 +114,7 @@ def pixels(message: Image) -> np.ndarray:
 
 
 def planes(message: Image) -> tuple[np.ndarray, np.ndarray]:
-    """Of a planar encoding: Y (H, W) and its two colours (H', W', 2), U first, as `pixels`.
+    """Of a planar encoding: Y (H, W) and its two colours (H', W', 2), of nv21 V first, as `pixels`.
 
     Raises: MessageError as `check_image`.
     """
@@ -127,7 +127,7 @@ def planes(message: Image) -> tuple[np.ndarray, np.ndarray]:
     y: np.ndarray = np.ndarray((height, width), np.uint8, buffer=message.data, strides=(step, 1))
     shape, strides = (rows, columns, 2), (line, 2, 1)
     colours: np.ndarray = np.ndarray(shape, np.uint8, buffer=message.data, offset=height * step, strides=strides)
-    return y, colours[..., ::-1] if order == "nv21" else colours
+    return y, colours
 
 
 def _colours(order: str, height: int, width: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ before anything else is done with them.
 import functools
 import importlib.util
 import sys
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import cv2
@@ -19,6 +20,8 @@ from deepverse_ros.nodes.messages import MessageError
 Picture: TypeAlias = Image | CompressedImage
 LARGEST = 100_000_000
 """Pixels of the largest picture that is decompressed."""
+BAND = 64
+"""Rows of a picture that are made smaller at a time."""
 _JPEG = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -87,11 +90,11 @@ def rgb_by_opencv(message: Image, reduce: int = 1) -> np.ndarray:
 # One function a family ---------------------------------------------------------------------------------------------
 def _interleaved(message: Image, encoding: Encoding, k: int) -> np.ndarray:
     values = _bytes(_shrunk(_native(pixels(message)), k))
-    values = values.reshape(*values.shape[:2], encoding.channels)
     if encoding.channels < 3:
         return cv2.cvtColor(np.ascontiguousarray(values[..., 0]), cv2.COLOR_GRAY2RGB)
-    order = slice(2, None, -1) if encoding.blue_first else slice(0, 3)
-    return np.array(values[..., order], order="C")
+    if encoding.channels == 4:
+        return cv2.cvtColor(values, cv2.COLOR_BGRA2RGB if encoding.blue_first else cv2.COLOR_RGBA2RGB)
+    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB) if encoding.blue_first else np.array(values, order="C")
 
 
 def _bayer(message: Image, encoding: Encoding, k: int) -> np.ndarray:
@@ -100,7 +103,6 @@ def _bayer(message: Image, encoding: Encoding, k: int) -> np.ndarray:
         return _bytes(cv2.cvtColor(np.ascontiguousarray(raw), _DEMOSAIC[encoding.order]))
     # A cell of two by two has all colours: two images of two channels each, the upper and the lower rows of the cells.
     height, width = raw.shape[0] // k * k, raw.shape[1] // k * k
-    raw = raw[:height, :width]
     down, right = raw.strides
     shape, strides = (height // 2, width // 2, 2), (2 * down, 2 * right, right)
     halves = (np.lib.stride_tricks.as_strided(raw[row:], shape, strides, writeable=False) for row in (0, 1))
@@ -111,30 +113,35 @@ def _bayer(message: Image, encoding: Encoding, k: int) -> np.ndarray:
 
 
 def _packed(message: Image, encoding: Encoding, k: int) -> np.ndarray:
-    height, width = message.height, message.width
-    pairs: np.ndarray = np.ndarray((height, width // 2, 4), np.uint8, buffer=message.data, strides=(message.step, 4, 1))
-    at = {"uyvy": (1, 3, 0, 2), "yuyv": (0, 2, 1, 3)}[encoding.order]
+    pairs = pixels(message)
     if k == 1:
-        y = pairs[..., at[:2]].reshape(height, width)
-        return _yuv(y, np.repeat(pairs[..., at[2:]], 2, axis=1))
-    pairs = pairs[: height // k * k, : width // k * k // 2]
-    cell = cv2.resize(pairs, (width // k, height // k), interpolation=cv2.INTER_AREA)
-    return _yuv(_mean(cell[..., at[0]], cell[..., at[1]]), cell[..., at[2:]])
+        uyvy = encoding.order == "uyvy"
+        return cv2.cvtColor(np.ascontiguousarray(pairs), cv2.COLOR_YUV2RGB_UYVY if uyvy else cv2.COLOR_YUV2RGB_YUY2)
+    pairs = pairs[:, : pairs.shape[1] // k * k]
+
+    def shrink(band: np.ndarray) -> np.ndarray:
+        y, colours = cv2.split(band)[:: -1 if encoding.order == "uyvy" else 1]
+        # The colours have half as many columns as rows: of every second row, they are as many.
+        colours = colours.reshape(len(band), band.shape[1] // 2, 2)[::2]
+        return np.concatenate([_shrunk(y, k)[..., None], _shrunk(colours, k // 2)], -1)
+
+    return cv2.transform(_banded(pairs, k, shrink), _TO_RGB)
 
 
 def _planar(message: Image, encoding: Encoding, k: int) -> np.ndarray:
     y, colours = planes(message)
-    y, height, width = _shrunk(y, k), message.height, message.width
-    if encoding.order == "nv24":
-        return _yuv(y, _shrunk(np.ascontiguousarray(colours), k))
-    if k == 1:
-        return _yuv(y, np.repeat(np.repeat(colours, 2, axis=0), 2, axis=1)[:height, :width])
-    whole = np.ascontiguousarray(colours[: height // k * k // 2, : width // k * k // 2])
-    return _yuv(y, _shrunk(whole, k // 2))
+    y, small = _shrunk(y, k), k if encoding.order == "nv24" else k // 2
+    if small:
+        colours = colours[: y.shape[0] * small, : y.shape[1] * small]
+        colours = _shrunk(colours, small)
+    else:
+        size = (2 * colours.shape[1], 2 * colours.shape[0])
+        colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST)[: y.shape[0], : y.shape[1]]
+    return _yuv(y, colours[..., ::-1] if encoding.order == "nv21" else colours)
 
 
 def _yuv(y: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    return cv2.transform(np.concatenate([y[..., None], colours], -1), _TO_RGB)
+    return cv2.transform(cv2.merge([y, *(np.ascontiguousarray(colours[..., i]) for i in (0, 1))]), _TO_RGB)
 
 
 def _mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -147,15 +154,36 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(values: np.ndarray, k: int) -> np.ndarray:
-    """(H // k, W // k, …): means of k by k pixels, by halves, for which OpenCV is quickest."""
+    """(H // k, W // k, …): means of k by k pixels."""
+    values = values[: values.shape[0] // k * k, : values.shape[1] // k * k]
+    if k == 1:
+        return values
+    if values.dtype == np.uint8:
+        return _banded(values, k, lambda band: _halved(band, k))
     height, width = values.shape[0] // k, values.shape[1] // k
-    values = values[: height * k, : width * k]
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, *values.shape[2:])
+
+
+def _halved(values: np.ndarray, k: int) -> np.ndarray:
+    """Bytes as `_shrunk`, by halves: for one, three and four channels OpenCV has vector code for those."""
+    if values.ndim == 3 and values.shape[2] == 2:
+        return np.stack([_halved(plane, k) for plane in cv2.split(values)], -1)
+    shape = values.shape[2:]
     while k > 1:
         k //= 2
-        shape = values.shape[2:]
-        values = cv2.resize(values, (width * k, height * k), interpolation=cv2.INTER_AREA)
-        values = values.reshape(height * k, width * k, *shape)
+        height, width = values.shape[0] // 2, values.shape[1] // 2
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, *shape)
     return values
+
+
+def _banded(values: np.ndarray, k: int, shrink: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`shrink` of bands of rows, one below the other: what lies between stays in the cache.
+
+    The rows that k does not divide are left out.
+    """
+    rows = values.shape[0] // k * k
+    band = max(1, BAND // k) * k
+    return np.concatenate([shrink(values[at : min(at + band, rows)]) for at in range(0, rows, band)])
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
