@@ -7,12 +7,17 @@ import numpy as np
 from std_msgs.msg import Header
 
 from deepverse_ros.msg import CommandVerdict
-from deepverse_ros.nodes.messages import MessageError, stamp_from_seconds, stamp_seconds
+from deepverse_ros.nodes.messages import MessageError, printable, stamp_from_seconds, stamp_seconds
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import MOST_TIMES, Envelope, Verdict
 
 MOST_NAMES = 200
 """Names in a verdict that are read: more than any robot has values."""
+
+
+def most_bytes(values: int) -> int:
+    """Largest message that is read, of a robot with so many values: the longest envelope, with room for its texts."""
+    return 16384 + 8 * MOST_TIMES * (1 + values)
 
 
 def command_verdict_to_msg(
@@ -99,7 +104,7 @@ def command_verdict_from_msg(
         message.valid_for,
         envelope,
         _finding(message, list(names)),
-        message.command_id,
+        printable(message.command_id, 100),
     )
     if problem := verdict.problem(len(names)):
         raise MessageError(f"verdict {problem}")
@@ -133,7 +138,7 @@ def _finding(message: CommandVerdict, names: list[str]) -> Finding:
             raise MessageError(f"verdict {name} is nan; expected a number")
     return Finding(
         Action(message.action),
-        message.zone,
+        printable(message.zone, 100),
         message.first_offending_step,
         message.points,
         message.threshold,
@@ -142,7 +147,7 @@ def _finding(message: CommandVerdict, names: list[str]) -> Finding:
         message.time_to_enter,
         message.leads_out,
         message.gain,
-        message.text,
+        printable(message.text, 500),
     )
 
 

@@ -138,7 +138,11 @@ class CommandWatching:
             (node.parameters["watched_command_topic"], self._on_command),
             (node.parameters["passed_command_topic"], self._on_passed),
         )
-        self._subscriptions = [node.subscribe(kind, topic, hear, qos.command()) for topic, hear in wanted if topic]
+        self._subscriptions = [
+            node.subscribe(kind, topic, hear, qos.command(), bound=self._format.bound)
+            for topic, hear in wanted
+            if topic
+        ]
 
     def stop(self) -> None:
         for subscription in self._subscriptions:

@@ -12,6 +12,8 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.timer import Timer
 
+from deepverse_ros.nodes.messages import printable
+
 LEVEL_NAMES = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR"}
 
 
@@ -142,7 +144,7 @@ class DiagnosticsPublisher:
         return DiagnosticStatus(
             level=level,
             name=self._node.get_fully_qualified_name().lstrip("/"),
-            message="; ".join(sentences) or LEVEL_NAMES[level],
+            message="; ".join(map(printable, sentences)) or LEVEL_NAMES[level],
             hardware_id="deepverse_ros",
             values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()],
         )
@@ -155,4 +157,4 @@ class DiagnosticsPublisher:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))

@@ -17,6 +17,7 @@ from deepverse_ros.nodes.controller_reports import ControllerReports
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.keeper import Keeper
+from deepverse_ros.nodes.messages import printable
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
@@ -115,7 +116,7 @@ class PlanOutputs:
             self.accepted += 1
         else:
             self.rejected += 1
-            self._node.get_logger().info(f"plan {verdict.plan_id} rejected, {sentence}")
+            self._node.get_logger().info(printable(f"plan {verdict.plan_id} rejected, {sentence}"))
         self.last_verdict = sentence
 
     def thoughts(

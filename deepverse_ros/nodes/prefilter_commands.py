@@ -14,6 +14,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.message_bounds import MOST_POINTS, bound_of, trajectory_problem
 from deepverse_ros.nodes.messages import MessageError, duration, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.nodes.velocity_points import integrated
@@ -40,12 +41,12 @@ class CommandFormat(ABC):
     """One kind of command message for one robot.
 
     message_type: its class. shortest: seconds; a controller gets at least so long to reach a target. most_points: a
-    longer trajectory is not even read, as that would take time.
+    longer trajectory is not even read (`bound`), as that would take time.
     Raises: ParameterError where such messages cannot carry this robot's commands.
     """
 
     message_type: Any
-    most_points = 1000
+    most_points = MOST_POINTS
 
     def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
         self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
@@ -62,7 +63,15 @@ class CommandFormat(ABC):
         try:
             return Incoming(self._read(message, measured))
         except (MessageError, TypeError, ValueError, OverflowError) as error:
-            return Incoming(Command.setpoint(np.full(self.layout.size, math.nan)), f"the command: {error}")
+            return self.unreadable(str(error))
+
+    def unreadable(self, problem: str) -> Incoming:
+        """A command that came, and of which nothing else is known."""
+        return Incoming(Command.setpoint(np.full(self.layout.size, math.nan)), f"the command: {problem}")
+
+    def bound(self, data: bytes) -> str:
+        """What is too large of a serialized message to be read; empty: nothing."""
+        return bound_of(self.message_type)(data)
 
     def write(self, command: Command, stamp: Time) -> Any:
         """A message of a command in any order of names, to begin at once. Raises: MessageError."""
@@ -116,14 +125,15 @@ class TrajectoryFormat(CommandFormat):
         self._names = [self._joint(n) for n in self.layout.names]
         self._frame = ""
 
+    def bound(self, data: bytes) -> str:
+        return trajectory_problem(data, self.most_points)
+
     def _joint(self, name: str) -> str:
         return self.joints.gripper_joint if name == GRIPPER else name
 
     def _read(self, message: JointTrajectory, measured: np.ndarray | None) -> Command:
         if not message.points:
             raise MessageError("points is empty; to end a trajectory, send the place to stay at")
-        if len(message.points) > self.most_points:
-            raise MessageError(f"it has {len(message.points)} points; allowed: {self.most_points}")
         message = integrated(message, None if measured is None else self.joints.places(measured))
         names = list(message.joint_names)
         values = []

@@ -25,10 +25,11 @@ from deepverse_ros.errors import DeepverseError
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode, run
-from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
+from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg, most_bytes
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import MessageError, stamp_seconds
+from deepverse_ros.nodes.message_bounds import bytes_problem
+from deepverse_ros.nodes.messages import MessageError, printable, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS, CommandFormat
 from deepverse_ros.nodes.prefilter_parameters import PARAMETERS, layout_from, settings_from
@@ -90,8 +91,18 @@ class PrefilterNode(RobotNode):
         self._out = self.advertise(kind, "~/command_out", qos.command())
         self._status_out = self.advertise(PrefilterStatus, "~/status", qos.debug_output())
         subscriptions = [
-            self.subscribe(kind, "~/command_in", self.on_command, qos.command(), group()),
-            self.subscribe(CommandVerdict, p.verdict_topic, self.on_verdict, verdicts, group()),
+            self.subscribe(
+                kind, "~/command_in", self.on_command, qos.command(), group(), self.format.bound, self.on_unreadable
+            ),
+            self.subscribe(
+                CommandVerdict,
+                p.verdict_topic,
+                self.on_verdict,
+                verdicts,
+                group(),
+                self._verdict_bound,
+                lambda _, problem: self._on_wrong_verdict(problem),
+            ),
             self.subscribe(Header, p.heartbeat_topic, self.on_heartbeat, qos.sensor_input(), group()),
         ]
         if self._embodiment.joint_names:
@@ -145,6 +156,13 @@ class PrefilterNode(RobotNode):
             if send in (Send.COMMAND, Send.SCALED):
                 self._added.add(1e3 * (time.perf_counter() - began))
 
+    def on_unreadable(self, data: bytes, problem: str) -> None:
+        """A command that was not read is one that must not pass. Args: data: as it came; while monitoring it passes."""
+        with self._lock:
+            if self._active:
+                now, incoming = self.moment(), self.format.unreadable(problem)
+                self._do(lambda: self.gate.on_command(incoming.command, now, incoming.problem), data)
+
     def on_verdict(self, message: CommandVerdict) -> None:
         with self._lock:
             if not self._active:
@@ -154,10 +172,17 @@ class PrefilterNode(RobotNode):
                 verdict = command_verdict_from_msg(message, self.gate.layout.names, robot.base_frame, robot.name)
             except MessageError as error:
                 self.warn("verdict", f"{self.parameters['verdict_topic']}: {error}")
-                problem = str(error).removeprefix("verdict ")
-                self._do(lambda: self.gate.on_wrong_verdict(problem, now))
+                self._on_wrong_verdict(str(error).removeprefix("verdict "))
             else:
                 self._do(lambda: self.gate.on_verdict(verdict, now))
+
+    def _on_wrong_verdict(self, problem: str) -> None:
+        with self._lock:
+            if self._active:
+                self._do(lambda: self.gate.on_wrong_verdict(problem, self.moment()))
+
+    def _verdict_bound(self, data: bytes) -> str:
+        return bytes_problem(data, most_bytes(self.gate.layout.size))
 
     def on_heartbeat(self, message: Header) -> None:
         with self._lock:
@@ -272,7 +297,7 @@ class PrefilterNode(RobotNode):
         changed = last is None or (last.state, last.mode) != (status.state, status.mode)
         now = time.monotonic()
         if changed and last is not None:
-            because = f": {status.reason}" if status.reason else ""
+            because = f": {printable(status.reason)}" if status.reason else ""
             self.get_logger().info(f"{last.state.name} -> {status.state.name} ({status.mode.name.lower()}){because}")
         if changed or now - self._said >= 1.0 / self.parameters["status_rate"]:
             self._said = now

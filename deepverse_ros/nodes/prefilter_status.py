@@ -4,6 +4,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.nodes.messages import printable
 from deepverse_ros.safety.status import Status
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -15,14 +16,14 @@ def status_to_msg(status: Status, header: Header) -> PrefilterStatus:
         header=header,
         state=int(status.state),
         mode=int(status.mode),
-        reason_text=status.reason,
+        reason_text=printable(status.reason),
         speed_scale=_number(status.scale),
         check_names=[c.name for c in status.checks],
         check_ok=[bool(c.ok) for c in status.checks],
         check_values=[_number(c.value) for c in status.checks],
         check_thresholds=[_number(c.threshold) for c in status.checks],
         first_offending_step=int(status.step),
-        zone=status.zone,
+        zone=printable(status.zone),
         command_age=_number(status.command_age),
         verdict_age=_number(status.verdict_age),
         image_age=_number(status.image_age),
