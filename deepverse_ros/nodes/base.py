@@ -54,6 +54,7 @@ class RobotNode(LifecycleNode):
     def __init__(self, name: str, table: Iterable[Parameter], **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self._warned: dict[str, float] = {}
+        self._traced: set[tuple] = set()
         self.parameters = Parameters(self, table)
         self.diagnostics = DiagnosticsPublisher(self)
 
@@ -151,6 +152,23 @@ class RobotNode(LifecycleNode):
             self._warned[key] = now
             self.get_logger().warning(message)
 
+    def warn_unexpected(self, key: str, what: str, error: BaseException) -> None:
+        """Warn of what no one foresaw: with its traceback the first time that this kind comes from this place.
+
+        An error of this package is one that was foreseen, and says itself what is wrong.
+        """
+        sentence = f"{what}: {error}" if isinstance(error, DeepverseError) else f"{what}: {named(error)}"
+        frames = traceback.extract_tb(error.__traceback__)
+        place = (key, type(error), *((f.filename, f.lineno) for f in frames[-1:]))
+        if isinstance(error, DeepverseError) or place in self._traced:
+            self.warn(f"{key} {type(error).__name__}", sentence)
+            return
+        self._traced.add(place)
+        self.diagnostics.warned(printable(sentence))
+        # Frames without the error's own text, which may hold a message's.
+        trace = "".join(traceback.format_list(frames)).rstrip()
+        self.get_logger().error(f"{printable(sentence)}\n{trace}")
+
     def subscribe(
         self,
         kind: type,
@@ -217,6 +235,11 @@ class RobotNode(LifecycleNode):
         return self.get_clock().now().nanoseconds * 1e-9
 
 
+def named(error: BaseException) -> str:
+    """An unexpected error in one sentence."""
+    return printable(f"{type(error).__name__}: {error}")
+
+
 def run(
     node_class: Callable[[], RobotNode], threads: int = 2, gather: float = GATHER, argv: list[str] | None = None
 ) -> int:
@@ -266,4 +289,4 @@ def _spin_once(executor: Executor, node: RobotNode) -> None:
     try:
         executor.spin_once(timeout_sec=0.2)
     except Exception as error:  # one failed callback must not end the node
-        node.warn("callback", f"a callback failed: {type(error).__name__}: {error}")
+        node.warn_unexpected("callback", "a callback failed", error)

@@ -286,7 +286,7 @@ class PlannerNode(RobotNode):
         self._goal = goal
 
     def _on_error(self, error: Exception) -> None:
-        self.warn(f"worker {type(error).__name__}", f"planning failed: {type(error).__name__}: {error}")
+        self.warn_unexpected("worker", "planning failed", error)
 
     # Plans of others ----------------------------------------------------------------------------------------------
     def _on_plan(self, message: ActionPlan) -> None:

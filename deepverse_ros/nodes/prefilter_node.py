@@ -24,7 +24,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg, most_bytes
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.joints import JointLayout
@@ -258,8 +258,8 @@ class PrefilterNode(RobotNode):
 
     def _say_failure(self, error: Exception) -> None:
         self._failures += 1
-        self._failed = f"{type(error).__name__}: {error}"
-        self.warn("gate", f"the gate failed and is closed: {self._failed}")
+        self._failed = named(error)
+        self.warn_unexpected("gate", "the gate failed and is closed", error)
 
     def _halt(self, why: str) -> Command | None:
         """Close the gate. Returns: what to send; None where nothing moves the robot, or nobody knows its place."""

@@ -11,7 +11,7 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.base import RobotNode, named
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
@@ -67,8 +67,8 @@ class Proposals:
         try:
             verdict, plan = self._judge(message, plan_id, goal, header)
         except Exception as error:  # who proposes must get a verdict, and what is pursued meanwhile must go on
-            text = f"the plan could not be imagined: {type(error).__name__}: {error}"
-            self._node.warn("proposal", f"{self._topic(message)}: {text}")
+            text = f"the plan could not be imagined: {named(error)}"
+            self._node.warn_unexpected("proposal", f"{self._topic(message)}: the plan could not be imagined", error)
             verdict = rejected(Reason.TOO_UNCERTAIN, text)
         verdict = verdict.with_(plan_id=plan_id, latency_ms=(time.monotonic() - asked) * 1e3)
         self._outputs.verdict(verdict, header)

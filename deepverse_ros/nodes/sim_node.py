@@ -24,7 +24,7 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import qos, trajectory_action_server
-from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.conversions import (
     JointLayout,
     MessageError,
@@ -223,7 +223,8 @@ class SimNode(RobotNode):
         except FutureTimeout:
             return Trigger.Response(success=False, message="the simulation did not answer within 10 s; is it active?")
         except Exception as error:  # a client must get an answer
-            return Trigger.Response(success=False, message=f"{type(error).__name__}: {error}")
+            self.warn_unexpected("reset", "reset failed", error)
+            return Trigger.Response(success=False, message=named(error))
         return Trigger.Response(success=True, message=f"reset to seed {seed}")
 
     # The simulation's thread --------------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class SimNode(RobotNode):
             try:
                 self._loop(simulation)
             except Exception as error:  # said aloud: a dead simulation must not look like a quiet one
-                self.get_logger().fatal(f"the simulation ended: {type(error).__name__}: {error}")
+                self.warn_unexpected("simulation", "the simulation ended", error)
 
     def _loop(self, simulation: ArmSimulation) -> None:
         period = 1.0 / self._p.rate

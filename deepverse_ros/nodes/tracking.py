@@ -12,7 +12,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import MessageError, goal_from_images
-from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, failed_result, stopped_result
+from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, stopped_result
 from deepverse_ros.nodes.robot import POLL, Robot
 from deepverse_ros.nodes.slot import LatestSlot
 
@@ -81,7 +81,7 @@ class Tracking:
                 self._pursue(self._newest)
             except Exception as error:  # such as the GPU's: the goal stays, and what failed may work again
                 self._robot.hold()
-                self._node.warn("tracking", f"{task.name}: {failed_result(error).message}")
+                self._node.warn_unexpected("tracking", f"{task.name}: the robot holds, as planning failed", error)
                 task.pause(self._node.parameters["retry_period"])
         return stopped_result(task.stop_code) if self._pursuit is None else self._pursuit.stop()
 

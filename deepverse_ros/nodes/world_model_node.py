@@ -19,7 +19,7 @@ from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes import command_watching, loading, observation_input, qos, verdict_limits
-from deepverse_ros.nodes.base import RobotNode, run
+from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
@@ -223,7 +223,7 @@ class WorldModelNode(RobotNode):
         if isinstance(error, MessageError):
             self.warn("input", f"{self.parameters['image_topic']}: {error}")
         else:
-            self.warn(f"worker {type(error).__name__}", f"imagining failed: {type(error).__name__}: {error}")
+            self.warn_unexpected("worker", "imagining failed", error)
 
     # Services -----------------------------------------------------------------------------------------------------
     def _imagine(self, request: Imagine.Request, response: Imagine.Response) -> Imagine.Response:
@@ -250,7 +250,8 @@ class WorldModelNode(RobotNode):
         except DeepverseError as error:
             problem = str(error)
         except Exception as error:  # a client must get an answer, and the node must stay alive
-            problem = f"{type(error).__name__}: {error}"
+            self.warn_unexpected(name, name, error)
+            return type(response)(success=False, message=named(error))
         else:
             return response
         self.warn(name, f"{name}: {problem}")

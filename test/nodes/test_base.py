@@ -4,8 +4,11 @@ import gc
 from functools import partial
 
 from rclpy.node import Node
+from std_msgs.msg import Empty
 
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.nodes.base import RobotNode, _spin_once
+from deepverse_ros.nodes.executor import OneThreadExecutor
 
 
 def test_a_destroyed_node_has_left_the_network_without_the_garbage_collector(robot):
@@ -28,3 +31,40 @@ def test_a_node_of_ros_goes_as_well(robot):
     robot.until(lambda: "passer_by" in robot.peer.get_node_names())
     other.destroy_node()
     robot.until(lambda: "passer_by" not in robot.peer.get_node_names(), timeout=10.0)
+
+
+def test_what_no_one_foresaw_is_traced_once_for_each_kind_and_place_and_then_warned_of(robot, capfd):
+    node = RobotNode("hasty", [])
+    robot.nodes.append(node)
+    executor = OneThreadExecutor()
+    executor.add_node(node)
+    heard = []
+
+    def divide(_message):
+        heard.append(1)
+        if len(heard) < 4:
+            return 1 / 0
+        raise ValueError("a\nline of its own")
+
+    node.subscribe(Empty, "hasty", divide, 10)
+    publisher = robot.peer.create_publisher(Empty, "hasty", 10)
+    robot.until(publisher.get_subscription_count)
+    for count in range(1, 6):
+        publisher.publish(Empty())
+        robot.until(lambda count=count: _spin_once(executor, node) or len(heard) == count, 10.0)
+    text = capfd.readouterr().err
+    assert text.count("return 1 / 0") == 1
+    assert text.count("a callback failed: ZeroDivisionError: division by zero") == 2  # traced, and then a warning
+    assert text.count('raise ValueError("a') == 1
+    assert "ValueError: a\\nline of its own" in text
+    assert "a callback failed: ValueError" in node.diagnostics.status().message
+    executor.remove_node(node)
+    executor.shutdown(timeout_sec=0)
+
+
+def test_what_this_package_says_itself_needs_no_trace(robot, capfd):
+    node = robot.start(partial(RobotNode, "careful", []), active=False)
+    node.warn_unexpected("worker", "imagining failed", ShapeError("rgb is 3x3; expected 4x4"))
+    text = capfd.readouterr().err
+    assert "imagining failed: rgb is 3x3; expected 4x4" in text
+    assert "File " not in text
