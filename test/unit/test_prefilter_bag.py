@@ -67,7 +67,7 @@ def verdict(action):
         header=header(), image_stamp=time(BEGIN), valid_for=1.0, command_id="", latency_ms=0.0, start=time(BEGIN),
         names=[], times=none, center=none, half_width=none, time_slack=0.0, action=int(action), zone="",
         first_offending_step=-1, points=0, threshold=0, scale=1.0, max_rate_names=[], max_rates=none,
-        time_to_enter=0.0, leads_out=False, gain=0.0, text="",
+        time_to_enter=0.0, leads_out=False, gain=0.0, text="", tube=False, embodiment="",
     )  # fmt: skip
 
 
