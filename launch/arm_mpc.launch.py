@@ -32,6 +32,12 @@ ARGUMENTS = {
     ),
     "image_topic": ("camera/image_raw", "colour images", None),
     "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera", None),
+    "image_transport": ("raw", "compressed: image_topic/compressed is read (JPEG, PNG)", ["raw", "compressed"]),
+    "depth_transport": (
+        "raw",
+        "compressed or compressedDepth: depth_topic/compressed (PNG) or depth_topic/compressedDepth is read",
+        ["raw", "compressed", "compressedDepth"],
+    ),
     "camera_info_topic": ("camera/camera_info", "calibration of the camera", None),
     "joint_states_topic": ("joint_states", "measured joints", None),
     "trajectory_topic": ("joint_trajectory", "where the robot takes its commands (JointTrajectory)", None),
@@ -55,7 +61,8 @@ def _start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     use_sim_time = given["use_sim_time"] == "true"
     common = {"ros_arguments": ["--log-level", given["log_level"]]}
-    inputs = {name: given[name] for name in ("image_topic", "camera_info_topic", "joint_states_topic")}
+    taken = ("image_topic", "image_transport", "depth_transport", "camera_info_topic", "joint_states_topic")
+    inputs = {name: given[name] for name in taken}
     inputs["depth_topic"] = "" if given["depth_topic"] == "none" else given["depth_topic"]
     model = {
         **inputs,

@@ -18,6 +18,8 @@ ARGUMENTS = {
     "params_file": ("config/nodes/world_model.yaml", "parameters of the world model"),
     "image_topic": ("camera/image_raw", "colour images"),
     "depth_topic": ("camera/depth/image_raw", "depth images; 'none' without a depth camera"),
+    "image_transport": ("raw", "raw, or compressed: image_topic/compressed is read (JPEG, PNG)"),
+    "depth_transport": ("raw", "raw, compressed (PNG) or compressedDepth: depth_topic/… is read"),
     "camera_info_topic": ("camera/camera_info", "calibration of the camera"),
     "joint_states_topic": ("joint_states", "measured joints"),
     "odometry_topic": ("odom", "own motion of a robot without joints"),
@@ -34,6 +36,8 @@ def _start(context: LaunchContext) -> list[Action]:
     topics = {
         "image_topic": given["image_topic"],
         "depth_topic": "" if replay or given["depth_topic"] == "none" else given["depth_topic"],
+        "image_transport": given["image_transport"],
+        "depth_transport": given["depth_transport"],
         "camera_info_topic": given["camera_info_topic"],
         "joint_states_topic": given["joint_states_topic"],
         "odometry_topic": given["odometry_topic"],
