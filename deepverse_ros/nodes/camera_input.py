@@ -290,6 +290,12 @@ class CameraInput:
         info, p = self._info, self._node.parameters
         if info is None:
             return None
+        ours, theirs = frame.header.frame_id, _frame_of(info)
+        if ours and theirs and ours != theirs and not p["camera_frame"]:
+            self._node.warn(
+                "info_frame",
+                f"{p['camera_info_topic']}: it is of frame '{theirs}', the pictures are in '{ours}': is it another's?",
+            )
         named = p["image_topic"].rstrip("/").rsplit("/")[-1].startswith("image_rect")
         rectified = p["rectify"] == "never" or (p["rectify"] == "auto" and named)
         try:
@@ -310,7 +316,7 @@ class CameraInput:
         return made[1]
 
 
-def _frame_of(message: Picture) -> str:
+def _frame_of(message: Picture | CameraInfo) -> str:
     """tf knows no leading slash; drivers from before it still write one."""
     return message.header.frame_id.lstrip("/")
 

@@ -136,6 +136,15 @@ def test_compressed_topics_are_named_as_image_transport_does(robot) -> None:
     np.testing.assert_allclose(sight.observation.depth[0, -1], np.full((120, 160), 0.75))
 
 
+def test_calibration_of_another_frame_is_told(robot) -> None:
+    scene, now = Scene(robot), time.time()
+    scene.place("camera_optical_frame", "base_link")
+    info = info_from_intrinsics(CAMERA, Header())
+    scene.deliver("camera/camera_info", info, "/depth_frame", now, lambda: scene.eyes.input.camera._info is not None)
+    assert scene.see().observation.intrinsics is not None
+    assert scene.said("camera/camera_info: it is of frame 'depth_frame', the pictures are in 'camera_optical_frame'")
+
+
 def test_distorted_pictures_are_rectified_and_rectified_ones_are_not(robot) -> None:
     info = info_from_intrinsics(CAMERA, Header())
     info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
