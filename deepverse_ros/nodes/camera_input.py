@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,17 +107,16 @@ class CameraInput:
     and decodes.
 
     Args: node: with PARAMETERS declared. dt, context: of the model; size: its (height, width), None: pictures are not
-    made smaller. tree: where frames are. cleared: called when the frames so far belong to another time.
+    made smaller. tree: where frames are.
     """
 
     def __init__(
-        self, node: RobotNode, dt: float, context: int, size: tuple[int, int] | None, tree: TransformTree,
-        cleared: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self, node: RobotNode, dt: float, context: int, size: tuple[int, int] | None, tree: TransformTree
+    ) -> None:
         self.slot: LatestSlot[Frame] = LatestSlot()
         self.images = RateMeter()
         self.health = CameraHealth(node)
-        self._node, self._size, self._tree, self._cleared = node, size, tree, cleared
+        self._node, self._size, self._tree = node, size, tree
         self._lock = threading.Lock()
         self._history: FrameHistory[Frame] = FrameHistory(dt, context)
         self._depths: TimedRing[Picture] = TimedRing(1.0, jump=1.0, most=MOST_DEPTHS)
@@ -171,7 +169,6 @@ class CameraInput:
             cleared = self._history.add(stamp, frame, size)
             if cleared:
                 self._depths.clear()
-                self._cleared()
             match = self._depths.nearest(stamp, SAME_MOMENT)
             if match is not None:
                 frame.depth = match[1]

@@ -1,7 +1,6 @@
 """The command that the robot follows now: what the world model imagines the future of."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,8 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import JointLayout, MessageError, stamp_seconds
+from deepverse_ros.nodes.conversions import MessageError, stamp_seconds
+from deepverse_ros.nodes.joint_input import JointInput
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.plans import interpolate, knots_from_trajectory, plan_from_msg
 
@@ -30,13 +30,12 @@ class _Command:
 class CommandInput:
     """Subscribes to plans and trajectories; the newest of either is the running command.
 
-    Args: node: with the parameters `plan_topic` and `trajectory_topic`. joints_now: the newest measured joints (A,).
+    Args: node: with the parameters `plan_topic` and `trajectory_topic`. joints: where the robot is.
     """
 
-    def __init__(self, node: RobotNode, layout: JointLayout, joints_now: Callable[[], np.ndarray | None]) -> None:
+    def __init__(self, node: RobotNode, joints: JointInput) -> None:
         self._node = node
-        self._layout = layout
-        self._joints_now = joints_now
+        self._layout, self._joints = joints.layout, joints
         self._lock = threading.Lock()
         self._command: _Command | None = None
         self._subscriptions: list = []
@@ -61,38 +60,28 @@ class CommandInput:
     def _on_plan(self, message: ActionPlan) -> None:
         try:
             plan = plan_from_msg(message, self._layout.embodiment)
-            start = self._start()
         except MessageError as error:
             self._node.warn("command", f"{self._node.parameters['plan_topic']}: {error}; the plan was ignored")
             return
         times = self._layout.embodiment.dt * np.arange(1, len(plan) + 1)
-        self._set(message.header.stamp, plan[0] if start is None else start, times, plan, message.id)
+        here = self._joints.now()
+        self._set(message.header.stamp, plan[0] if here is None else here.values, times, plan, message.id)
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         topic = self._node.parameters["trajectory_topic"]
+        here = self._joints.now()
         try:
-            start = self._required_start()
-            times, targets = knots_from_trajectory(message, self._layout, start)
+            if here is None:
+                raise MessageError(f"where the trajectory starts is unknown: {self._joints.problem()}")
+            times, targets = knots_from_trajectory(message, self._layout, here.values, here.turns)
         except MessageError as error:
             self._node.warn("command", f"{topic}: {error}; the trajectory was ignored")
             return
         if len(times):
-            self._set(message.header.stamp, start, times, targets, "")
+            self._set(message.header.stamp, here.values, times, targets, "")
         else:
             with self._lock:
                 self._command = None
-
-    def _start(self) -> np.ndarray | None:
-        try:
-            return self._joints_now()
-        except MessageError as error:
-            raise MessageError(f"the start is unknown: {error}") from error
-
-    def _required_start(self) -> np.ndarray:
-        start = self._start()
-        if start is None:
-            raise MessageError("no joint states have arrived; where the trajectory starts is unknown")
-        return start
 
     def _set(self, stamp: Time, start: np.ndarray, times: np.ndarray, targets: np.ndarray, plan_id: str) -> None:
         # A zero stamp means: now, as for every trajectory controller.

@@ -18,8 +18,8 @@ from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
-from deepverse_ros.nodes.conversions import JointLayout, MessageError
 from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.joint_input import JointInput
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
@@ -88,13 +88,13 @@ class CommandWatching:
 
     Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
 
-    Args: joints_now: the newest measured joints (A,). lookup: as of `CommandWatch`. tell: takes what a robot without
+    Args: joints: where the robot is. lookup: as of `CommandWatch`. tell: takes what a robot without
     joints does from now on: ROS seconds and values (A,).
     Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
     """
 
     def __init__(
-        self, node: RobotNode, model: WorldModel, joints: JointLayout, joints_now: Callable[[], np.ndarray | None],
+        self, node: RobotNode, model: WorldModel, joints: JointInput,
         lookup: Callable[[str], np.ndarray | None], tell: Callable[[float, np.ndarray], None],
     ) -> None:  # fmt: skip
         p = node.parameters.values()
@@ -119,9 +119,9 @@ class CommandWatching:
         self.watch = CommandWatch(model, embodiment, Zones.load(p.zones), course, settings, lookup)
         self.reports = ZoneReports(node, self.watch)
         self.latency = Quantiles()
-        self._node, self._joints_now, self._layout = node, joints_now, layout
+        self._node, self._joints, self._layout = node, joints, layout
         self._tell = None if embodiment.joint_names else tell
-        self._format = FORMATS[p.watched_command_type](layout, joints)
+        self._format = FORMATS[p.watched_command_type](layout, joints.layout)
         self._lock = threading.Lock()
         self._current: _Current | None = None
         self._answered: _Current | None = None
@@ -198,11 +198,11 @@ class CommandWatching:
         return float(np.clip(1e-9 * (time.time_ns() - info["source_timestamp"]), 0.0, 0.2))
 
     def _read(self, message: Any, topic: str) -> Command | None:
-        try:
-            incoming = self._format.read(message, self._joints_now())
-            problem = incoming.problem
-        except MessageError as error:
-            problem = str(error)
+        here = self._joints.now()
+        if here is not None:
+            self._format.turns = here.turns
+        incoming = self._format.read(message, None if here is None else here.values)
+        problem = incoming.problem
         if not problem:
             command, checks = arranged(incoming.command, self._layout)
             if command is not None and command.times[0] >= 0 and (np.diff(command.times) > 0).all():
@@ -217,8 +217,8 @@ class CommandWatching:
         before = self._current.watched if self._current is not None else None
         if before is not None and before.begun is not None and before.elapsed(now) <= before.command.duration + AFTER:
             return before.command.at(before.elapsed(now))
-        joints = self._joints_now()
-        return None if joints is None else joints.astype(float)
+        here = self._joints.now()
+        return None if here is None else here.values.astype(float)
 
     # On the worker's thread ---------------------------------------------------------------------------------------
     @property
@@ -234,6 +234,9 @@ class CommandWatching:
         current = self._newest()
         if current is None and not self.reports.due:
             return None
+        if sight.joints_problem:
+            self.say_blind(sight.joints_problem, sight.stamp)
+            return None
         seen = self.watch.see(belief, sight.observation, sight.joints, sight.stamp)
         self.reports.look(seen)
         if current is None:
@@ -243,7 +246,7 @@ class CommandWatching:
     def refresh(self) -> None:
         """Judge a command that has just come without imagining anew, where that can be done."""
         current = self._newest()
-        if current is None or self._seen is None or current is self._answered:
+        if current is None or self._seen is None or current is self._answered or self._joints.problem():
             return
         verdict = self.watch.refresh(self._seen, current.watched, self._node.now())
         if verdict is not None:
@@ -314,11 +317,8 @@ class CommandWatching:
             return self._current
 
     def _reached(self, target: np.ndarray) -> bool:
-        try:
-            joints = self._joints_now()
-        except MessageError:
-            return False
-        return joints is not None and bool((np.abs(joints - target) <= REACHED).all())
+        here = self._joints.now()
+        return here is not None and bool((np.abs(here.values - target) <= REACHED).all())
 
     def values(self) -> dict[str, object]:
         """What /diagnostics says."""

@@ -189,7 +189,7 @@ class CommandOutput:
             if self._gripper is None:
                 self._arm.send(trajectory)
                 return
-            arm, gripper = without_joint(trajectory, self._layout.gripper_joint)
+            arm, gripper = without_joint(trajectory, self._layout.gripper_name)
             self._arm.send(arm)
             if hold or gripper is None or not gripper.points:
                 self._gripper.hold()

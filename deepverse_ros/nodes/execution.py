@@ -10,6 +10,7 @@ from std_msgs.msg import Header
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.keeper import Kept
+from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.observation_input import Sight
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
@@ -38,13 +39,15 @@ class Executed:
 class Execution:
     """Follows one plan. Where an image shows the tool off the imagined path, the robot holds and a verdict says so.
 
-    belief: what the plan rests on. pause: waits so many seconds, True when an end is asked for.
+    belief: what the plan rests on. start: where it begins. pause: waits so many seconds, True when an end is asked for.
     """
 
     def __init__(
-        self, robot: Robot, result: PlanResult, belief: Belief, settings: Settings, pause: Callable[[float], bool]
-    ) -> None:
+        self, robot: Robot, result: PlanResult, belief: Belief, start: Posture, settings: Settings,
+        pause: Callable[[float], bool],
+    ) -> None:  # fmt: skip
         assert result.plan is not None
+        self._start = start
         self._robot, self._settings, self._pause = robot, settings, pause
         self._result, self._plan, self._id = result, result.plan, result.verdict.plan_id
         self._steps = min(settings.execute_steps, len(result.plan))
@@ -67,7 +70,7 @@ class Execution:
         """
         robot, settings, course = self._robot, self._settings, self._robot.outputs.course
         last = robot.now()
-        robot.outputs.send(self._plan, self._id, self._steps)
+        robot.outputs.send(self._plan, self._id, self._steps, self._start)
         watch = None if self._monitor is None else _Watch(robot, self._monitor)
         steps, end = self._steps, self._steps * self._dt + settings.settle_time
         rest, stopped = Rest(robot.model.embodiment), math.inf
@@ -115,6 +118,9 @@ class Execution:
 
     def _blind(self, watch: "_Watch | None") -> bool:
         """Hold where nothing shows any more what the robot does."""
+        if problem := self._robot.input.joints.problem():
+            self._robot.hold_blind(self._id, problem, self._robot.input.joints.age(), "joints_timeout")
+            return True
         stale = self._settings.stale_timeout
         unseen, unwatched = self._robot.input.age(), 0.0 if watch is None else watch.blind()
         problem = self._robot.input.stale()

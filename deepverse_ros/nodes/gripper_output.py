@@ -219,7 +219,7 @@ def gripper_output(node: RobotNode, layout: JointLayout) -> GripperOutput | None
     chosen = node.parameters["gripper_output"]
     if chosen == "in_trajectory":
         return None
-    if layout.gripper_joint not in layout.names() or not layout.gripper_joint:
+    if not layout.has_gripper_joint:
         raise ParameterError(
             f"parameter 'gripper_output' is '{chosen}', but {layout.embodiment.name} has no gripper's joint: set "
             "gripper_joint, or leave gripper_output at in_trajectory"

@@ -6,33 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes import camera_input, qos
+from deepverse_ros.nodes import camera_input, joint_input, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.camera_input import SYNC_TOLERANCE, CameraInput
 from deepverse_ros.nodes.conversions import JointLayout, MessageError, stamp_seconds
-from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.history import TimedRing
+from deepverse_ros.nodes.joint_input import JointInput
+from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.transforms import TransformListener
 
 PARAMETERS = (
     *camera_input.PARAMETERS,
-    Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
+    *joint_input.PARAMETERS,
     Parameter(
         "odometry_topic",
         "odom",
         "Own motion of a robot without joints that measures it (nav_msgs/Odometry); empty: none.",
     ),
-    Parameter("gripper_joint", "gripper_joint", "Joint that opens the gripper; empty: the messages hold none."),
-    Parameter("gripper_closed", 0.0, "That joint's position when the gripper is closed (rad or m).", -10.0, 10.0),
-    Parameter("gripper_open", 1.0, "That joint's position when the gripper is open (rad or m).", -10.0, 10.0),
     Parameter(
         "base_frame",
         "",
@@ -51,7 +48,9 @@ class Sight:
     """What the model is given.
 
     observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
-    joints (A,): where the robot is now, None when unknown. Of a robot without joints both are what it was told.
+    joints (A,): where the robot was then, or is where that is not known, None when neither is. Of a robot without
+    joints both are what it was told. turns (A,): see `Posture`. joints_problem: which joints were unknown, or silent
+    for too long, when it was looked; empty where none was.
     proprioception (1, T, K): what it measured of itself by odometry, NaN where it did not; None without odometry.
     header: of the newest image, in the camera's frame.
     stamp: of that image, seconds; received: time.monotonic() when it arrived. whole: whether it was looked for as long
@@ -62,6 +61,8 @@ class Sight:
     actions: np.ndarray
     proprioception: np.ndarray | None
     joints: np.ndarray | None
+    turns: np.ndarray
+    joints_problem: str
     header: Header
     stamp: float
     received: float
@@ -70,12 +71,18 @@ class Sight:
     @property
     def problem(self) -> str:
         """Why no plan can be judged from it; empty where one can."""
-        if self.joints is None:
-            return "the joints are unknown: no usable joint states have arrived"
+        if self.joints_problem or self.joints is None:
+            return self.joints_problem or "the joints are unknown"
         if not self.whole:
             # A frame alone is read less sharply than what the bounds were calibrated with.
             return "the camera has not been seen for as long as bounds rest on"
         return ""
+
+    @property
+    def posture(self) -> Posture:
+        """Of `joints`, which must be known."""
+        assert self.joints is not None
+        return Posture(self.joints, self.turns, np.zeros(len(self.turns)))
 
     def observed_by(self, model: WorldModel) -> Belief:
         """Raises: ShapeError."""
@@ -98,19 +105,18 @@ class ObservationInput:
     """
 
     def __init__(self, node: RobotNode, layout: JointLayout, context: int, size: tuple[int, int] | None = None) -> None:
-        self.joints_rate = RateMeter()
         self.layout = layout
         self._node = node
         self._transforms = TransformListener(node)
         self._odometry = OdometryLayout(layout.embodiment, base_frame(node, layout.embodiment))
         self._lock = threading.Lock()
         dt, tree = layout.embodiment.dt, self._transforms.tree
-        self.camera = CameraInput(node, dt, context, size, tree, self._on_cleared)
+        self.camera = CameraInput(node, dt, context, size, tree)
         self.slot, self.images = self.camera.slot, self.camera.images
         self.health = self.camera.health
         self.age, self.stale = self.health.age, self.health.stale
         span, jump = context * layout.embodiment.dt + 1.0, layout.embodiment.dt
-        self._joints: TimedRing[JointState] = TimedRing(span, jump)
+        self.joints = JointInput(node, layout, span)
         self._told: TimedRing[np.ndarray] = TimedRing(span, jump)
         self._measured: TimedRing[Odometry] = TimedRing(span, jump)
         self._subscriptions: list = []
@@ -118,10 +124,7 @@ class ObservationInput:
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def start(self) -> None:
         p, node = self._node.parameters, self._node
-        wanted = (
-            (JointState, p["joint_states_topic"], self._on_joints),
-            (Odometry, self._odometry.tells and p["odometry_topic"], self._on_odometry),
-        )
+        wanted = ((Odometry, self._odometry.tells and p["odometry_topic"], self._on_odometry),)
         # What shares a group with the node's timers and services has to wait for them.
         group = MutuallyExclusiveCallbackGroup()
         self._subscriptions = self.camera.start(group) + [
@@ -129,11 +132,13 @@ class ObservationInput:
             for kind, topic, callback in wanted
             if topic
         ]
+        self.joints.start(group)
 
     def stop(self) -> None:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        self.joints.stop()
         self.clear()
 
     def destroy(self) -> None:
@@ -141,26 +146,16 @@ class ObservationInput:
 
     def clear(self) -> None:
         with self._lock:
-            for ring in (self._joints, self._told, self._measured):
+            for ring in (self._told, self._measured):
                 ring.clear()
         self.camera.clear()
 
     # Callbacks: store only ----------------------------------------------------------------------------------------
-    def _on_cleared(self) -> None:
-        """The frames so far belong to another time, and so do the joints."""
-        with self._lock:
-            self._joints.clear()
-
-    def _on_joints(self, message: JointState) -> None:
-        self.joints_rate.tick()
-        with self._lock:
-            self._joints.add(self._stamp(message), message)
-
     def _on_odometry(self, message: Odometry) -> None:
         with self._lock:
             self._measured.add(self._stamp(message), message)
 
-    def _stamp(self, message: JointState | Odometry) -> float:
+    def _stamp(self, message: Odometry) -> float:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
@@ -171,10 +166,8 @@ class ObservationInput:
 
     # On the worker's thread ---------------------------------------------------------------------------------------
     def joints_now(self) -> np.ndarray | None:
-        """The newest measured joints (A,), None before the first. Raises: MessageError."""
-        with self._lock:
-            newest = self._joints.newest
-        return None if newest is None else self.layout.vector(newest[1])
+        """Where the robot is (A,); None where one of its joints is unknown, or its measurement too old."""
+        return _values(self.joints.now())
 
     def to_base(self, frame: str, stamp: float | None = None) -> np.ndarray | None:
         """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
@@ -189,23 +182,18 @@ class ObservationInput:
         if view is None:
             return None
         with self._lock:
-            states = [self._joints.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
             told = [self._told.last(stamp) for stamp in view.stamps]
             moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
-            latest = self._joints.newest
-        if latest is not None and states[-1] is None:
-            apart = latest[0] - view.stamps[-1]
-            self._node.warn(
-                "joints",
-                f"{self._node.parameters['joint_states_topic']}: the newest stamp is {apart:+.3f} s from the image's; "
-                "past frames are left out",
-            )
         past: list[np.ndarray | None]
         if self.layout.embodiment.joint_names:
-            past = [None if state is None else self._vector(state[1]) for state in states]
+            past = [self.joints.at(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
         else:
             rest = np.asarray(self.layout.embodiment.home, np.float32)
             past = [rest if command is None else command[1] for command in told]
+        posture = self.joints.now()
+        if posture is not None and past[-1] is None:
+            topic = self._node.parameters["joint_states_topic"]
+            self._node.warn("joints", f"{topic}: none has the stamp of the newest image; past frames are left out")
         # An action must stand between two frames: the window begins after the last frame without joints.
         first = max((i for i, joints in enumerate(past) if joints is None), default=0)
         moves = [joints for joints in past[first + 1 :] if joints is not None]
@@ -218,7 +206,9 @@ class ObservationInput:
             observation=Observation.from_numpy(view.rgb[first:], depth, matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
             proprioception=self._proprioception([None if m is None else m[1] for m in moving[first:]]),
-            joints=past[-1] if past[-1] is not None else self._latest_joints(),
+            joints=past[-1] if past[-1] is not None else _values(posture),
+            turns=np.zeros(self.layout.embodiment.action_dim) if posture is None else posture.turns,
+            joints_problem=self.joints.problem(),
             header=newest.header,
             stamp=view.stamps[-1],
             received=newest.received,
@@ -254,14 +244,6 @@ class ObservationInput:
                     self._node.warn("odometry", f"{topic}: {error}; going on without it")
         return None if np.isnan(out).all() else out
 
-    def _vector(self, message: JointState) -> np.ndarray | None:
-        try:
-            return self.layout.vector(message)
-        except MessageError as error:
-            self._node.warn("joints", f"{self._node.parameters['joint_states_topic']}: {error}")
-            return None
 
-    def _latest_joints(self) -> np.ndarray | None:
-        with self._lock:
-            newest = self._joints.newest
-        return None if newest is None else self._vector(newest[1])
+def _values(posture: Posture | None) -> np.ndarray | None:
+    return None if posture is None else posture.values

@@ -72,13 +72,16 @@ class Course:
 
 
 class PlanCourse:
-    """Follows the plan that was sent last, by what passes."""
+    """Follows the plan that was sent last, by what passes.
+
+    waits: whether a prefilter stands between, so that a plan begins when it passes.
+    """
 
     def __init__(self, node: RobotNode) -> None:
         self._node, self._lock = node, threading.Lock()
         self._course: Course | None = None
         topic = node.parameters["passed_command_topic"]
-        self._waits = bool(topic)
+        self.waits = bool(topic)
         self._subscription = node.subscribe(JointTrajectory, topic, self._on_passed, qos.command()) if topic else None
 
     def destroy(self) -> None:
@@ -87,7 +90,7 @@ class PlanCourse:
 
     def begin(self, sent: JointTrajectory) -> None:
         """A plan is about to be sent."""
-        speed = 0.0 if self._waits else 1.0
+        speed = 0.0 if self.waits else 1.0
         with self._lock:
             self._course = Course.of(sent, self._node.now(), speed) if sent.points else None
 

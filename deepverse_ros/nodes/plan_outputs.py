@@ -1,10 +1,10 @@
 """What the planner says: accepted plans as commands, verdicts, and for who listens what it imagined."""
 
+import time
 from typing import cast
 
 import numpy as np
 from std_msgs.msg import Header
-from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from deepverse_ros.model import observation
@@ -16,12 +16,14 @@ from deepverse_ros.nodes.controller_output import CommandOutput
 from deepverse_ros.nodes.controller_reports import ControllerReports
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.holding import OVER, SentPlan, resting_place, steps_to
 from deepverse_ros.nodes.keeper import Keeper
+from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.messages import printable
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
-from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.plans import interpolate, plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.objectives import Future
@@ -45,6 +47,7 @@ class PlanOutputs:
         self.last_verdict = "none"
         self.plan_ms = Quantiles()
         self._held: np.ndarray | None = None
+        self._sent: SentPlan | None = None
         self._node = node
         self._layout = layout
         self._plan = node.advertise(ActionPlan, "~/plan", qos.command())
@@ -64,12 +67,18 @@ class PlanOutputs:
             part.destroy()
 
     # To the robot -------------------------------------------------------------------------------------------------
-    def send(self, plan: np.ndarray, plan_id: str, steps: int) -> None:
-        """Hand an accepted plan (H, A) to the robot; only its first `steps` actions are commanded."""
-        self._held = None
-        self._publish_plan(plan[:steps], plan_id)
+    def send(self, plan: np.ndarray, plan_id: str, steps: int, start: Posture) -> None:
+        """Hand an accepted plan (H, A) to the robot; only its first `steps` actions are commanded.
+
+        Args: start: where the plan begins, and the turns of what is sent.
+        """
+        plan, self._held = plan[:steps], None
+        self._publish_plan(plan, plan_id)
         # A zero stamp tells trajectory controllers to start at once.
-        command = trajectory_from_plan(plan[:steps], self._layout, self._base())
+        command = trajectory_from_plan(plan, self._layout, self._base(), start.turns)
+        if plan_id == HOLD:
+            command.points = command.points[-1:]
+        self._sent = SentPlan(plan, start, self._layout.embodiment.dt, time.monotonic())
         self.course.begin(command)
         self.keeper.begin()
         self._reports.begin()
@@ -84,23 +93,43 @@ class PlanOutputs:
         """What is wrong with the controller, for /diagnostics, and values."""
         return self._command.check()
 
-    def hold(self, joints: np.ndarray | None) -> None:
-        """Command the robot to stay at `joints` (A,); an empty trajectory where they are not known.
+    def hold(self, posture: Posture | None) -> None:
+        """Command the robot to come to rest, by one point that it reaches within its rates.
 
-        A robot that is held already keeps its target: one that sags a little under each hold would creep away.
+        Where it is known where the robot is, it stays there; a little ahead if it moves, so that it can brake. Where
+        not, it rests on the plan that was sent last, where it should be now; and once that is over, nothing moves it
+        and nothing is sent: where it was before may be far away. A robot that is held already keeps its target: one
+        that sags a little under each hold would creep away.
         """
-        if joints is None:
-            self._held = None
-            if not self._command.stop():
-                empty = JointTrajectory(header=self._base(), joint_names=self._layout.names())
-                self._command.send(empty, "the stop")
+        if posture is None and self._command.stop():
+            self._held = self._sent = None
+            return
+        expected = self._expected()
+        here = posture or expected
+        if here is None:
+            self._node.warn("hold", "no hold is sent: nothing says where the robot is, and no plan moves it")
             return
         embodiment = self._layout.embodiment
-        target, held = np.clip(joints, embodiment.lower, embodiment.upper), self._held
+        target, held = resting_place(here, embodiment), self._held
         if held is not None and bool((np.abs(target - held) <= SAME_PLACE * embodiment.max_step).all()):
             target = held
-        self.send(target[None], HOLD, 1)
+        # A controller goes there from where it is on its way, which may be ahead of where the robot is measured.
+        begin = here.values if expected is None else expected.values
+        steps = steps_to(target, [here.values, begin], embodiment)
+        times = embodiment.dt * np.array([steps])
+        plan = interpolate(times, target[None], here.values, embodiment.dt * np.arange(1, steps + 1))
+        self.send(np.clip(plan, embodiment.lower, embodiment.upper), HOLD, steps, here)
         self._held = target
+
+    def _expected(self) -> Posture | None:
+        """Where the robot should be on what was sent last; None where that is over, or nothing was sent."""
+        sent = self._sent
+        if sent is None:
+            return None
+        # Where nothing else sets the pace, steady time does not jump.
+        paced = self.course.waits or self._node.get_clock().ros_time_is_active
+        elapsed = max(self.course.elapsed(self._node.now()), 0.0) if paced else time.monotonic() - sent.at
+        return sent.posture(elapsed) if elapsed <= sent.duration + OVER else None
 
     def _publish_plan(self, plan: np.ndarray, plan_id: str) -> None:
         header = self._base()

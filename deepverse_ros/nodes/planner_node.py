@@ -79,7 +79,7 @@ class PlannerNode(RobotNode):
         self._check_horizon(model)
         self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
-        layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
+        layout = JointLayout.of(model.embodiment, p)
         self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
         self._outputs = PlanOutputs(self, layout)
         self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
@@ -328,6 +328,8 @@ class PlannerNode(RobotNode):
             "recalibration_plans": self.recalibration.executed,
             "image_rate_hz": self.input.images.rate(),
             "newest_image_age_s": self.input.health.age_text(),
+            "joint_states_rate_hz": self.input.joints.rate.rate(),
+            "joints_age_s": self.input.joints.age(),
             "plans_accepted": outputs.accepted,
             "plans_rejected": outputs.rejected,
             "plan_p50_ms": p50,
@@ -342,6 +344,8 @@ class PlannerNode(RobotNode):
             return DiagnosticStatus.WARN, "the checkpoint has no calibration: every plan is rejected", values
         if self._active and (problem := self.input.stale()):
             return DiagnosticStatus.ERROR, f"input is stale: {problem}", values
+        if self._active and (problem := self.input.joints.problem()):
+            return DiagnosticStatus.ERROR, problem, values
         return DiagnosticStatus.OK, "", values
 
 

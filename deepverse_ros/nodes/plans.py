@@ -80,21 +80,23 @@ def plan_to_msg(plan: np.ndarray, embodiment: Embodiment, header: Header, plan_i
     return message
 
 
-def trajectory_from_plan(plan: np.ndarray, layout: JointLayout, header: Header) -> JointTrajectory:
-    """The plan's joint targets (and the gripper's joint) as a trajectory; point t is reached at (t + 1) * dt."""
-    embodiment = layout.embodiment
-    names = layout.names()
-    points = []
-    for step, action in enumerate(np.asarray(plan, np.float64)):
-        positions = action[embodiment.slices["joint_positions"]].tolist()
-        if len(names) > len(positions):
-            positions.append(layout.gripper_position(action[embodiment.slices["gripper_state"]][0]))
-        points.append(JointTrajectoryPoint(positions=positions, time_from_start=duration((step + 1) * embodiment.dt)))
-    return JointTrajectory(header=header, joint_names=names, points=points)
+def trajectory_from_plan(
+    plan: np.ndarray, layout: JointLayout, header: Header, turns: np.ndarray | None = None
+) -> JointTrajectory:
+    """The plan's joint targets (and the gripper's joint) as a trajectory; point t is reached at (t + 1) * dt.
+
+    Args: turns (A,): of the robot, see `Posture`; the trajectory is near where its own count says that it is.
+    """
+    dt = layout.embodiment.dt
+    points = [
+        JointTrajectoryPoint(positions=layout.positions(action, turns), time_from_start=duration((step + 1) * dt))
+        for step, action in enumerate(plan)
+    ]
+    return JointTrajectory(header=header, joint_names=layout.names(), points=points)
 
 
 def knots_from_trajectory(
-    message: JointTrajectory, layout: JointLayout, start: np.ndarray
+    message: JointTrajectory, layout: JointLayout, start: np.ndarray, turns: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """A trajectory's points as action vectors.
 
@@ -102,17 +104,17 @@ def knots_from_trajectory(
     point at time 0 states where the trajectory begins (as MoveIt's do) and is no target. Points that have velocities
     and no positions are integrated from `start`.
 
-    Args: start (A,): where the robot is now.
+    Args: start (A,): where the robot is now. turns (A,): of the robot, see `Posture`.
     Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
     Raises: MessageError naming an unknown, repeated or missing joint, or a point that is not finite, out of order, of
     another length or beyond the limits. An empty trajectory is (0,), (0, A): a hold.
     """
     embodiment = layout.embodiment
-    required, known = list(embodiment.joint_names), layout.names()
+    required, known = [layout.name(ours) for ours in embodiment.joint_names], layout.names()
     given = list(message.joint_names)
     if not message.points:
         return np.zeros(0), np.zeros((0, embodiment.action_dim), np.float32)
-    message = integrated(message, layout.places(start))
+    message = integrated(message, layout.places(start, turns))
     for name in given:
         if name not in known:
             raise MessageError(f"trajectory joint_names has the unknown joint '{name}'; known: {', '.join(known)}")
@@ -123,21 +125,27 @@ def knots_from_trajectory(
     states_start = len(times) > 1 and times[0] == 0.0
     if not (np.diff(times, prepend=-1.0 if states_start else 0.0) > 0).all():
         raise MessageError(f"trajectory time_from_start must be positive and increase; it is {times.tolist()} s")
+    positions = _positions(message)
     targets = np.repeat(np.asarray(start, np.float32)[None], len(times), axis=0)
-    order = [given.index(name) for name in required]
-    gripper = given.index(layout.gripper_joint) if layout.gripper_joint in given else None
-    for row, (target, waypoint) in enumerate(zip(targets, message.points, strict=True)):
-        if len(waypoint.positions) != len(given):
-            raise MessageError(
-                f"trajectory point {row}: positions has {len(waypoint.positions)} values; joint_names has {len(given)}"
-            )
-        values = np.array(waypoint.positions)
-        target[embodiment.slices["joint_positions"]] = values[order]
-        if gripper is not None:
-            travel = layout.gripper_open - layout.gripper_closed
-            target[embodiment.slices["gripper_state"]] = (values[gripper] - layout.gripper_closed) / travel
+    targets[:, embodiment.slices["joint_positions"]] = positions[:, [given.index(name) for name in required]]
+    if layout.gripper_name in given:
+        opening = layout.gripper_opening(positions[:, given.index(layout.gripper_name)])
+        targets[:, embodiment.slices["gripper_state"].start] = opening
+    if turns is not None:
+        targets -= turns.astype(np.float32)
     check_plan(targets, embodiment)
     return (times[1:], targets[1:]) if states_start else (times, targets)
+
+
+def _positions(message: JointTrajectory) -> np.ndarray:
+    """(points, joints). Raises: MessageError."""
+    joints = len(message.joint_names)
+    for row, waypoint in enumerate(message.points):
+        if len(waypoint.positions) != joints:
+            raise MessageError(
+                f"trajectory point {row}: positions has {len(waypoint.positions)} values; joint_names has {joints}"
+            )
+    return np.array([waypoint.positions for waypoint in message.points])
 
 
 def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: np.ndarray | float) -> np.ndarray:
@@ -165,13 +173,15 @@ def resample(times: np.ndarray, targets: np.ndarray, start: np.ndarray, dt: floa
     return interpolate(times, targets, start, dt * np.arange(1, steps + 1))
 
 
-def plan_from_trajectory(message: JointTrajectory, layout: JointLayout, start: np.ndarray) -> np.ndarray:
+def plan_from_trajectory(
+    message: JointTrajectory, layout: JointLayout, start: np.ndarray, turns: np.ndarray | None = None
+) -> np.ndarray:
     """A whole trajectory as a plan (H, A) float32 of the embodiment's steps.
 
-    Args: start (A,): where the robot is when it begins.
+    Args: start (A,): where the robot is when it begins. turns (A,): of the robot, see `Posture`.
     Raises: MessageError as `knots_from_trajectory` and `resample`, and for a trajectory without points.
     """
-    times, targets = knots_from_trajectory(message, layout, start)
+    times, targets = knots_from_trajectory(message, layout, start, turns)
     if not len(times):
         raise MessageError("trajectory points is empty; a plan has at least one")
     return resample(times, targets, start, layout.embodiment.dt)

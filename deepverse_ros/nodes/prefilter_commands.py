@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,14 @@ class CommandFormat(ABC):
     """One kind of command message for one robot.
 
     message_type: its class. shortest: seconds; a controller gets at least so long to reach a target. most_points: a
-    longer trajectory is not even read (`bound`), as that would take time.
+    longer trajectory is not even read (`bound`), as that would take time. turns (A,): whole turns (rad) that messages
+    have more than commands, in the layout's order, see `Posture`; None: none.
     Raises: ParameterError where such messages cannot carry this robot's commands.
     """
 
     message_type: Any
     most_points = MOST_POINTS
+    turns: np.ndarray | None = None
 
     def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
         self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
@@ -61,7 +63,7 @@ class CommandFormat(ABC):
     def read(self, message: Any, measured: np.ndarray | None) -> Incoming:
         """Args: measured: (A,) where the robot is, for what the message may leave out. Raises nothing."""
         try:
-            return Incoming(self._read(message, measured))
+            return Incoming(self._turned(self._read(message, measured)))
         except (MessageError, TypeError, ValueError, OverflowError) as error:
             return self.unreadable(str(error))
 
@@ -77,9 +79,19 @@ class CommandFormat(ABC):
         """A message of a command in any order of names, to begin at once. Raises: MessageError."""
         names = command.names or self.layout.names
         values = np.asarray(command.values, float)[:, [names.index(n) for n in self.layout.names]]
+        if self.turns is not None:
+            values = values + self.turns
         if not np.isfinite(values).all() or not (np.asarray(command.times) < LONGEST).all():
             raise MessageError(f"a command to send is not finite or without end: {values.tolist()}")
         return self._write(values, np.asarray(command.times, float), stamp)
+
+    def _turned(self, command: Command) -> Command:
+        """Without the turns that the robot counts."""
+        names = command.names or tuple(self.layout.names)
+        if self.turns is None or not self.turns.any() or command.values.shape[1] != len(names):
+            return command
+        turns = dict(zip(self.layout.names, self.turns, strict=True))
+        return replace(command, values=command.values - [turns.get(name, 0.0) for name in names])
 
     @abstractmethod
     def _read(self, message: Any, measured: np.ndarray | None) -> Command:
@@ -123,18 +135,26 @@ class TrajectoryFormat(CommandFormat):
         if strange:
             raise ParameterError(f"parameter 'command_type' is 'joint_trajectory'; '{strange[0]}' is no joint")
         self._names = [self._joint(n) for n in self.layout.names]
+        self._ours = dict(zip(self._names, self.layout.names, strict=True))
         self._frame = ""
 
     def bound(self, data: bytes) -> str:
         return trajectory_problem(data, self.most_points)
 
     def _joint(self, name: str) -> str:
-        return self.joints.gripper_joint if name == GRIPPER else name
+        """The robot's name."""
+        return self.joints.gripper_name if name == GRIPPER else self.joints.name(name)
+
+    def _known(self, name: str) -> str:
+        """Ours for a name of the robot's; what is none of them is not taken for one of ours either."""
+        if name in self._ours:
+            return self._ours[name]
+        return f"{name} of another robot" if name in self.layout.names and name != GRIPPER else name
 
     def _read(self, message: JointTrajectory, measured: np.ndarray | None) -> Command:
         if not message.points:
             raise MessageError("points is empty; to end a trajectory, send the place to stay at")
-        message = integrated(message, None if measured is None else self.joints.places(measured))
+        message = integrated(message, None if measured is None else self.joints.places(measured, self.turns))
         names = list(message.joint_names)
         values = []
         for row, point in enumerate(message.points):
@@ -145,13 +165,12 @@ class TrajectoryFormat(CommandFormat):
             values.append(list(point.positions))
         times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
         array: np.ndarray = np.array(values, float).reshape(len(values), len(names))
-        known = [*names]
+        known = [self._known(name) for name in names]
         if GRIPPER in self.layout.names:
             closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
-            if self.joints.gripper_joint in names:
-                column = names.index(self.joints.gripper_joint)
+            if self._joint(GRIPPER) in names:
+                column = names.index(self._joint(GRIPPER))
                 array[:, column] = (array[:, column] - closed) / travel
-                known[column] = GRIPPER
             elif GRIPPER not in names:
                 array = np.column_stack([array, np.full(len(array), self._gripper(measured))])
                 known.append(GRIPPER)
@@ -164,7 +183,7 @@ class TrajectoryFormat(CommandFormat):
         columns = {self._joint(n): column for n, column in zip(self.layout.names, values.T, strict=True)}
         if GRIPPER in self.layout.names:
             closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
-            name = self.joints.gripper_joint
+            name = self._joint(GRIPPER)
             columns[name] = closed + columns[name] * travel
         rows = np.stack([columns[n] for n in self._names], 1)
         # The first points of a trajectory that begins at 0 are where the robot is.

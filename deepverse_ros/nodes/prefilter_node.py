@@ -28,6 +28,7 @@ from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg, most_bytes
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.measured_joints import MeasuredJoints
 from deepverse_ros.nodes.message_bounds import bytes_problem
 from deepverse_ros.nodes.messages import MessageError, printable, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
@@ -62,13 +63,11 @@ class PrefilterNode(RobotNode):
     def configure(self) -> None:
         p = self.parameters.values()
         self._embodiment = Embodiment.load(p.embodiment)
-        if p.gripper_open == p.gripper_closed:
-            raise ParameterError(f"parameter 'gripper_open' is {p.gripper_open}, the same as gripper_closed")
-        self._joints = JointLayout(self._embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
+        self._joints = MeasuredJoints(JointLayout.of(self._embodiment, p))
         layout = layout_from(self._embodiment, p)
         settings, limits = self._settings(self.parameters.__getitem__)
         self.gate = Gate(layout, settings, limits, Mode[p.mode.upper()])
-        self.format = FORMATS[p.command_type](layout, self._joints, limits.period, p.command_frame)
+        self.format = FORMATS[p.command_type](layout, self._joints.layout, limits.period, p.command_frame)
         self.format.most_points = limits.max_points
         self._halts = Halts(layout)
         self._require_stamps(limits)
@@ -107,7 +106,7 @@ class PrefilterNode(RobotNode):
         ]
         if self._embodiment.joint_names:
             subscriptions.append(
-                self.subscribe(JointState, p.joint_states_topic, self.on_joint_states, qos.sensor_input(), group())
+                self.subscribe(JointState, p.joint_states_topic, self.on_joint_states, qos.joints_input(), group())
             )
         service = self.create_service(Trigger, "~/release", self._release, callback_group=group())
         # Wall time: it also acts while a simulation stands still.
@@ -120,6 +119,7 @@ class PrefilterNode(RobotNode):
     def activate(self) -> None:
         with self._lock:
             self.gate.fail("just activated", self.moment())
+            self._joints.forget()
             self._active = True
 
     def deactivate(self) -> None:
@@ -193,15 +193,29 @@ class PrefilterNode(RobotNode):
         with self._lock:
             if not self._active:
                 return
-            try:
-                joints = self._joints.vector(message).astype(float)
-            except MessageError as error:
-                self.warn("joints", f"{self.parameters['joint_states_topic']}: {error}")
+            now, timeout = self.moment(), self.gate.settings.measured_timeout
+            stamp = stamp_seconds(message.header.stamp) or now.ros
+            if problem := self._joints.add(message.name, message.position, stamp, now.steady):
+                self.warn("joints", f"{self.parameters['joint_states_topic']}: {problem}; the message was ignored")
+            posture = self._joints.posture(now.ros, now.steady, timeout)
+            if posture is None:
+                if problem := self._joints.problem(now.ros, now.steady, timeout):
+                    self.warn("joints", f"{self.parameters['joint_states_topic']}: {problem}")
                 return
-            now, layout = self.moment(), self.gate.layout
-            stamp = stamp_seconds(message.header.stamp)
-            if len(joints) == layout.size and self.gate.on_measured(joints, now, stamp):
-                self._measured = (joints, now.steady)
+            self._count_turns(posture.turns)
+            # As old as the joint that was measured longest ago.
+            then = Now(now.steady - self._joints.age(now.ros, now.steady), now.ros)
+            joints = posture.values.astype(float)
+            if len(joints) == self.gate.layout.size and self.gate.on_measured(joints, then):
+                self._measured = (joints, then.steady)
+
+    def _count_turns(self, turns: np.ndarray) -> None:
+        """What is sent is near where the robot is by its own count. Who turns it further ends what was sent before."""
+        if len(turns) != self.gate.layout.size:
+            return
+        before, self.format.turns = self.format.turns, turns
+        if before is not None and (before != turns).any():
+            self.gate.fail("a joint has been turned beyond its limits: its turns are counted anew", self.moment())
 
     def on_tick(self) -> None:
         with self._lock:

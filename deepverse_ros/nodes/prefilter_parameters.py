@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.nodes import joints
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
 from deepverse_ros.safety.commands import Layout
@@ -50,9 +51,7 @@ PARAMETERS = (
         "a vehicle's control they are steering and brake.",
     ),
     Parameter("command_frame", "", "frame_id that a stamped twist or a vehicle's control must have; empty: any."),
-    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in messages; empty: none."),
-    Parameter("gripper_closed", 0.0, "Position of that joint when closed (rad, m).", -10.0, 10.0),
-    Parameter("gripper_open", 1.0, "And when open (rad, m).", -10.0, 10.0),
+    *joints.PARAMETERS,
     Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),
     Parameter("heartbeat_topic", "world_model/heartbeat", "The world model's sign of life (std_msgs/Header)."),
     Parameter("joint_states_topic", "joint_states", "Measured joints."),

@@ -13,6 +13,7 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.base import RobotNode, named
 from deepverse_ros.nodes.conversions import MessageError
+from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import mpc_config
@@ -63,51 +64,59 @@ class Proposals:
                 self._serve(*waiting, goal, may_execute)
 
     def _serve(self, message: Proposal, plan_id: str, asked: float, goal: Goal | None, may_execute: bool) -> None:
-        header, plan = Header(), None
+        header, plan, start = Header(), None, None
         try:
-            verdict, plan = self._judge(message, plan_id, goal, header)
+            verdict, plan, start = self._judge(message, plan_id, goal, header)
         except Exception as error:  # who proposes must get a verdict, and what is pursued meanwhile must go on
             text = f"the plan could not be imagined: {named(error)}"
             self._node.warn_unexpected("proposal", f"{self._topic(message)}: the plan could not be imagined", error)
             verdict = rejected(Reason.TOO_UNCERTAIN, text)
         verdict = verdict.with_(plan_id=plan_id, latency_ms=(time.monotonic() - asked) * 1e3)
         self._outputs.verdict(verdict, header)
-        if may_execute and verdict.accepted and plan is not None:
-            self._outputs.send(plan, plan_id, len(plan))
+        if may_execute and verdict.accepted and plan is not None and start is not None:
+            self._outputs.send(plan, plan_id, len(plan), start)
 
     def _judge(
         self, message: Proposal, plan_id: str, goal: Goal | None, header: Header
-    ) -> tuple[Verdict, np.ndarray | None]:
-        """header: filled in with that of the image that the verdict rests on. Returns: also what would be executed."""
+    ) -> tuple[Verdict, np.ndarray | None, Posture | None]:
+        """header: filled in with that of the image that the verdict rests on.
+
+        Returns: also what would be executed, and where it begins.
+        """
         home = np.asarray(self._model.embodiment.home, np.float32)
         try:
-            self._plan(message, home)  # what is wrong with the message is said wherever the robot is
+            here = self._input.joints.now()
+            # What is wrong with the message is said wherever the robot is.
+            self._plan(message, home, None if here is None else here.turns)
         except MessageError as error:
             self._node.warn("proposal", f"{self._topic(message)}: {error}")
-            return rejected(Reason.INVALID_PLAN, str(error)), None
+            return rejected(Reason.INVALID_PLAN, str(error)), None, None
         if goal is None:
-            return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None
+            return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None, None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
         sight, problem = self._look()
         if sight is None or sight.joints is None or problem:
-            return rejected(
-                Reason.STALE_INPUT, problem, value=age if math.isfinite(age) else math.nan, threshold=stale
-            ), None
+            if sight is not None and sight.joints_problem:
+                age, stale = self._input.joints.age(), self._node.parameters["joints_timeout"]
+            age = age if math.isfinite(age) else math.nan
+            return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None, None
         header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
-        plan = self._plan(message, sight.joints)
+        plan = self._plan(message, sight.joints, sight.turns)
         belief = sight.observed_by(self._model)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
         mpc.calibration = self._recalibration.calibration
         verdict, future = mpc.judge_plan(belief, goal, plan, sight.joints)
         if future is not None:
             self._outputs.outcome(future, sight, belief, verdict.with_(plan_id=plan_id))
-        return verdict, plan
+        if verdict.accepted and (lost := self._input.joints.problem()):  # while it was judged
+            return rejected(Reason.STALE_INPUT, lost), None, None
+        return verdict, plan, sight.posture
 
-    def _plan(self, message: Proposal, start: np.ndarray) -> np.ndarray:
-        """(H, A) at the model's step time, from `start` (A,). Raises: MessageError."""
+    def _plan(self, message: Proposal, start: np.ndarray, turns: np.ndarray | None) -> np.ndarray:
+        """(H, A) at the model's step time, from `start` (A,) with `turns` (A,). Raises: MessageError."""
         if isinstance(message, ActionPlan):
             return plan_from_msg(message, self._model.embodiment, start)
-        return plan_from_trajectory(message, self._input.layout, start)
+        return plan_from_trajectory(message, self._input.layout, start, turns)
 
     def _look(self) -> tuple[Sight | None, str]:
         """The newest sight, and what is wrong where there is none or no plan can be judged from it."""

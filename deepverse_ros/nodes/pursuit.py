@@ -143,7 +143,7 @@ class Pursuit:
                 return self._end(Result.NO_ACCEPTED_PLAN, f"{result.verdict.reason.value}: {result.verdict.text}")
             if self._withdrawn(sight, result.verdict):
                 continue
-            executed = Execution(robot, result, belief, settings, task.pause).run()
+            executed = Execution(robot, result, belief, sight.posture, settings, task.pause).run()
             self._note(executed.kept)
             if executed.failure:
                 return self._end(Result.CONTROLLER_FAILED, f"{executed.failure}; the robot holds")
@@ -289,12 +289,19 @@ class Pursuit:
             )
 
     def _withdrawn(self, sight: Sight, verdict: Verdict) -> bool:
-        """Whether an accepted plan is void because the robot left its start meanwhile; says so in a second verdict."""
-        joints = self._robot.joints()
+        """Whether an accepted plan is void because the robot left its start meanwhile, or nobody knows whether it did.
+
+        Says so in a second verdict.
+        """
+        now, start = self._robot.posture(), sight.posture
         limit = DRIFT * self._robot.model.embodiment.max_step
-        if joints is not None and bool((np.abs(joints - sight.joints) <= limit).all()):
+        if now is None:
+            reason, why = Reason.STALE_INPUT, self._robot.input.joints.problem()
+        elif bool((np.abs(now.values + now.turns - start.values - start.turns) <= limit).all()):
             return False
+        else:
+            reason, why = Reason.INVALID_PLAN, "the robot moved while the plan was made"
         self._accepted, self._rejected = self._accepted - 1, self._rejected + 1
-        text = "the robot moved while the plan was made; the plan is withdrawn"
-        self._robot.outputs.verdict(rejected(Reason.INVALID_PLAN, text, plan_id=verdict.plan_id), sight.header)
+        text = f"{why}; the plan is withdrawn"
+        self._robot.outputs.verdict(rejected(reason, text, plan_id=verdict.plan_id), sight.header)
         return True

@@ -12,8 +12,13 @@ except ImportError:  # ROS 2 Humble
 
 
 def sensor_input() -> QoSProfile:
-    """Subscriptions to images and joint states: best effort matches reliable publishers too; depth 1: newest only."""
+    """Subscriptions to images: best effort matches reliable publishers too; depth 1: newest only."""
     return QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def joints_input() -> QoSProfile:
+    """Subscriptions to joint states: as many as come together, as the newest need not name the joints of the others."""
+    return QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def sensor_output() -> QoSProfile:

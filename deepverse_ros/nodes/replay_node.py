@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.nodes import qos
+from deepverse_ros.nodes import joints, qos
 from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.conversions import JointLayout, image_from_array, joint_state
 from deepverse_ros.nodes.diagnostics import RateMeter
@@ -28,7 +28,7 @@ PARAMETERS = (
     Parameter("rate", 1.0, "Recorded seconds per second.", 0.1, 20.0, dynamic=True),
     Parameter("loop", False, "Begin again at the end; the clock goes on.", dynamic=True),
     Parameter("camera_frame", "camera_optical_frame", "frame_id of the images."),
-    Parameter("gripper_joint", "gripper_joint", "Name of the gripper's joint in joint_states."),
+    *joints.NAMES,
 )
 FIRST_STAMP = 1.0
 CLOCK_PERIOD = 0.02
@@ -49,7 +49,7 @@ class ReplayNode(RobotNode):
             raise ParameterError("parameter 'recording' is empty; give an annotation file or a name such as val/899")
         self._recording = read_recording(p.recording, p.camera)
         embodiment = Embodiment.load("arm")
-        self._names = JointLayout(embodiment, p.gripper_joint).names()
+        self._names = JointLayout.of(embodiment, p).names()
         self._base_frame = embodiment.base_frame
         self._frames = RateMeter()
         self._finished = False

@@ -11,7 +11,7 @@ from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import MessageError
+from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import Settings
@@ -43,29 +43,30 @@ class Robot:
         """The node's clock, seconds."""
         return self.node.now()
 
+    def posture(self) -> Posture | None:
+        """Where the robot is; None where that is not known, or not lately."""
+        return self.input.joints.now()
+
     def joints(self) -> np.ndarray | None:
-        """Where the robot is (A,); None where that is not known."""
-        try:
-            return self.input.joints_now()
-        except MessageError:
-            return None
+        """The same as (A,)."""
+        return self.input.joints_now()
 
     def hold(self) -> None:
-        """Command the robot to stay where it is."""
-        self.outputs.hold(self.joints())
+        """Command the robot to come to rest."""
+        self.outputs.hold(self.posture())
 
     def newest_image(self) -> float:
         """When the newest image arrived (time.monotonic()); 0 before the first."""
         newest = self.input.slot.peek()
         return 0.0 if newest is None else newest.received
 
-    def hold_blind(self, plan_id: str, problem: str, seconds: float) -> None:
-        """Hold because nothing usable was seen for so many seconds, and say so in a verdict."""
+    def hold_blind(self, plan_id: str, problem: str, seconds: float, limit: str = "stale_timeout") -> None:
+        """Hold because nothing usable came for so many seconds, and say so in a verdict. Args: limit: its parameter."""
         self.hold()
-        stale = self.node.parameters["stale_timeout"]
-        # Since when is unknown where no image ever came.
+        # Since when is unknown where nothing ever came.
         seconds = seconds if math.isfinite(seconds) else math.nan
-        verdict = rejected(Reason.STALE_INPUT, problem, value=seconds, threshold=stale, plan_id=plan_id)
+        threshold = self.node.parameters[limit]
+        verdict = rejected(Reason.STALE_INPUT, problem, value=seconds, threshold=threshold, plan_id=plan_id)
         self.outputs.verdict(verdict, Header())
 
 

@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import qos, trajectory_action_server
+from deepverse_ros.nodes import joints, qos, trajectory_action_server
 from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.conversions import (
     JointLayout,
@@ -63,7 +63,7 @@ PARAMETERS = (
         "velocity_command",
         "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s; empty: none.",
     ),
-    Parameter("gripper_joint", "gripper_joint", "Name of the joint that opens the gripper (0 closed, 1 open)."),
+    *joints.NAMES,
     *trajectory_action_server.PARAMETERS,
 )
 PHYSICS_STEP = 0.005
@@ -92,7 +92,7 @@ class SimNode(RobotNode):
             )
         self._p = p
         self.embodiment = Embodiment.load("arm")
-        self._layout = JointLayout(self.embodiment, p.gripper_joint)
+        self._layout = JointLayout.of(self.embodiment, p)
         self._kinematics = ArmKinematics(self.embodiment)
         self._commands = ArmCommands(self.embodiment, np.asarray(self.embodiment.home, np.float32))
         self._joints = np.asarray(self.embodiment.home, np.float32)
@@ -171,7 +171,7 @@ class SimNode(RobotNode):
     def _on_trajectory(self, message: JointTrajectory) -> None:
         if self._controllers is not None:
             self._controllers.replace("a trajectory came on the topic")
-        if self._layout.gripper_joint in message.joint_names:
+        if self._layout.gripper_name in message.joint_names:
             self._commands.grip(None)
         try:
             times, targets = knots_from_trajectory(message, self._layout, self._joints)

@@ -137,7 +137,7 @@ class ArmControllers:
         self._node, self._arm, self._layout, self._active = node, arm, layout, active
         name, gripper = node.parameters["controller_action"], node.parameters["gripper_action"]
         apart = bool(gripper or node.parameters["gripper_topic"])
-        self.joints = [n for n in layout.names() if not (apart and n == layout.gripper_joint)]
+        self.joints = [n for n in layout.names() if not (apart and n == layout.gripper_name)]
         self._lock = threading.Lock()
         self._goals: dict[str, _Goal] = {}
         """The newest, by the action's name."""
@@ -270,7 +270,7 @@ class ArmControllers:
     # The gripper --------------------------------------------------------------------------------------------------
     def on_gripper(self, message: JointTrajectory) -> None:
         """A trajectory of the gripper's own topic."""
-        if list(message.joint_names) != [self._layout.gripper_joint] or not message.points:
+        if list(message.joint_names) != [self._layout.gripper_name] or not message.points:
             names = ", ".join(message.joint_names) or "none"
             self._node.warn("gripper", f"a gripper's trajectory has {len(message.points)} points of joints: {names}")
         elif len(message.points[-1].positions) == 1:

@@ -87,10 +87,10 @@ class WorldModelNode(RobotNode):
         model = loading.load_model(self)
         self.model = model
         self._calibration = Calibration.from_model(model.calibration)
-        layout = JointLayout(model.embodiment, p.gripper_joint, p.gripper_closed, p.gripper_open)
+        layout = JointLayout.of(model.embodiment, p)
         self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
-        self.command = CommandInput(self, layout, self.input.joints_now)
+        self.command = CommandInput(self, self.input.joints)
         self._ages = Quantiles()
         self._condition: _Condition | None = None
         self._memory: Memory | None = None
@@ -98,9 +98,7 @@ class WorldModelNode(RobotNode):
         self.outputs = PredictionOutputs(self, model.embodiment)
         self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
         if p.zones:
-            self._watching = CommandWatching(
-                self, model, layout, self.input.joints_now, self.input.to_base, self.input.tell
-            )
+            self._watching = CommandWatching(self, model, self.input.joints, self.input.to_base, self.input.tell)
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
@@ -168,7 +166,8 @@ class WorldModelNode(RobotNode):
         if imagined is None:
             plan, plan_id = self.command.plan(sight, self.parameters["horizon"])
             if plan is None:
-                self.warn("joints", "no joint states and no command: there is no plan whose future could be imagined")
+                why = sight.joints_problem or "no joint states"
+                self.warn("joints", f"{why}, and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
         self.outputs.publish(sight, belief, *imagined, started)
@@ -262,6 +261,8 @@ class WorldModelNode(RobotNode):
         plan = plan_from_msg(request.plan, self.model.embodiment)
         self._require_fresh()
         sight = self._see()
+        if sight.joints_problem:
+            raise MessageError(sight.joints_problem)
         belief = self._observe(sight)
         future = self.model.imagine(belief, plan[None], self._memory)
         response.future = self.outputs.message(sight, belief, future, request.plan.id, started)
@@ -321,7 +322,8 @@ class WorldModelNode(RobotNode):
             "checkpoint": self.parameters["checkpoint"],
             "device": str(self.model.device),
             "image_rate_hz": self.input.images.rate(),
-            "joint_states_rate_hz": self.input.joints_rate.rate(),
+            "joint_states_rate_hz": self.input.joints.rate.rate(),
+            "joints_age_s": self.input.joints.age(),
             "newest_image_age_s": self.input.health.age_text(),
             "used_image_age_p95_s": self._ages.at(0.95)[0],
             "latency_p50_ms": p50,
@@ -335,7 +337,7 @@ class WorldModelNode(RobotNode):
         if not self.worker.alive:
             return DiagnosticStatus.OK, "inactive", values
         condition = self._condition
-        if problem := self.input.stale():
+        if problem := self.input.stale() or self.input.joints.problem():
             return DiagnosticStatus.WARN, problem, values
         if condition is not None:
             values["ood_score"] = condition.ood_score

@@ -14,10 +14,12 @@ from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from strict_controller import refusal
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from deepverse_ros.action import PlanToGoal
+from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import image_from_array
@@ -25,6 +27,7 @@ from deepverse_ros.nodes.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.sim_node import SimNode
 
+ARM = Embodiment.load("arm")
 Result = PlanToGoal.Result
 QUICK = {
     "samples": 4,
@@ -48,11 +51,16 @@ QUICK = {
 
 
 class Client(Node):
-    """Everything that hears and speaks to the planner."""
+    """Everything that hears and speaks to the planner.
 
-    def __init__(self) -> None:
+    refused: why a controller of `joints` would not have taken what was sent to the arm.
+    """
+
+    def __init__(self, joints: list[str]) -> None:
         super().__init__("client")
         self.heard: dict[str, list[Any]] = {}
+        self.refused: list[str] = []
+        self._joints = joints
         for kind, topic in (
             (PlanVerdict, "planner/verdict"),
             (ActionPlan, "planner/plan"),
@@ -65,6 +73,7 @@ class Client(Node):
             profile.depth = 50
             self.heard[topic] = []
             self.create_subscription(kind, topic, self.heard[topic].append, profile)
+        self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, 50)
         self.goal_image = self.create_publisher(Image, "planner/goal_image", qos.command())
         self.proposal = self.create_publisher(ActionPlan, "planner/proposed_plan", qos.command())
         self.trajectory = self.create_publisher(JointTrajectory, "planner/proposed_trajectory", qos.command())
@@ -74,6 +83,17 @@ class Client(Node):
         self.planner = ActionClient(self, PlanToGoal, "planner/plan_to_goal")
         self.reset = self.create_client(Trigger, "sim/reset")
         self.feedback: list[PlanToGoal.Feedback] = []
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        if why := refusal(message, self._joints):
+            self.refused.append(why)
+            return
+        lower, upper = (limits[: len(self._joints)] for limits in (ARM.lower, ARM.upper))
+        for point in message.points:
+            if not (lower - 1e-4 <= point.positions).all() or not (point.positions <= upper + 1e-4).all():
+                self.refused.append(f"{list(point.positions)} is beyond the limits")
+            if not (point.time_from_start.sec or point.time_from_start.nanosec):
+                self.refused.append("a point has to be reached at once")
 
     def destroy_node(self) -> None:
         self.planner.destroy()  # rclpy leaves it, and it holds the node's handle
@@ -132,20 +152,25 @@ def picture(value: int = 100, size: int = 64) -> Image:
 class World:
     """A simulated arm, a planner and a client, each active.
 
-    Args: size: of the camera's square picture, pixels. sim: more parameters of the arm. parameters: of the planner;
-    with use_sim_time it follows the simulation's clock, so that a slow machine makes no robot late.
+    Args: size: of the camera's square picture, pixels. sim: more parameters of the arm. joint_prefix: of planner and
+    arm. parameters: of the planner; with use_sim_time it follows the simulation's clock, so that a slow machine makes
+    no robot late.
     """
 
-    def __init__(self, checkpoint: Path | str, size: int = 64, sim: dict | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, checkpoint: Path | str, size: int = 64, sim: dict | None = None, joint_prefix: str = "", **parameters: Any
+    ) -> None:
         rclpy.init()
-        planner = {"checkpoint": str(checkpoint), "device": "cpu", **parameters}
+        planner = {"checkpoint": str(checkpoint), "device": "cpu", "joint_prefix": joint_prefix, **parameters}
         arm = {"width": size, "height": size, "publish_clock": planner.get("use_sim_time", False), **(sim or {})}
+        arm["joint_prefix"] = joint_prefix
         self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in arm.items()])
         self.planner = PlannerNode(
             parameter_overrides=[RosParameter(n, value=v) for n, v in planner.items()],
             cli_args=["--ros-args", "-r", "command:=joint_trajectory"],
         )
-        self.client = Client()
+        whole = planner.get("gripper_output", "in_trajectory") == "in_trajectory"
+        self.client = Client([joint_prefix + name for name in (*ARM.joint_names, *["gripper_joint"] * whole)])
         executor = NodeExecutor(num_threads=8)
         for node in (self.sim, self.planner, self.client):
             executor.add_node(node)
@@ -164,6 +189,7 @@ class World:
 
     def rest(self) -> None:
         """No goal, quick parameters, seeing, at rest and with nothing heard."""
+        self.all_was_taken()
         self.set(**QUICK)
         self.client.goal_image.publish(Image())
         until(lambda: self.state() == "idle")
@@ -171,7 +197,12 @@ class World:
         self.client.settle()
         self.client.clear()
 
+    def all_was_taken(self) -> None:
+        """By a controller that refuses what ros2_controllers' refuses."""
+        assert not self.client.refused
+
     def close(self) -> None:
+        self.all_was_taken()
         self.spinning.end()
         self.planner.end()
         self.sim.end()

@@ -71,6 +71,7 @@ class Standing:
         self.scenario: Scenario = draw(simulation, 5, number, 8)
         look(simulation, RobotControl(WorldModel.load("models/arm", device="cpu")), self.scenario)
         self.rgb, self.depth = simulation.render()
+        self.names = JOINTS
         self.joints, self.zones = simulation.joints, obstacle_zones(simulation, ARM)
         self.intrinsics = Intrinsics.from_matrix(simulation.intrinsics, 128, 128)
         self.outputs = [
@@ -95,7 +96,7 @@ class Standing:
         for output, message in zip(
             self.outputs,
             (
-                joint_state(JOINTS, self.joints, header),
+                joint_state(self.names, self.joints, header),
                 info_from_intrinsics(self.intrinsics, header),
                 image_from_depth(self.depth, "32FC1", header),
                 image_from_array(self.rgb, "rgb8", header),
@@ -110,7 +111,7 @@ class Standing:
         node = self.robot.start(
             WorldModelNode,
             **{"checkpoint": "models/arm", "device": "cpu", "torch_threads": 1, "zones": str(file),
-               "verdict_deadline": 10.0, "stale_timeout": 5.0} | parameters,
+               "verdict_deadline": 10.0, "stale_timeout": 5.0, "joints_timeout": 5.0} | parameters,
         )  # fmt: skip
         self.robot.until(lambda: node.input.images.total > 4 and node.input.to_base("camera_optical_frame") is not None)
         return node
@@ -237,7 +238,11 @@ def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, sim
     standing.rgb = ordinary
     node.set_parameters([RosParameter("verdict_deadline", value=0.05)])
     robot.until(lambda: said("judging took"))
-    node.set_parameters([RosParameter("verdict_deadline", value=10.0), RosParameter("stale_timeout", value=0.5)])
+    node.set_parameters([RosParameter("verdict_deadline", value=10.0), RosParameter("joints_timeout", value=0.5)])
+    standing.names = [f"other_{name}" for name in JOINTS]
+    robot.spin(0.7)
+    robot.until(lambda: said("have been silent for"))
+    node.set_parameters([RosParameter("joints_timeout", value=60.0), RosParameter("stale_timeout", value=0.5)])
     robot.peer.destroy_timer(standing.timer)
     robot.spin(0.7)
     robot.until(lambda: said("the newest image is"))

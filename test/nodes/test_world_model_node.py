@@ -207,6 +207,11 @@ def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, s
     bad = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=wrong))
     assert not bad.success
     assert "modality_dims is [6, 1]" in bad.message
+    sensors.names = [f"other_{name}" for name in NAMES]
+    robot.until(node.input.joints.problem)
+    blind = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
+    assert not blind.success
+    assert "and gripper_joint (8 joints) have been silent for" in blind.message
     robot.peer.destroy_timer(sensors.timer)
     robot.spin(0.7)
     stale = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
@@ -243,6 +248,11 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     empty = robot.call(EvaluatePlan, "world_model/evaluate_plan", request)
     assert not empty.success
     assert "size is 0x0" in empty.message
+    sensors.names = NAMES[:7]
+    robot.until(node.input.joints.problem)
+    request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
+    blind = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
+    assert blind.reason == PlanVerdict.STALE_INPUT
     robot.peer.destroy_timer(sensors.timer)
     robot.spin(0.7)
     stale = robot.call(
@@ -265,8 +275,8 @@ def bad_images(arm):
         ("depth", image(), "depth encoding is 'rgb8'"),
         ("depth", image_from_depth(np.full((48, 64), np.nan, np.float32), "32FC1"), "has no known pixel"),
         ("depth", image_from_depth(np.ones((20, 20), np.float32), "16UC1"), "20x20 pixels; the colour image is 64x48"),
-        ("joints", JointState(name=NAMES[1:], position=[0.0] * 7), "no joint 'joint_1'"),
-        ("joints", JointState(name=NAMES, position=[float("nan")] * 8), "position of 'joint_1' is nan"),
+        ("joints", JointState(name=NAMES[1:], position=[0.0] * 7), "joint_1 has been silent for"),
+        ("joints", JointState(name=NAMES, position=[float("nan")] * 8), "joint_1 is nan"),
     ]
 
 
@@ -346,7 +356,12 @@ def test_a_picture_waits_for_its_depth(robot, sensors, start, monkeypatch):
 def test_without_depth_or_joints_it_says_what_it_lacks(robot, sensors, start):
     frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
     node = start(joint_states_topic="", depth_topic="")
-    robot.until(lambda: "no joint states and no command" in status(node)[2].get("last_warning", ""))
+    robot.until(
+        lambda: (
+            "nothing has been heard of joint_1, joint_2, … and gripper_joint (8 joints)"
+            in status(node)[2].get("last_warning", "")
+        )
+    )
     assert not frames
     node.trigger_deactivate()
     node.trigger_cleanup()

@@ -1,0 +1,52 @@
+"""Where a robot that shall stop can come to rest, whether it is seen or not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.model.world_model import MAX_HORIZON
+from deepverse_ros.nodes.measured_joints import Posture
+from deepverse_ros.nodes.plans import interpolate
+
+OVER = 1.0
+"""Seconds after its end until what was sent moves nothing any more."""
+
+
+@dataclass(frozen=True, eq=False)
+class SentPlan:
+    """What the robot was told last: plan (H, A), one row each `dt` seconds, from `start`.
+
+    at: time.monotonic() when it was sent.
+    """
+
+    plan: np.ndarray
+    start: Posture
+    dt: float
+    at: float
+
+    @property
+    def duration(self) -> float:
+        return self.dt * len(self.plan)
+
+    def posture(self, elapsed: float) -> Posture:
+        """Where a robot that does it is after so many seconds of it."""
+        times = self.dt * np.arange(1, len(self.plan) + 1)
+        here, next_ = (interpolate(times, self.plan, self.start.values, elapsed + ahead) for ahead in (0.0, self.dt))
+        return Posture(here, self.start.turns, (next_ - here) / self.dt)
+
+
+def resting_place(posture: Posture, embodiment: Embodiment) -> np.ndarray:
+    """(A,) float32, within the limits: where the robot stands when it brakes evenly for one step of the model.
+
+    Where it is now would be behind it by then.
+    """
+    fastest = embodiment.max_step / embodiment.dt
+    braking = 0.5 * embodiment.dt * np.clip(posture.speed, -fastest, fastest)
+    return np.clip(posture.values + braking, embodiment.lower, embodiment.upper).astype(np.float32)
+
+
+def steps_to(target: np.ndarray, places: list[np.ndarray], embodiment: Embodiment) -> int:
+    """Steps in which the robot gets from each of `places` (A,) to `target` (A,) at its rates, at most MAX_HORIZON."""
+    steps = max(float((np.abs(target - place) / embodiment.max_step).max()) for place in places)
+    return int(np.clip(np.ceil(steps - 1e-3), 1, MAX_HORIZON))

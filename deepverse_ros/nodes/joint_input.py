@@ -1,0 +1,91 @@
+"""Joint states as a node hears them, from any number of publishers on one topic."""
+
+import time
+
+import numpy as np
+from rclpy.callback_groups import CallbackGroup
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+
+from deepverse_ros.nodes import joints, qos
+from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.measured_joints import MeasuredJoints, Posture
+from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.parameters import Parameter
+
+PARAMETERS = (
+    Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
+    Parameter(
+        "joints_timeout",
+        0.5,
+        "Seconds for which a joint's position counts, by its arrival and by its stamp: ten messages of a robot that "
+        "publishes at 20 Hz. With an older one no plan is made, accepted or judged, and one that runs is stopped.",
+        0.02,
+        60.0,
+        dynamic=True,
+    ),
+    *joints.PARAMETERS,
+)
+
+
+class JointInput:
+    """Subscribes to joint states and merges them.
+
+    Args: node: with PARAMETERS declared. span: seconds that are remembered.
+    """
+
+    def __init__(self, node: RobotNode, layout: JointLayout, span: float) -> None:
+        self.rate = RateMeter()
+        self.layout = layout
+        self._node = node
+        self._measured = MeasuredJoints(layout, span)
+        self._subscription: Subscription | None = None
+
+    def start(self, group: CallbackGroup) -> None:
+        topic = self._node.parameters["joint_states_topic"]
+        if topic:
+            self._subscription = self._node.subscribe(JointState, topic, self._on_joints, qos.joints_input(), group)
+
+    def stop(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = None
+        self.forget()
+
+    def forget(self) -> None:
+        self._measured.forget()
+
+    def _on_joints(self, message: JointState) -> None:
+        self.rate.tick()
+        stamp = stamp_seconds(message.header.stamp) or self._node.now()  # a driver may leave it zero
+        problem = self._measured.add(message.name, message.position, stamp, time.monotonic())
+        if problem:
+            topic = self._node.parameters["joint_states_topic"]
+            self._node.warn("joints", f"{topic}: {problem}; the message was ignored")
+
+    def _when(self) -> tuple[float, float, float]:
+        return self._node.now(), time.monotonic(), self._node.parameters["joints_timeout"]
+
+    def now(self) -> Posture | None:
+        """Where the robot is; None where one of its joints is unknown, or its measurement too old."""
+        return self._measured.posture(*self._when())
+
+    def at(self, stamp: float, tolerance: float) -> np.ndarray | None:
+        """(A,) float32: where the robot was at `stamp` (ROS seconds), by what was measured within `tolerance` of it."""
+        return self._measured.at(stamp, tolerance)
+
+    def problem(self) -> str:
+        """Which joints are unknown and why; empty where all are known, and for a robot without joints."""
+        if not self.layout.embodiment.joint_names:
+            return ""
+        ros, steady, timeout = self._when()
+        problem = self._measured.problem(ros, steady, timeout)
+        topic = self._node.parameters["joint_states_topic"] or "joint_states_topic is empty"
+        return f"{topic}: {problem} (joints_timeout is {timeout:g} s)" if problem else ""
+
+    def age(self) -> float:
+        """Seconds since the joint that is silent for longest was measured; infinite where one never was."""
+        ros, steady, _ = self._when()
+        return self._measured.age(ros, steady)
