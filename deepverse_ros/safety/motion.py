@@ -95,7 +95,9 @@ class Motion:
         elif self._sent is not None:
             sent = Command.setpoint(self._sent)
             self._keep(Following(sent, sent, now), now)
+        at = self._sent_at
         self.forget(self._sent)
+        self._sent_at = at
 
     def went_by(self, following: Following | None, now: Now) -> None:
         """The robot was told this without the gate; None for what nobody could read: it may be anywhere by now."""

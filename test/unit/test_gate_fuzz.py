@@ -18,7 +18,7 @@ from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.status import Mode, Send, State
 from deepverse_ros.safety.verdict import Envelope, Verdict
 
-EVENTS = int(os.environ.get("DEEPVERSE_GATE_EVENTS", "6000"))
+EVENTS = int(os.environ.get("DEEPVERSE_GATE_EVENTS", "4000"))
 EACH = 400
 """Events of one history."""
 WIDTH = 0.04
@@ -107,7 +107,7 @@ class History:
         assert (command.values >= layout.lower - slack).all(), command.values
         assert (command.values <= layout.upper + slack).all(), command.values
         self.look_at_the_rates(command, decision.send in (Send.HOLD, Send.STOP))
-        here = command.values[0] if self.told() is None else self.told()
+        here = self.here if self.told() is None else self.told()
         if command.duration == 0 or decision.send in (Send.HOLD, Send.STOP):
             self.way = (self.now.steady, np.zeros(1), command.values[-1:])
         else:
@@ -176,7 +176,7 @@ class History:
         if not well:
             wrong = rng.random()
             if wrong < 0.03:
-                values = values * rng.choice([np.nan, np.inf, 9.0])
+                values = values + rng.choice([np.nan, np.inf, 9.0])
             elif wrong < 0.05:
                 times = times[::-1] - 0.1
             elif wrong < 0.07:
