@@ -35,7 +35,7 @@ class Kept:
 
 
 class Keeper:
-    """The newest status that forbade something since the plan was sent."""
+    """The newest status that forbade something since the plan was sent, one with a failed check before all others."""
 
     def __init__(self, node: RobotNode) -> None:
         self._node, self._lock = node, threading.Lock()
@@ -79,5 +79,8 @@ class Keeper:
     def _on_status(self, message: PrefilterStatus) -> None:
         with self._lock:
             self._heard = time.monotonic()
-            if message.state in _KEEPS and message.mode == PrefilterStatus.ENFORCE:
+            if message.state not in _KEEPS or message.mode != PrefilterStatus.ENFORCE:
+                return
+            # A stop lasts longer than its cause, and a command that has waited for too long is judged no more.
+            if self._forbids is None or not all(message.check_ok) or all(self._forbids.check_ok):
                 self._forbids = message

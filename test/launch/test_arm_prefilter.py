@@ -61,10 +61,13 @@ def test_while_nobody_judges_the_planner_moves_nothing(log):
         joints, status = peer.hear(JointState, "/joint_states"), peer.hear(PrefilterStatus, "/prefilter/status")
         until(lambda: joints and status, 20.0, "joint states and status")
 
+        said: list[str] = []
+
         def moved() -> float:
             before = np.array(joints[-1].position[:7])
             result = peer.pursue(max_plans=1)
             assert result.plans_accepted == 1, result.message
+            said.append(result.message)
             time.sleep(1.0)
             return float(np.abs(np.array(joints[-1].position[:7]) - before).max())
 
@@ -76,6 +79,7 @@ def test_while_nobody_judges_the_planner_moves_nothing(log):
         # Nobody says what this command leads to.
         assert moved() < 0.02
         assert status[-1].state == PrefilterStatus.FALLBACK
+        assert "kept from going on for pass_timeout: the prefilter is in FALLBACK: " in said[-1], said
         # Nor does anything else move the arm.
         before = np.array(joints[-1].position[:7])
         velocity = peer.node.create_publisher(Float64MultiArray, "/velocity_command", qos.command())

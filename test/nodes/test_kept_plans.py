@@ -80,6 +80,18 @@ def test_a_stop_is_named_with_its_reason_and_ends_the_goal_before_all_plans_are_
     )
 
 
+def test_the_cause_counts_and_not_what_the_prefilter_says_while_a_stop_lasts_on(kept) -> None:
+    world, prefilter = kept
+    prefilter.says(PrefilterStatus.STOP, ZONE, "person", "zone:person")
+    world.client.clear()
+    handle = world.client.send(picture(), max_plans=1)
+    until(lambda: world.client.heard["joint_trajectory"])  # the plan was sent
+    until(lambda: ZONE in world.planner.robot.outputs.keeper.why().text)
+    prefilter.says(PrefilterStatus.STOP, "better again, 0 of 1 verdicts over 0.3 s")
+    message = world.client.result(handle).result.message
+    assert f"the prefilter is in STOP: {ZONE}" in message
+
+
 def test_one_plan_is_enough_to_say_why(kept) -> None:
     world, prefilter = kept
     prefilter.says(PrefilterStatus.FALLBACK, "the newest image is 2.0 s old", failed="image_age")
