@@ -15,6 +15,8 @@ from deepverse_ros.errors import EpisodeError, ResourceError
 STATES_PER_FRAME = 3
 """Joint states were recorded at 15 Hz, pictures at 5 Hz."""
 JOINTS = 7
+_MOST_VALUE = 100.0
+"""Radians, of a joint."""
 _MOST_ANNOTATION, _MOST_VIDEO, _MOST_PIXELS = 16 << 20, 1 << 30, 1 << 30
 """Bytes; of pixels: of all frames of a video."""
 
@@ -163,4 +165,6 @@ def _series(annotation: Path, values: dict[str, Any], name: str, width: int | No
         raise EpisodeError(f"{annotation}: '{name}' has shape {out.shape}; expected (S, {width or ''})")
     if not np.isfinite(out).all():
         raise EpisodeError(f"{annotation}: '{name}' holds a value that is not finite")
+    if out.size and np.abs(out).max() > _MOST_VALUE:
+        raise EpisodeError(f"{annotation}: '{name}' holds {np.abs(out).max():g}; expected at most {_MOST_VALUE:g}")
     return out

@@ -254,6 +254,7 @@ def test_any_flipped_bit_of_an_episode_is_seen_before_hdf5_reads_it(tmp_path: Pa
         ({"videos": {"0": 1}}, "camera 0 is not among"),
         ({"texts": {"a": 1}}, "texts: "),
         ({"observation.state.gripper_position": [10**400] * 10}, "gripper_position"),
+        ({"observation.state.gripper_position": [1e18] * 10}, "gripper_position' holds 1e\\+18"),
     ],
 )
 def test_an_annotation_names_what_is_wrong_in_it(tmp_path: Path, changes: dict[str, object], said: str) -> None:
