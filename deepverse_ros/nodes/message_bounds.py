@@ -10,6 +10,8 @@ without another copy, and its bound is looked at afterwards. What services and a
 before rclpy has read it: who may ask is for the network to say (SROS 2).
 """
 
+import contextlib
+import inspect
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -106,21 +108,22 @@ class BoundedReader:
     """Hands on the messages of a subscription that are within their bound.
 
     Args:
-        hear: called with each of them.
+        hear: called with each of them, and with what the middleware says of it if it takes only both.
         refuse: called with the bytes of any other, and what is wrong with it.
     """
 
-    def __init__(
-        self, kind: type, hear: Callable[[Any], Any], bound: Bound, refuse: Callable[[Any, str], None]
-    ) -> None:
+    def __init__(self, kind: type, hear: Callable[..., Any], bound: Bound, refuse: Callable[[Any, str], None]) -> None:
         self._kind, self._hear, self._bound, self._refuse = kind, hear, bound, refuse
+        with contextlib.suppress(TypeError):
+            inspect.signature(hear).bind(object())
+            self._hear = lambda message, _info: hear(message)
 
     @property
     def raw(self) -> bool:
         """Whether it takes messages as they came over the wire."""
         return self._kind not in FLAT
 
-    def __call__(self, taken: Any) -> None:
+    def __call__(self, taken: Any, info: Any) -> None:
         """Args: taken: the serialized message, or the message itself where not `raw`."""
         if problem := self._bound(taken if self.raw else taken.data):
             self._refuse(taken, problem)
@@ -131,4 +134,4 @@ class BoundedReader:
             except Exception as error:  # whatever it is that somebody sent
                 self._refuse(taken, f"it cannot be read: {error}")
                 return
-        self._hear(taken)
+        self._hear(taken, info)
