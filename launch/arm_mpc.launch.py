@@ -5,7 +5,13 @@ import shutil
 from pathlib import Path
 
 from launch import Action, LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, LogInfo, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    LogInfo,
+    OpaqueFunction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -41,6 +47,25 @@ ARGUMENTS = {
     "camera_info_topic": ("camera/camera_info", "calibration of the camera", None),
     "joint_states_topic": ("joint_states", "measured joints", None),
     "trajectory_topic": ("joint_trajectory", "where the robot takes its commands (JointTrajectory)", None),
+    "command_output": (
+        "topic",
+        "how the robot takes its commands: on trajectory_topic, or as goals of a controller's action, which tells what "
+        "became of them",
+        ["topic", "follow_joint_trajectory"],
+    ),
+    "controller_action": (
+        "arm_controller/follow_joint_trajectory",
+        "name of that action (control_msgs/FollowJointTrajectory); the simulated arm serves it then",
+        None,
+    ),
+    "gripper_output": (
+        "in_trajectory",
+        "how the gripper is moved: as a joint of the arm's controller, or by a controller of its own, on a topic or by "
+        "an action (control_msgs/GripperCommand)",
+        ["in_trajectory", "trajectory_topic", "gripper_command"],
+    ),
+    "gripper_topic": ("gripper_controller/joint_trajectory", "for trajectory_topic", None),
+    "gripper_action": ("gripper_controller/gripper_cmd", "for gripper_command", None),
     "sim_params": ("config/nodes/sim.yaml", "parameters of the simulated arm", None),
     "world_model_params": ("config/nodes/world_model.yaml", "parameters of the world model", None),
     "prefilter": (
@@ -55,6 +80,9 @@ ARGUMENTS = {
     "use_sim_time": ("false", "follow /clock; the simulated arm then publishes it", ["true", "false"]),
     "log_level": ("info", "of all nodes", ["debug", "info", "warn", "error"]),
 }
+
+
+CONTROLLER = ("command_output", "controller_action", "gripper_output", "gripper_topic", "gripper_action")
 
 
 def _start(context: LaunchContext) -> list[Action]:
@@ -78,11 +106,15 @@ def _start(context: LaunchContext) -> list[Action]:
         "trajectory_topic": "",
         "verdict_topic": "planner/verdict",
     }
+    controller = {name: given[name] for name in CONTROLLER}
+    by_topic, one = given["command_output"] == "topic", given["gripper_output"] == "in_trajectory"
+    # What passes is on the robot's own topic only where all of it goes there.
+    passed_topic = given["trajectory_topic"] if by_topic and one else "prefilter/passed_command"
     if given["prefilter"] != "off":
         imagine |= {
             "zones": _file(given["zones"]),
             "watched_command_topic": "prefilter/command_in",
-            "passed_command_topic": given["trajectory_topic"],
+            "passed_command_topic": passed_topic,
             "verdict_valid_for": 1.5,
             "verdict_deadline": 2.0,
         }
@@ -93,7 +125,10 @@ def _start(context: LaunchContext) -> list[Action]:
         scene = {
             "seed": int(given["seed"]),
             "publish_clock": use_sim_time,
-            "trajectory_topic": given["trajectory_topic"],
+            "trajectory_topic": given["trajectory_topic"] if by_topic else "",
+            "controller_action": "" if by_topic else given["controller_action"],
+            "gripper_topic": given["gripper_topic"] if given["gripper_output"] == "trajectory_topic" else "",
+            "gripper_action": given["gripper_action"] if given["gripper_output"] == "gripper_command" else "",
         }
         if given["prefilter"] != "off":
             scene["velocity_topic"] = ""  # nothing moves the arm past the prefilter, which may enforce at any time
@@ -114,19 +149,20 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    planner_sends_to, passed, between = given["trajectory_topic"], {}, []
+    planner_sends_to, sending, between = given["trajectory_topic"], controller, []
     if given["prefilter"] != "off":
         planner_sends_to = "prefilter/command_in"
-        passed = {
-            "passed_command_topic": given["trajectory_topic"],
+        sending = {
+            "passed_command_topic": passed_topic,
             "prefilter_status_topic": "prefilter/status",
+            "controller_status_topic": "prefilter/controller_status",
         }
         between = [_prefilter(given)]
     nodes.append(
         robot_node(
             "planner_node",
             "planner",
-            parameters=[_file(given["planner_params"]), {**model, **passed}],
+            parameters=[_file(given["planner_params"]), {**model, **sending}],
             remappings=[("command", planner_sends_to)],
             **common,
             **sharing,
@@ -139,6 +175,7 @@ def _prefilter(given: dict[str, str]) -> IncludeLaunchDescription:
     same = ("joint_states_topic", "use_sim_time", "log_level")
     arguments = {
         **{name: given[name] for name in same},
+        **{name: given[name] for name in CONTROLLER},
         "mode": given["prefilter"],
         "command_out": given["trajectory_topic"],
         "params": given["prefilter_params"],

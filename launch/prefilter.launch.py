@@ -16,6 +16,14 @@ PARAMETERS: dict[str, tuple[str, list[str] | None]] = {
     "verdict_topic": ("the world model's verdicts", None),
     "heartbeat_topic": ("the world model's sign of life", None),
     "joint_states_topic": ("measured joints", None),
+    "command_output": ("trajectories go to command_out, or to an action", ["topic", "follow_joint_trajectory"]),
+    "controller_action": ("name of that action", None),
+    "gripper_output": (
+        "the gripper is a joint of the trajectories, or has a controller of its own",
+        ["in_trajectory", "trajectory_topic", "gripper_command"],
+    ),
+    "gripper_topic": ("that controller's topic", None),
+    "gripper_action": ("or its action", None),
 }
 """Of the node; where one isn't given here, it is what `params` says."""
 ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {

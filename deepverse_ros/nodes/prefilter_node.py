@@ -33,6 +33,7 @@ from deepverse_ros.nodes.message_bounds import bytes_problem
 from deepverse_ros.nodes.messages import MessageError, printable, stamp_seconds
 from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS, CommandFormat
+from deepverse_ros.nodes.prefilter_output import PrefilterOutput
 from deepverse_ros.nodes.prefilter_parameters import PARAMETERS, layout_from, settings_from
 from deepverse_ros.nodes.prefilter_status import status_to_msg
 from deepverse_ros.safety.clock import Now
@@ -87,7 +88,7 @@ class PrefilterNode(RobotNode):
         group = MutuallyExclusiveCallbackGroup
         verdicts = qos.command()
         verdicts.depth = 10  # several commands are judged at once
-        self._out = self.advertise(kind, "~/command_out", qos.command())
+        self._out = PrefilterOutput(self, kind, self._joints.layout)
         self._status_out = self.advertise(PrefilterStatus, "~/status", qos.debug_output())
         subscriptions = [
             self.subscribe(
@@ -112,7 +113,7 @@ class PrefilterNode(RobotNode):
         # Wall time: it also acts while a simulation stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         timer = self.create_timer(1.0 / p.tick_rate, self.on_tick, callback_group=group(), clock=clock)
-        self._entities = [(self.destroy_lifecycle_publisher, e) for e in (self._out, self._status_out)]
+        self._entities = [(self.destroy_lifecycle_publisher, self._status_out), (PrefilterOutput.destroy, self._out)]
         self._entities += [(self.destroy_subscription, e) for e in subscriptions]
         self._entities += [(self.destroy_service, service), (self.destroy_timer, timer)]
 
@@ -129,7 +130,9 @@ class PrefilterNode(RobotNode):
             self._active = False
             command = self._halt("deactivated")
             if command is not None:
-                self._send(command)
+                self._send(command, rest=True)
+            else:
+                self._out.stop()
             self._halts.over()
 
     def cleanup(self) -> None:
@@ -266,6 +269,8 @@ class PrefilterNode(RobotNode):
             command = self._halt(self._failed)
             if command is not None:
                 self._send_halt(command)
+            else:
+                self._out.stop()
         elif message is not None:
             self._out.publish(message)
         self._report(Status(State.FALLBACK, self.gate.mode, Send.HOLD, f"the gate failed: {self._failed}", 0.0))
@@ -301,10 +306,10 @@ class PrefilterNode(RobotNode):
     def _send_halt(self, command: Command) -> None:
         """Unless it was sent already."""
         if self._halts.due(command, self.gate.settings.halt_rate, self.moment()):
-            self._send(command)
+            self._send(command, rest=True)
 
-    def _send(self, command: Command) -> None:
-        self._out.publish(self.format.write(command, self.get_clock().now().to_msg()))
+    def _send(self, command: Command, rest: bool = False) -> None:
+        self._out.publish(self.format.write(command, self.get_clock().now().to_msg()), rest)
 
     def _report(self, status: Status) -> None:
         last, self._status = self._status, status
@@ -375,6 +380,10 @@ class PrefilterNode(RobotNode):
             "stamps_ahead": counts.ahead,
             "gate_failures": self._failures,
         }
+        problem, controller = self._out.check()
+        values |= controller
+        if self._active and problem:
+            return DiagnosticStatus.ERROR, problem, values
         if not self._active or status is None:
             return DiagnosticStatus.OK, "inactive", values
         if status.state in (State.PASS, State.SLOW):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from deepverse_ros.embodiment import Embodiment
-from deepverse_ros.nodes import joints
+from deepverse_ros.nodes import controller_output, joints
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
 from deepverse_ros.safety.commands import Layout
@@ -61,6 +61,7 @@ PARAMETERS = (
         "mode", "enforce", "monitor: judge and report, and let every command through. enforce: what is not clear does "
         "not pass.", choices=("monitor", "enforce"), dynamic=True,
     ),
+    *controller_output.PARAMETERS,
     *parameters_of(GateSettings),
     *parameters_of(CommandLimits),
 )  # fmt: skip

@@ -94,7 +94,8 @@ class Surroundings:
         ends = [self.commands, self.verdicts, self.heartbeats]
         ends += [self.states] if self.node._embodiment.joint_names else []
         robot.until(lambda: all(end.get_subscription_count() for end in ends))
-        robot.until(lambda: self.node._out.get_subscription_count() and self.status)
+        passed = self.node.parameters["command_output"] != "topic"  # to an action, which has no subscriptions
+        robot.until(lambda: (passed or self.node._out.get_subscription_count()) and self.status)
         self.last_beat = 0.0
 
     @property

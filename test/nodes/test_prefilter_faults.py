@@ -68,10 +68,13 @@ class Recorder:
     sent: list[tuple[float, Any]] = field(default_factory=list)
     listener: Callable[[Any], None] | None = None
 
-    def publish(self, message: Any) -> None:
+    def publish(self, message: Any, rest: bool = False) -> None:
         self.sent.append((self.node.steady - 100.0, np.array(message.data) if hasattr(message, "data") else message))
         if self.listener is not None:
             self.listener(message)
+
+    def stop(self) -> None:
+        """There is no message for that."""
 
 
 @pytest.fixture(scope="module", autouse=True)

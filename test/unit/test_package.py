@@ -30,7 +30,7 @@ ROS_MESSAGES = (
     "trajectory",
 )
 ROS_MODULES = {*ROS_PYTHON.split(), *(f"{name}_msgs" for name in ROS_MESSAGES)}
-ROS_MODULES |= {"rcl_interfaces", "std_srvs", "visualization_msgs"}
+ROS_MODULES |= {"control_msgs", "rcl_interfaces", "std_srvs", "visualization_msgs"}
 # Import names of the libraries whose distribution is called otherwise.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 
