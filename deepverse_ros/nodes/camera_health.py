@@ -31,6 +31,7 @@ class CameraHealth:
         self.reads = []
         self.clock_problem = ""
         """Says so where the newest image was stamped by another clock than this node's; empty otherwise."""
+        self._conditions: dict[str, str] = {}
         self._arrived = -math.inf
         self._refused: tuple[float, str] = (-math.inf, "")
         self._cause: tuple[float, str] = (-math.inf, "")
@@ -42,6 +43,7 @@ class CameraHealth:
         now = self._node.now()
         if abs(stamp - now) <= CLOCK_TOLERANCE:
             self.clock_problem = ""
+            self.condition("clock", "")
             return
         if now == 0.0:
             self.clock_problem = "this node's clock stands at 0: use_sim_time is true and nothing comes on /clock"
@@ -51,7 +53,19 @@ class CameraHealth:
                 f"images are stamped {_span(abs(stamp - now))} {side} this node's clock: use_sim_time must be the same "
                 "for both, and the clocks of two machines must agree"
             )
-        self._node.warn("clock", f"{self._topic}: {self.clock_problem}")
+        self.condition("clock", f"{self._topic}: {self.clock_problem}")
+
+    def condition(self, name: str, text: str) -> None:
+        """What is wrong as long as it lasts: logged when it begins, and on /diagnostics until `text` is empty.
+
+        A warning would be the last one again and again, and hide the others.
+        """
+        if text and name not in self._conditions:
+            self._node.get_logger().warning(text)
+        if text:
+            self._conditions[name] = text
+        else:
+            self._conditions.pop(name, None)
 
     def refuse(self, problem: str) -> None:
         """An image came that cannot be used."""
@@ -104,12 +118,13 @@ class CameraHealth:
         return topics.unheard(self._node, topic, kind, alike) + _hint(self._node, topic, kind)
 
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
-        """For /diagnostics: topics that are there, but of another type. That one is not published may be meant."""
+        """For /diagnostics: also topics that are there, but of another type. That one is not published may be meant."""
         wrong = [
             f"'{topic}': {problem}{_hint(self._node, topic, kind)}"
             for kind, topic in self.reads
             if (problem := topics.wrong_type(self._node, topic, kind))
         ]
+        wrong += list(self._conditions.values())
         return DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK, "; ".join(wrong), {}
 
 

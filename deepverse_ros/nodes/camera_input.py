@@ -288,11 +288,9 @@ class CameraInput:
         if info is None:
             return None
         ours, theirs = frame.header.frame_id, _frame_of(info)
-        if ours and theirs and ours != theirs and not p["camera_frame"]:
-            self._node.warn(
-                "info_frame",
-                f"{p['camera_info_topic']}: it is of frame '{theirs}', the pictures are in '{ours}': is it another's?",
-            )
+        other = bool(ours and theirs) and ours != theirs and not p["camera_frame"]
+        text = f"{p['camera_info_topic']}: it is of frame '{theirs}', the pictures are in '{ours}': is it another's?"
+        self.health.condition("camera_info", text if other else "")
         named = p["image_topic"].rstrip("/").rsplit("/")[-1].startswith("image_rect")
         rectified = p["rectify"] == "never" or (p["rectify"] == "auto" and named)
         try:

@@ -222,15 +222,13 @@ class ObservationInput:
         fixed = self.layout.embodiment.camera.fixed
         poses = [self.to_base(frame, None if fixed else stamp) for stamp in stamps]
         known = [pose for pose in poses if pose is not None]
-        if len(known) == len(stamps):
-            return known[0] if fixed else np.stack(known)
-        if self.to_base(frame) is None:
-            base = base_frame(self._node, self.layout.embodiment)
-            self._node.warn(
-                "frame",
-                f"tf does not say where the camera's frame '{frame}' is in '{base}'; going on without its place",
-            )
-        return None
+        placed = len(known) == len(stamps) or self.to_base(frame) is not None
+        base = base_frame(self._node, self.layout.embodiment)
+        text = f"tf does not say where the camera's frame '{frame}' is in '{base}'; going on without its place"
+        self.health.condition("frame", "" if placed else text)
+        if len(known) < len(stamps):
+            return None
+        return known[0] if fixed else np.stack(known)
 
     def _proprioception(self, messages: list[Odometry | None]) -> np.ndarray | None:
         """(1, T, K) float32, NaN where nothing was measured; None where that is everywhere."""

@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, observation_input, qos
+from deepverse_ros.nodes import camera_input, futures, qos
 from deepverse_ros.nodes.conversions import (
     image_from_array,
     image_from_depth,
@@ -269,7 +269,7 @@ def bad_images(arm):
         return message
 
     return [
-        ("image", image(encoding="yuv422"), "encoding is 'yuv422'"),
+        ("image", image(encoding="h264"), "encoding is 'h264'"),
         ("image", image(height=0, data=[]), "size is 64x0"),
         ("image", image(step=5), "step is 5 bytes"),
         ("depth", image(), "depth encoding is 'rgb8'"),
@@ -332,7 +332,7 @@ def test_another_size_and_a_clock_that_jumps_back_begin_a_new_history(robot, sen
 
 
 def test_a_picture_waits_for_its_depth(robot, sensors, start, monkeypatch):
-    monkeypatch.setattr(observation_input, "DEPTH_MEMORY", 60.0)
+    monkeypatch.setattr(camera_input, "DEPTH_MEMORY", 60.0)
     robot.peer.destroy_timer(sensors.timer)
     node = start()
     robot.until(lambda: sensors.image.get_subscription_count() and sensors.depth.get_subscription_count())
