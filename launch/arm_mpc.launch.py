@@ -1,6 +1,7 @@
 """The whole arm: a simulated robot (or yours), the world model, and the planner that moves it to goal images."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
+    GroupAction,
     IncludeLaunchDescription,
     LogInfo,
     OpaqueFunction,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import PushRosNamespace, SetRemap
 
 from deepverse_ros import resources
 from deepverse_ros.nodes.bringup import bring_up, robot_node
@@ -66,6 +69,7 @@ ARGUMENTS = {
     ),
     "gripper_topic": ("gripper_controller/joint_trajectory", "for trajectory_topic", None),
     "gripper_action": ("gripper_controller/gripper_cmd", "for gripper_command", None),
+    "namespace": ("", "of all nodes, topics, actions and tf: one for each of several robots; empty: none", None),
     "sim_params": ("config/nodes/sim.yaml", "parameters of the simulated arm", None),
     "world_model_params": ("config/nodes/world_model.yaml", "parameters of the world model", None),
     "prefilter": (
@@ -168,7 +172,12 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    return [*between, *bring_up(nodes), *(_rviz() if given["rviz"] == "true" else [])]
+    actions = [*between, *bring_up(nodes), *(_rviz(given["namespace"]) if given["rviz"] == "true" else [])]
+    if not given["namespace"]:
+        return actions
+    # As Nav2 does: frames keep their names, and each robot has its tf.
+    apart = [SetRemap("/tf", "tf"), SetRemap("/tf_static", "tf_static")]
+    return [GroupAction([PushRosNamespace(given["namespace"]), *apart, *actions])]
 
 
 def _prefilter(given: dict[str, str]) -> IncludeLaunchDescription:
@@ -189,12 +198,16 @@ def _file(name: str) -> str:
     return str(resources.find(name))
 
 
-def _rviz() -> list[Action]:
+def _rviz(namespace: str) -> list[Action]:
     rviz = shutil.which("rviz2")
     if rviz is None:
         return [LogInfo(msg="rviz:=true, but there is no rviz2 here (apt: ros-$ROS_DISTRO-rviz2); going on without it")]
     config = Path(_file("config/rviz/arm.rviz"))
-    return [ExecuteProcess(cmd=[rviz, "-d", str(config)], name="rviz2", output="log")]
+    apart: list[str] = []
+    if namespace:
+        shown = {"/tf", "/tf_static", *re.findall(r"Value: (/\S+)", config.read_text())}
+        apart = ["--ros-args", *(word for name in sorted(shown) for word in ("-r", f"{name}:=/{namespace}{name}"))]
+    return [ExecuteProcess(cmd=[rviz, "-d", str(config), *apart], name="rviz2", output="log")]
 
 
 def generate_launch_description() -> LaunchDescription:
