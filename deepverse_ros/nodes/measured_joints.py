@@ -20,6 +20,9 @@ OWN_CLOCK = 1e9
 and says only what came first."""
 OVER = 0.5
 """Radians beyond its limits from where on a joint that goes round may be on another turn than before."""
+MOST_TURNS, JUMP = 20.0, 1.0
+"""Whole turns that a joint may be wound up, and radians that it moves at most from one measurement to the next: what is
+sent to the robot goes by its turns, so a damaged position must not make some."""
 SPEED_TIME = 0.05
 """Seconds, at least, over which a speed is measured."""
 MOST_NAMES, MOST_SAMPLES = 1000, 3000
@@ -71,10 +74,11 @@ class _Joint:
             if before is None or not self._goes_on(*before, stamp, received):
                 return
             self.ring.clear()
+        before = self.position if stamp - self.stamp < AHEAD else math.nan
         self.other, self.heard, self.strange = None, True, ""
         self.position, self.stamp, self.received = position, stamp, received
         self.ring.add(stamp, position)
-        self._choose_turn()
+        self._choose_turn(before)
 
     @staticmethod
     def _goes_on(stamp: float, received: float, next_stamp: float, next_received: float) -> bool:
@@ -82,7 +86,8 @@ class _Joint:
         faster = (next_stamp - stamp) - (next_received - received)
         return next_stamp > stamp and -BEHIND < faster < AHEAD
 
-    def _choose_turn(self) -> None:
+    def _choose_turn(self, before: float) -> None:
+        """Args: before: the position of just now, NaN where there was none."""
         if self.turning is None:
             self.turn = 0.0
             return
@@ -91,7 +96,14 @@ class _Joint:
             return
         turn = TURN * round((self.position - (lower + upper) / 2) / TURN)
         fits = lower <= self.position - turn <= upper and not lower <= self.position <= upper
-        self.turn = turn if fits else 0.0
+        turn = turn if fits and abs(turn) <= MOST_TURNS * TURN else 0.0
+        if self.turn is None or not self._jumped(before, turn):
+            self.turn = turn
+
+    def _jumped(self, before: float, turn: float) -> bool:
+        """Whether neither its count nor, on that turn, its place goes on from where it was: it was not turned."""
+        moved = abs(self.position - before)
+        return moved > JUMP and abs(moved - abs(turn - (self.turn or 0.0))) > JUMP
 
     def age(self, ros: float, steady: float) -> float:
         """Seconds, by arrival or by its stamp, whichever is more."""

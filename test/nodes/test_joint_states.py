@@ -259,6 +259,25 @@ def test_a_turn_is_counted_only_where_it_lies_within_the_limits_and_stays_what_i
     assert robot.is_at(3.0)[6] == pytest.approx(3.1 + 0.05 * 39 - TURN, abs=1e-4)
 
 
+@pytest.mark.parametrize("wrong", [6e5, 9.0, -4.0, 40.0])
+def test_a_damaged_position_makes_no_turns_by_which_the_robot_would_be_sent(wrong):
+    robot = Robot(with_limits(-2.9, 2.9))
+    robot.says(0.0)
+    robot.says(0.02, positions=[*PLACE[:6], wrong, 1.0])
+    assert not robot.measured.posture(T + 0.02, 0.02, TIMEOUT).turns.any()
+    robot = Robot(with_limits(-2.9, 2.9))
+    robot.says(0.0, positions=[*PLACE[:6], 1e6, 1.0])
+    assert not robot.measured.posture(T, 0.0, TIMEOUT).turns.any()
+
+
+def test_who_counts_its_turns_anew_is_where_it_was():
+    robot = Robot(with_limits(-math.pi, math.pi))
+    robot.says(0.0, positions=[*PLACE[:6], TURN + 0.5, 1.0])
+    robot.says(0.02, positions=[*PLACE[:6], 0.51, 1.0])
+    assert robot.is_at(0.02)[6] == pytest.approx(0.51)
+    assert not robot.measured.posture(T + 0.02, 0.02, TIMEOUT).turns.any()
+
+
 @pytest.mark.parametrize("kind", [TrajectoryFormat, ArrayFormat])
 def test_commands_through_the_prefilter_have_the_robots_names_and_turns(kind):
     plain = with_limits(-math.pi, math.pi)
