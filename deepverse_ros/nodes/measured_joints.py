@@ -74,11 +74,11 @@ class _Joint:
             if before is None or not self._goes_on(*before, stamp, received):
                 return
             self.ring.clear()
-        before = self.position if stamp - self.stamp < AHEAD else math.nan
+        was = self.position if stamp - self.stamp < AHEAD else math.nan
         self.other, self.heard, self.strange = None, True, ""
         self.position, self.stamp, self.received = position, stamp, received
         self.ring.add(stamp, position)
-        self._choose_turn(before)
+        self._choose_turn(was)
 
     @staticmethod
     def _goes_on(stamp: float, received: float, next_stamp: float, next_received: float) -> bool:
