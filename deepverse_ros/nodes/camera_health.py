@@ -28,7 +28,7 @@ class CameraHealth:
         node.diagnostics.add_check(self._check)
 
     def clear(self) -> None:
-        self.reads = []
+        """Forget what was seen so far."""
         self.clock_problem = ""
         """Says so where the newest image was stamped by another clock than this node's; empty otherwise."""
         self._conditions: dict[str, str] = {}

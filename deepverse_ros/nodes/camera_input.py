@@ -142,7 +142,12 @@ class CameraInput:
             if topic
         ]
 
+    def stop(self) -> None:
+        self.health.reads = []
+        self.clear()
+
     def clear(self) -> None:
+        """Forget what was seen so far."""
         with self._lock:
             self._history.clear()
             self._depths.clear()

@@ -139,6 +139,7 @@ class ObservationInput:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
         self.joints.stop()
+        self.camera.stop()
         self.clear()
 
     def destroy(self) -> None:

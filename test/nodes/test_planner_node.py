@@ -145,7 +145,7 @@ def test_a_newer_goal_preempts_the_older_one(world: World) -> None:
     [
         (Image(encoding="rgb8"), "0x0"),
         (Image(encoding="rgb8", width=4, height=4, step=12), "data has 0 bytes"),
-        (image_from_array(np.ones((8, 8), np.float32), "32FC1", Header()), "32FC1"),
+        (image_from_array(np.full((8, 8), 9.0, np.float32), "32FC1", Header()), "must lie between 0 and 1"),
     ],
 )
 def test_a_goal_image_that_cannot_be_used_is_named(world: World, image: Image, named: str) -> None:
