@@ -24,13 +24,15 @@ from deepverse_ros.simulation.tasks.push import Push
 DEFINITIONS = {
     "scenarios": "an arm at rest gets one trajectory. mapped, seen: in every second one it touches an obstacle within "
     "the horizon, in the others it touches nothing. pushed: it pushes an object, which is in sight before and after; "
-    "in every second one into the zone, the one after it is the same push with the zone elsewhere",
-    "zones": "mapped: the body is kept out of the obstacles' true regions. seen: nothing is known of them; what is "
-    "seen around the hand stops it. pushed: nothing but the robot may be in a box on the table",
+    "in every second one into the zone, the one after it is the same push with the zone elsewhere. streamed: as "
+    "mapped, but the way comes as 50 set-points a second that replace each other, and takes three times as long",
+    "zones": "mapped, streamed: the body is kept out of the obstacles' true regions. seen: nothing is known of them; "
+    "what is seen around the hand stops it. pushed: nothing but the robot may be in a box on the table",
     "violated": "share of the dangerous scenarios in which the arm does touch an obstacle, or the object does get into "
     "the zone",
     "harmless_stopped": "share of the harmless scenarios in which the arm is not at its last target at the end",
     "extra_s": "mean time that a harmless command that ends at its target takes longer than without a filter, seconds",
+    "passed": "streamed: mean share of the set-points of a harmless scenario that pass",
     "none": "commands pass as they come",
     "present only": "stops while a zone is violated now, as a protective field does",
     "kinematic": "the scene stays as it is seen, the body goes where the command leads; nothing is imagined",
@@ -38,7 +40,7 @@ DEFINITIONS = {
     "judged_ms": "wall time of a judgement on this machine, with the model's observation; the simulated one takes "
     "`latency_s` whatever this is",
 }
-KINDS = ("mapped", "seen", "pushed")
+KINDS = ("mapped", "seen", "pushed", "streamed")
 VARIANTS: dict[str, Judge | None] = {
     "none": None, "present only": present_only, "kinematic": kinematic, "prefilter": imagining,
 }  # fmt: skip
@@ -102,18 +104,21 @@ class Worker:
         scenario = draw(self.simulation, self.seed, number, self.model.config.horizon)
         zones = {"mapped": obstacle_zones(self.simulation, self.embodiment), "seen": tool_zones(self.embodiment)}
         rows = self._rows(number, scenario, zones)
+        rows += self._rows(number, scenario, {"streamed": zones["mapped"]}, streamed=True)
         push = draw_push(self._push, self.seed, number)
         return [*rows, *self._rows(number, push, {"pushed": push.zones})]
 
-    def _rows(self, number: int, scenario: Scenario | PushScenario, zones: dict[str, Zones]) -> list[Row]:
+    def _rows(
+        self, number: int, scenario: Scenario | PushScenario, zones: dict[str, Zones], streamed: bool = False
+    ) -> list[Row]:
         onlooker = Onlooker(self.model)
-        free = run(self.simulation, onlooker, scenario, None, None, self.latency)
+        free = run(self.simulation, onlooker, scenario, None, None, self.latency, streamed)
         rows = []
         for kind, what in zones.items():
             course = CourseMaker(self.embodiment, Layout.of(self.embodiment))
             watch = CommandWatch(self.model, self.embodiment, what, course, self._settings)
             runs = {
-                name: run(self.simulation, onlooker, scenario, watch, judge, self.latency) if judge else free
+                name: run(self.simulation, onlooker, scenario, watch, judge, self.latency, streamed) if judge else free
                 for name, judge in VARIANTS.items()
             }
             rows.append(Row(number, kind, scenario.dangerous, runs))
@@ -146,6 +151,7 @@ def _figures(rows: Sequence[Row], variant: str) -> dict[str, Any]:
         "violated": _mean([run.violated for run in dangerous]),
         "harmless": len(harmless),
         "harmless_stopped": _mean([arrived is None for arrived, _ in harmless]),
+        "passed": _mean([run.passed for run, alone in free if alone is not None and run.passed is not None]),
         "extra_s": _mean([arrived - alone for arrived, alone in harmless if arrived is not None]),
         "judged_ms": _percentiles([ms for row in rows for ms in row.runs[variant].judged_ms]),
     }

@@ -1,4 +1,4 @@
-"""One command through the real gate to the simulated arm, in simulated time."""
+"""One command, or one stream of set-points, through the real gate to the simulated arm, in simulated time."""
 
 import time
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from deepverse_ros.evaluation.prefilter_scenarios import LOOK, Begins, look
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.command_course import Watched
+from deepverse_ros.planning.command_stream import SetpointStream, Stream, Told
 from deepverse_ros.planning.command_watch import CommandWatch, Imagined, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.clock import Now
@@ -24,6 +25,8 @@ from deepverse_ros.simulation.arm import ArmSimulation
 
 TICK = 0.02
 """Seconds between two ticks of the gate."""
+SLOWER = 3.0
+"""Times the duration of a trajectory is how long somebody takes who leads the arm along it."""
 _EXTRA = 2.0  # seconds that a command may take longer than it says
 _START = 100.0  # ROS seconds at the beginning: a stamp of zero would mean that there is none
 
@@ -42,9 +45,11 @@ class Scenario(Begins, Protocol):
 @dataclass
 class Run:
     """violated: what must not happen did. arrived: seconds after which the arm was at its last target, None for never.
-    judged_ms: wall times of the judgements."""
+    passed: share of a stream's set-points that passed until the last one of its way. judged_ms: wall times of the
+    judgements."""
 
     violated: bool = False
+    passed: float | None = None
     arrived: float | None = None
     judged_ms: list[float] = field(default_factory=list)
 
@@ -119,6 +124,73 @@ def imagining(watch: CommandWatch, onlooker: Onlooker, seen: Seen, watched: Watc
     return watch.judge(seen, watched, seen.stamp, imagined=onlooker.imagine(watch, seen, watched)).verdict
 
 
+class _Whole:
+    """A trajectory, sent once."""
+
+    passed: float | None = None
+
+    def __init__(self, command: Command) -> None:
+        self.command, self._watched = command, Watched(command)
+        self._sent = False
+
+    def next(self, since: float, now: float) -> Command | None:
+        first, self._sent = not self._sent, True
+        return self.command if first else None
+
+    def sent(self, decision: Decision, since: float) -> None:
+        """What became of it."""
+
+    def obey(self, decision: Decision, robot: "_Robot", now: float) -> None:
+        """Do what the gate says; what passes, or does not, is what is judged from now on."""
+        if decision.command is None or decision.send == Send.NOTHING:
+            return
+        robot.tell(decision.command, now)
+        self._watched = self._watched.continued(decision.command, now) or self._watched.halted(now)
+
+    def watched(self, now: float, measured: np.ndarray) -> Watched:
+        return self._watched
+
+
+class _Streamed:
+    """The way of a trajectory, sent as set-points: one each tick, to be reached until the next; then the last one.
+
+    lasts: seconds from what is judged to the verdict after the next.
+    """
+
+    def __init__(self, layout: Layout, way: Command, lasts: float) -> None:
+        self.command = replace(way, times=SLOWER * way.times)
+        self._layout, self._lasts = layout, lasts
+        self._maker, self._told = SetpointStream(layout), Told()
+        self._stream: Stream | None = None
+        self._newest = way
+        self._passes: list[bool] = []
+
+    def next(self, since: float, now: float) -> Command | None:
+        place = self.command.at(since + TICK)
+        self._newest = Command(place[None], np.array([TICK]), self._layout.names)
+        self._stream = self._maker.add(self._newest, now)
+        return self._newest
+
+    def sent(self, decision: Decision, since: float) -> None:
+        if since < self.command.duration:
+            self._passes.append(decision.send in (Send.COMMAND, Send.SCALED))
+
+    def obey(self, decision: Decision, robot: "_Robot", now: float) -> None:
+        if decision.command is not None and decision.send != Send.NOTHING:
+            robot.tell(decision.command, now)
+            self._told.passed(decision.command, now)
+
+    def watched(self, now: float, measured: np.ndarray) -> Watched:
+        stream, places = self._stream, self._told.places(now, measured)
+        if stream is not None and places is not None:
+            stream = replace(stream, places=places, lasts=self._lasts)
+        return Watched(self._newest, stream=stream)
+
+    @property
+    def passed(self) -> float | None:
+        return float(np.mean(self._passes)) if self._passes else None
+
+
 class _Robot:
     """The simulated arm as a trajectory controller drives it, and whether anything happens that must not."""
 
@@ -144,11 +216,11 @@ class _Robot:
 
 def run(
     simulation: ArmSimulation, onlooker: Onlooker, scenario: Scenario, watch: CommandWatch | None, judge: Judge | None,
-    latency: float,
+    latency: float, streamed: bool = False,
 ) -> Run:  # fmt: skip
     """One scenario, with images and judgements every dt, and verdicts `latency` seconds later.
 
-    Args: watch, judge: None to let commands pass as they come.
+    Args: watch, judge: None to let commands pass as they come. streamed: its way comes as set-points, SLOWER.
     """
     onlooker.begin(simulation, scenario)
     if watch is not None:
@@ -160,45 +232,39 @@ def run(
         scenario.commands.astype(float), dt * np.arange(1, len(scenario.commands) + 1), layout.names, 0.0,
         simulation.joints,
     )  # fmt: skip
+    sender = _Streamed(layout, command, 1.2 * (latency + dt)) if streamed else _Whole(command)
+    command = sender.command
     settings = GateSettings(
         command_timeout=0.0, verdict_timeout=1.0, image_timeout=1.0, wait_timeout=1.0, begin_delay=1.0
     )
     gate = Gate(layout, settings)
-    watched = Watched(command)
     coming: list[tuple[float, Verdict]] = []
     begins, each = round(0.5 / TICK), round(dt / TICK)  # the gate first finds that everything is well
     for k in range(begins + round((command.duration + _EXTRA) / TICK)):
         now, since = _START + TICK * k, TICK * (k - begins)
-        if watch is None or judge is None:
-            if k == begins:
-                robot.tell(command, now)
-        else:
+        if (watch is None or judge is None) and k == begins:
+            robot.tell(command, now)
+        if watch is not None and judge is not None:
             moment = Now(now, now)
             decisions = [gate.on_heartbeat(moment, now)]
             gate.on_measured(simulation.joints, moment, now)
-            if k == begins:
-                decisions.append(gate.on_command(command, moment))
+            if k >= begins and (told := sender.next(since, now)) is not None:
+                decisions.append(gate.on_command(told, moment))
+                sender.sent(decisions[-1], since)
             if k >= begins and (k - begins) % each == 0 and gate.pending:
                 began, onlooker.spared = time.perf_counter(), 0.0
-                verdict = judge(watch, onlooker, onlooker.look(watch, simulation, now), watched)
+                seen = onlooker.look(watch, simulation, now)
+                verdict = judge(watch, onlooker, seen, sender.watched(now, simulation.joints))
                 out.judged_ms.append(1e3 * (time.perf_counter() - began + onlooker.spared))
                 coming.append((now + latency, verdict))
             while coming and coming[0][0] <= now + TICK / 2:
                 decisions.append(gate.on_verdict(replace(coming.pop(0)[1], stamp=now), moment))
             decisions.append(gate.tick(moment))
             for decision in decisions:
-                watched = _obey(decision, robot, watched, now)
+                sender.obey(decision, robot, now)
         robot.advance(now)
         close = np.abs(simulation.joints - command.values[-1]).max() < 0.05
         if out.arrived is None and close and since > command.duration / 2:
             out.arrived = since
-    out.violated = robot.violated
+    out.violated, out.passed = robot.violated, sender.passed
     return out
-
-
-def _obey(decision: Decision, robot: _Robot, watched: Watched, now: float) -> Watched:
-    """Do what the gate says; what passes, or does not, is what is judged from now on."""
-    if decision.command is None or decision.send == Send.NOTHING:
-        return watched
-    robot.tell(decision.command, now)
-    return watched.continued(decision.command, now) or watched.halted(now)

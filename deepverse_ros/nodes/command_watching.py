@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -26,8 +27,9 @@ from deepverse_ros.nodes.prefilter_commands import FORMATS
 from deepverse_ros.nodes.prefilter_parameters import layout_from
 from deepverse_ros.nodes.zone_reports import ZoneReports
 from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.command_stream import SetpointStream, Told
 from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings
-from deepverse_ros.safety.commands import Command, arranged
+from deepverse_ros.safety.commands import STREAM_PAUSE, Command, arranged
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
@@ -52,6 +54,14 @@ PARAMETERS = (
         "half_width", [""], "How far another command may be off and still share a verdict, as 'modality=number' in the "
         "command's unit; one that is not named has 0.1 % of its range. The wider, the more room a command needs.",
     ),
+    Parameter(
+        "stream_margin", [""], "The same for set-points that follow each other, around the way that they take, where "
+        "nothing is near; one that is not named has 0.4 % of its range.",
+    ),
+    Parameter(
+        "stream_ahead", 1.5, "For so long ahead such set-points are judged at most (s); less where judging is quick.",
+        0.1, 10.0,
+    ),
     Parameter("time_slack", 0.05, "How early or late a trajectory may run and still share a verdict (s).", 0.0, 0.5),
     Parameter("own_margin", 0.04, "So near to its capsules a point is the robot's own (m).", 0.0, 0.3),
     Parameter(
@@ -66,6 +76,10 @@ PARAMETERS = (
 RATE_TIMEOUT, WAIT_TIMEOUT, AFTER, SETPOINT_TIMEOUT = 1.0, 2.0, 0.5, 30.0
 """Seconds for which is judged: a rate that is not repeated, a trajectory that does not pass, one that is done, and a
 set-point that is not reached."""
+SPARE = 1.2
+"""Times two judgements is how long a verdict on a stream has to last: until the one after it has come."""
+PAUSE = 3.0
+"""Seconds between two judgements after which nothing was judged meanwhile."""
 REACHED = 0.02
 """So near to a set-point in each value (rad, m) it is reached."""
 
@@ -112,7 +126,8 @@ class CommandWatching:
             ),
         )  # fmt: skip
         rates = p.watched_command_values == "rates"
-        course = CourseMaker(embodiment, layout, rates, dict(_widths(p.half_width)), p.time_slack)
+        widths = {name: dict(_widths(name, getattr(p, name))) for name in ("half_width", "stream_margin")}
+        course = CourseMaker(embodiment, layout, rates, time_slack=p.time_slack, **widths)
         settings = WatchSettings(
             horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
         )
@@ -126,6 +141,9 @@ class CommandWatching:
         self._current: _Current | None = None
         self._answered: _Current | None = None
         self._seen: Seen | None = None
+        self._stream, self._told = SetpointStream(layout), Told()
+        self._took: deque[float] = deque([p.stream_ahead / 2], maxlen=4)  # seconds from one judgement to the next
+        self._ended = -math.inf
         self._counts = dict.fromkeys(("verdicts", "stopped", "refreshed"), 0)
         self._subscriptions: list = []
         self._verdicts = node.advertise(CommandVerdict, "~/command_verdict", qos.command())
@@ -150,6 +168,8 @@ class CommandWatching:
         self._subscriptions = []
         with self._lock:
             self._current = None
+            self._stream.forget()
+            self._told.forget()
         self._seen = self._answered = None
         self.watch.forget()
         self.reports.forget()
@@ -167,8 +187,11 @@ class CommandWatching:
             command = replace(command, start=self._start(now))
             at_once = not self._node.parameters["passed_command_topic"]
             passes = at_once and command.duration > 0
-            watched = Watched(command, begun=now if passes else None)
+            stream = None if self.watch.course.rates else self._stream.add(command, now)
+            watched = Watched(command, begun=now if passes else None, stream=stream)
             self._current = _Current(watched, now, now, time.monotonic())
+            if at_once:
+                self._told.passed(command, now)
         if at_once:
             self._hear(now, command)
         self._wake()
@@ -180,6 +203,7 @@ class CommandWatching:
             return
         self._hear(now, command)
         with self._lock:
+            self._told.passed(command, now)
             current = self._current
             if current is None:
                 return
@@ -241,12 +265,17 @@ class CommandWatching:
         self.reports.look(seen)
         if current is None:
             return None
-        return self._judge(current, seen, sight.received, memory)
+        answer = self._judge(current, seen, sight.received, memory)
+        ended, before = time.monotonic(), self._ended
+        if current.watched.stream is not None and ended - before < PAUSE:
+            self._took.append(ended - before)
+        self._ended = ended
+        return answer
 
     def refresh(self) -> None:
         """Judge a command that has just come without imagining anew, where that can be done."""
         current = self._newest()
-        if current is None or self._seen is None or current is self._answered or self._joints.problem():
+        if current is None or self._seen is None or not self.unanswered or self._joints.problem():
             return
         verdict = self.watch.refresh(self._seen, current.watched, self._node.now())
         if verdict is not None:
@@ -304,7 +333,9 @@ class CommandWatching:
             if current is None:
                 return None
             watched, command = current.watched, current.watched.command
-            if not self._layout.stays:
+            if watched.stream is not None:
+                done = now - current.came > STREAM_PAUSE
+            elif not self._layout.stays:
                 done = now - current.came > RATE_TIMEOUT
             elif watched.begun is not None:
                 done = watched.elapsed(now) > command.duration + AFTER
@@ -314,11 +345,25 @@ class CommandWatching:
                 done = now - current.came > SETPOINT_TIMEOUT or self._reached(command.values[-1])
             if done or now < current.came - 1.0:  # the clock jumped back: it belongs to another time
                 self._current = None
-            return self._current
+            return self._current and self._placed(self._current, now)
+
+    def _placed(self, current: _Current, now: float) -> _Current:
+        """A set-point of a stream, with where the robot is meanwhile, and for how long a verdict has to last."""
+        stream = current.watched.stream
+        if stream is None:
+            return current
+        places = self._told.places(now, self._measured())
+        lasts = min(2 * SPARE * max(self._took), self._node.parameters["stream_ahead"])
+        stream = replace(stream, places=stream.places if places is None else places, lasts=lasts)
+        return replace(current, watched=replace(current.watched, stream=stream))
+
+    def _measured(self) -> np.ndarray | None:
+        here = self._joints.now()
+        return None if here is None else here.values
 
     def _reached(self, target: np.ndarray) -> bool:
-        here = self._joints.now()
-        return here is not None and bool((np.abs(here.values - target) <= REACHED).all())
+        here = self._measured()
+        return here is not None and bool((np.abs(here - target) <= REACHED).all())
 
     def values(self) -> dict[str, object]:
         """What /diagnostics says."""
@@ -327,7 +372,7 @@ class CommandWatching:
         return {"command_verdict_p50_ms": p50, "command_verdict_p95_ms": p95, **counts}
 
 
-def _widths(entries: list[str]) -> list[tuple[str, float]]:
+def _widths(parameter: str, entries: list[str]) -> list[tuple[str, float]]:
     """Raises: ParameterError naming the entry."""
     out = []
     for entry in entries:
@@ -337,6 +382,6 @@ def _widths(entries: list[str]) -> list[tuple[str, float]]:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ParameterError(f"parameter 'half_width' has '{entry}'; expected 'modality=number'")
+            raise ParameterError(f"parameter '{parameter}' has '{entry}'; expected 'modality=number'")
         out += [(name, number)] if name else []
     return out

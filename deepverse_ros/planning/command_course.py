@@ -7,12 +7,18 @@ import numpy as np
 
 from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.planning.command_stream import Stream, Tube
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.verdict import Envelope
 
 DEFAULT_SHARE = 0.001
 """Half-width of a value for which none was given, as a share of its range: 0.3 degrees of a joint that turns by half a
 turn each way."""
+STREAM_SHARE = 0.004
+"""The same around the way of a stream of set-points: 1.4 degrees of such a joint."""
+TUBES = ((1.0, 2.0), (1.0, 1.0), (1.0, 0.4), (0.5, 0.4), (0.2, 0.2), (0.0, 0.0))
+"""Shares of the time, and times the margins, for which a stream is judged: where there is room the next set-points may
+turn as they like, and near things they go on in short steps."""
 SLOWEST = 1e-4
 """Least share of its pace at which a command can be told to pass from one that is done."""
 
@@ -23,13 +29,14 @@ class Watched:
 
     command: in the layout's order; start: where the robot was, or was told to be, when it came. begun: ROS seconds at
     which its time 0 was executed; None while it waits, and for a set-point or rate, which holds at once. pace: share of
-    its own pace at which it is executed, and which `command` has.
+    its own pace at which it is executed, and which `command` has. stream: that it goes on with, if any.
     """
 
     command: Command
     plan_id: str = ""
     begun: float | None = None
     pace: float = 1.0
+    stream: Stream | None = None
 
     def elapsed(self, now: float) -> float:
         """Seconds of it that are done at `now` (ROS seconds); below 0 before it began."""
@@ -69,24 +76,31 @@ class CourseMaker:
     Args: rates: a command's values are changes per second of the embodiment's values (velocities of joints); else
     they are the embodiment's own values, be they places or, as the layout says, rates such as a throttle. half_width:
     by modality, in the command's unit: how far another command may be off and still share the verdict; where none is
-    given, DEFAULT_SHARE of the value's range. time_slack: seconds by which a command may run early or late.
+    given, DEFAULT_SHARE of the value's range. stream_margin: the same around the way of a stream, by modality, where it
+    is not near to anything; STREAM_SHARE of the range. time_slack: seconds by which a command may run early or late.
     Raises: ConfigError for an unknown modality or a half-width below 0.
     """
 
     def __init__(
         self, embodiment: Embodiment, layout: Layout, rates: bool = False,
         half_width: Mapping[str, float] | None = None, time_slack: float = 0.05,
+        stream_margin: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         self.embodiment, self.layout, self.rates, self.time_slack = embodiment, layout, rates, time_slack
-        width = DEFAULT_SHARE * (layout.upper - layout.lower)
-        for name, value in (half_width or {}).items():
-            if name not in embodiment.slices:
-                known = ", ".join(embodiment.slices)
-                raise ConfigError(f"half_width: '{name}' is no modality of '{embodiment.name}'; it has {known}")
+        self.half_width = self._by_modality("half_width", half_width, DEFAULT_SHARE)
+        self.stream_margin = self._by_modality("stream_margin", stream_margin, STREAM_SHARE)
+
+    def _by_modality(self, what: str, given: Mapping[str, float] | None, share: float) -> np.ndarray:
+        """(A,), where nothing is given a share of the range."""
+        robot, out = self.embodiment, share * (self.layout.upper - self.layout.lower)
+        for name, value in (given or {}).items():
+            if name not in robot.slices:
+                known = ", ".join(robot.slices)
+                raise ConfigError(f"{what}: '{name}' is no modality of '{robot.name}'; it has {known}")
             if not 0 <= value < np.inf:
-                raise ConfigError(f"half_width: {name} is {value}; it must be 0 or more")
-            width[embodiment.slices[name]] = value
-        self.half_width = width
+                raise ConfigError(f"{what}: {name} is {value}; it must be 0 or more")
+            out[robot.slices[name]] = value
+        return out
 
     def plan(self, watched: Watched, now: float, here: np.ndarray, ahead: np.ndarray) -> np.ndarray:
         """(T, A) values of the embodiment, float32, `ahead` (T,) seconds after `now` (ROS seconds).
@@ -95,7 +109,11 @@ class CourseMaker:
         """
         command, robot = watched.command, self.embodiment
         values = command.values[-1]
-        if self.rates:
+        if watched.stream is not None:
+            way = watched.stream.leads_to(now + ahead - watched.stream.at) - here
+            needed = np.maximum((np.abs(way) / self.layout.max_rate).max(1), 1e-9)
+            out = here + np.minimum(ahead / needed, 1.0)[:, None] * way  # it may have been held back
+        elif self.rates:
             out = here + ahead[:, None] * values
         elif command.duration > 0:
             out = command.at(watched.elapsed(now) + ahead)
@@ -114,8 +132,19 @@ class CourseMaker:
         width = self.half_width
         return ahead[:, None] * width if self.rates else np.repeat(width[None], len(ahead), 0)
 
+    def tubes(self, stream: Stream) -> list[Tube]:
+        """Where the next set-points may be, the widest and longest first."""
+        margins = self.stream_margin, self.half_width
+        return [stream.tube(share, wide, *margins, self.layout) for share, wide in TUBES]
+
+    def tube_envelope(self, tube: Tube, now: float, duration: float) -> Envelope:
+        """Set-points that are in the tube, from `now` (ROS seconds) for `duration` seconds."""
+        return Envelope(now, np.array([0.0, duration]), tube.along(2), tube.half_width, tube=True)
+
     def envelope(self, watched: Watched, now: float, duration: float) -> Envelope:
         """Commands that are within the half-widths of this one from `now` (ROS seconds) for `duration` seconds."""
+        if watched.stream is not None:
+            return self.tube_envelope(self.tubes(watched.stream)[0], now, duration)
         command, elapsed = watched.command, watched.elapsed(now)
         knots = command.times - elapsed
         times = np.unique(np.concatenate([[0.0], knots[(knots > 0) & (knots < duration)], [duration]]))

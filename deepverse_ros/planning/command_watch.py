@@ -19,7 +19,9 @@ from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning import shoving
 from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.command_stream import Tube
 from deepverse_ros.planning.seen_things import SeenThings, hidden
+from deepverse_ros.planning.tube_judging import TubeJudging
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.standing import Standing, standing
@@ -125,6 +127,8 @@ class CommandWatch:
         zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
         self._last: tuple[float, np.ndarray] | None = None
         self._around = SeenThings(self.body, self._poses) if self.body is not None else None
+        links = frozenset(self._links)
+        self._tubes = TubeJudging(zones, self.body, course, links, self._poses, self._transforms)
 
     # ---- seeing
 
@@ -290,14 +294,27 @@ class CommandWatch:
         if isinstance(future, str):
             return self.blind(future, watched, seen.stamp, now)
         present = self.present(seen)
+        if watched.stream is not None:
+            assert seen.joints is not None
+            finding, tube = self._tubes.widest(watched.stream, seen.joints, scene, camera, self._ahead(1))
+            if finding.action == Action.STOP:
+                way = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
+                finding = replace(finding, leads_out=way.leads_out, gain=way.gain)
+            return self.wrap(finding, watched, seen.stamp, now, tube)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
         sure = max(finding.time_to_enter - self.course.time_slack, 0.0)  # a command may be early
         finding = replace(finding, time_to_enter=sure)
         return self.wrap(finding, watched, seen.stamp, now)
 
-    def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float) -> Verdict:
-        """A finding as the verdict on a command. Args: stamp: of the image that it rests on, ROS seconds."""
-        envelope = self.course.envelope(watched, stamp, self.settings.horizon * self.embodiment.dt)
+    def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float, tube: Tube | None = None) -> Verdict:
+        """A finding as the verdict on a command, or on the set-points of its stream that are in a tube.
+
+        Args: stamp: of the image that it rests on, ROS seconds.
+        """
+        duration = self.settings.horizon * self.embodiment.dt
+        envelope = self.course.envelope(watched, stamp, duration)
+        if tube is not None:
+            envelope = self.course.tube_envelope(tube, stamp, duration)
         return Verdict(now, stamp, self.settings.valid_for, envelope, finding, watched.plan_id)
 
     # ---- views

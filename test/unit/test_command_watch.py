@@ -14,16 +14,20 @@ from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, o
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.planning.command_stream import SetpointStream
 from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 LAYOUT = Layout.of(ARM)
+BODY, LAYOUT_COURSE = OwnBody(ARM), CourseMaker(ARM, LAYOUT)
 STAMP, NOW = 50.0, 50.2
 
 
@@ -97,6 +101,39 @@ def test_a_harmless_command_is_clear(place, number):
         watch = place.watch(zones)
         finding = watch.judge(place.seen(watch), command, NOW).verdict.finding
         assert finding.action == Action.CLEAR, finding
+
+
+def test_a_stream_is_answered_for_ahead_of_time_and_not_where_a_zone_is(place):
+    place.begin(3)
+    start, maker = place.simulation.joints.astype(float), SetpointStream(LAYOUT)
+
+    def judged(zones: Zones, refreshed: bool = False) -> tuple[Verdict, np.ndarray]:
+        """Of set-points that turn joint 1 by 0.3 rad/s, the newest where the robot is; and the turn of 0.6 s."""
+        for k in range(51):
+            value = start + 0.3 * (k - 50) * 0.02 * np.eye(8)[0]
+            stream = maker.add(Command(value[None], np.array([0.02]), LAYOUT.names), STAMP - 1 + 0.02 * k)
+        watch = place.watch(zones)
+        watched = Watched(Command.setpoint(value), stream=replace(stream, lasts=0.6))
+        seen = place.seen(watch)
+        verdict = watch.judge(seen, watched, NOW).verdict
+        return (watch.refresh(seen, watched, NOW) if refreshed else verdict), start + 0.18 * np.eye(8)[0]
+
+    far = keep_out([0.1, 0.1, 0.1], [-1.0, 0.0, 0.5])
+    for refreshed in (False, True):
+        verdict, turned = judged(far, refreshed)
+        assert not verdict.problem(8)
+        assert verdict.finding.action == Action.CLEAR
+        assert verdict.envelope.tube
+        assert verdict.envelope.excess(np.zeros(2), np.stack([start, turned]), 0.3) <= 1
+    # Where the hand will be.
+    tool = BODY.poses(LAYOUT_COURSE.modalities((start + 0.5 * np.eye(8)[0])[None]))["tool0"][0, :3, 3]
+    verdict, _ = judged(keep_out([0.1, 0.1, 0.1], tool))
+    beyond = np.stack([start, start + 0.5 * np.eye(8)[0]])
+    assert verdict.finding.action != Action.CLEAR or verdict.envelope.excess(np.zeros(2), beyond, 0.3) > 1
+    here = BODY.poses(LAYOUT_COURSE.modalities(start[None]))["tool0"][0, :3, 3]
+    verdict, _ = judged(keep_out([0.1, 0.1, 0.1], here))
+    assert (verdict.finding.action, verdict.finding.zone) == (Action.STOP, "box")
+    assert verdict.envelope.excess(np.zeros(1), start[None], 0.3) <= 1
 
 
 def test_the_robot_does_not_see_itself(place):

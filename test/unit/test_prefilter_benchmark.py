@@ -66,7 +66,10 @@ def test_what_is_prevented_and_what_it_costs():
         assert rows["prefilter"]["extra_s"] == pytest.approx(0.2, abs=0.05)
         assert rows["none"]["judged_ms"]["p50"] is None
     tables = report.prefilter_tables(figures)
-    assert [table.row_count for table in tables] == [4, 4, 4]
+    assert [table.row_count for table in tables] == [4, 4, 4, 4]
+    streamed = figures["zones"]["streamed"]
+    assert (streamed["none"]["violated"], streamed["prefilter"]["violated"]) == (1.0, 0.0)
+    assert streamed["prefilter"]["passed"] > 0.5
     assert "1 dangerous and 1 harmless" in str(tables[0].title)
     # The same scenario in this process, without another one before it.
     threads = torch.get_num_threads()

@@ -1,0 +1,119 @@
+"""A tube of set-points held against the zones: wherever in it the robot is, at any time of the imagined future."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from deepverse_ros.planning.command_course import TUBES, CourseMaker
+from deepverse_ros.planning.command_stream import Stream, Tube
+from deepverse_ros.safety.finding import Action, Finding, judge
+from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.safety.view import Slack, View
+from deepverse_ros.safety.zones import Zones
+
+_STEP = 0.05  # share of the range of a value from one place on the tube's way to the next
+_PARTS = 4  # parts of the way for which zones that move with the robot are held against the scene, at most
+
+
+class TubeJudging:
+    """Judges tubes.
+
+    Args: poses: of the links, (S, 4, 4) each, with the robot at joints (S, A). transforms: from the base frame to each
+    frame that a zone stands in and that is known, by those poses and the camera's (S, 4, 4). links: frames that move
+    with the robot.
+    """
+
+    def __init__(
+        self, zones: Zones, body: OwnBody | None, course: CourseMaker, links: frozenset[str],
+        poses: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+        transforms: Callable[[Mapping[str, np.ndarray], torch.Tensor | None], dict[str, np.ndarray]],
+    ) -> None:  # fmt: skip
+        self._zones, self._body, self._course = zones, body, course
+        self._poses, self._transforms = poses, transforms
+        self._base = course.embodiment.base_frame
+        self._moving = [frame for frame in zones.frames if frame in links and frame != self._base]
+
+    def widest(
+        self, stream: Stream, here: np.ndarray, scene: np.ndarray, camera: torch.Tensor, times: np.ndarray
+    ) -> tuple[Finding, Tube]:
+        """What is found in the widest tube that is clear, or in which nothing slows the stream down, and that tube.
+
+        One that answers for less time counts only where there is none; else the least grave, the widest of such.
+        Args: as `judge`.
+        """
+        found: list[tuple[Finding, Tube]] = []
+        tubes, whole = self._course.tubes(stream), sum(share == 1 for share, _ in TUBES)
+        for number, tube in enumerate(tubes):
+            free = (pair for pair in found if not stream.hindered(pair[0], self._course.layout))
+            if number == whole and (pair := next(free, None)) is not None:
+                return pair
+            finding = self.judge(tube, here, scene, camera, times)
+            if finding.action == Action.CLEAR:
+                return finding, tube
+            found.append((finding, tube))
+        best = min(found, key=lambda pair: (pair[0].action, -pair[0].scale))
+        # What stops it in the narrowest stops it in all: that is what it is near to.
+        return (found[-1][0], best[1]) if best[0].action == Action.STOP else best
+
+    def judge(
+        self, tube: Tube, here: np.ndarray, scene: np.ndarray, camera: torch.Tensor, times: np.ndarray
+    ) -> Finding:
+        """The worst that the zones find. Every frame of a zone has to be known.
+
+        Args: here (A,): where the robot is at the image. scene (H, N, 3) imagined points without the robot's own, at
+        `times` (H,) seconds from the image; camera (H, 4, 4) to the base frame.
+        """
+        steps = len(times)
+        centres, radii = self._balls(tube, here, steps)
+        parts = self._parts(tube) if self._moving else [(tube.begin, tube.half_width)]
+        findings = []
+        for place, off in parts:
+            poses: dict[str, np.ndarray] = {}
+            slack: dict[str, Slack] = {}
+            if self._body is not None:
+                still = {name: pose[0] for name, pose in self._poses(place[None]).items()}
+                poses = {name: np.broadcast_to(pose, (steps, 4, 4)) for name, pose in still.items()}
+                slack = {frame: self._slack(frame, poses, np.repeat(off[None], steps, 0)) for frame in self._moving}
+            transforms = self._transforms(poses, camera)
+            findings.append(judge(self._zones, View(self._base, scene, centres, radii, transforms, slack), times))
+        worst = max(findings, key=lambda f: (f.action, -f.scale))
+        rates = {name for f in findings for name in f.max_rate}
+        return replace(
+            worst, scale=min(f.scale for f in findings), time_to_enter=min(f.time_to_enter for f in findings),
+            max_rate={n: min(f.max_rate.get(n, f.max_rate.get("*", np.inf)) for f in findings) for n in rates},
+        )  # fmt: skip
+
+    def _parts(self, tube: Tube) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Places (A,) along the way, and how far the robot may be from each (A,): together they are the tube."""
+        way = np.abs(tube.end - tube.begin)
+        count = int(np.clip(np.ceil((way / np.maximum(2 * tube.half_width, 1e-9)).max()), 1, _PARTS))
+        ends = tube.along(count + 1)
+        return [(middle, tube.half_width + way / (2 * count)) for middle in (ends[1:] + ends[:-1]) / 2]
+
+    def _balls(self, tube: Tube, here: np.ndarray, steps: int) -> tuple[np.ndarray | None, np.ndarray | float]:
+        """Centres (H, M, 3) and radii (H, M) of balls that cover the body on its way into the tube and wherever it is.
+
+        They are placed along the way, and each reaches half the way to the next one and to the one before.
+        """
+        if self._body is None or not self._zones.watches("robot"):
+            return None, 0.0
+        span = self._course.layout.upper - self._course.layout.lower
+        count = 1 + int(np.ceil((np.abs(tube.end - tube.begin) / span).max() / _STEP))
+        way = np.concatenate([here[None].astype(float), tube.along(1 + count)])
+        widths = np.repeat(tube.half_width[None], len(way), 0)
+        centres, radii = self._body.balls(self._poses(way), self._course.modalities(widths))
+        half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
+        reach = np.zeros_like(radii)
+        reach[1:] = half
+        reach[:-1] = np.maximum(reach[:-1], half)
+        radii = radii + reach
+        return (np.broadcast_to(centres.reshape(1, -1, 3), (steps, radii.size, 3)),
+                np.broadcast_to(radii.reshape(1, -1), (steps, radii.size)))  # fmt: skip
+
+    def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
+        assert self._body is not None
+        deviation = self._course.modalities(off)
+        shift = self._body.shift(frame, poses[frame][:, None, :3, 3], poses, deviation)[:, 0]
+        return Slack(shift, self._body.turn(frame, deviation))
