@@ -34,8 +34,9 @@ def test_the_default_launch_reaches_the_goal_of_the_action_command(tmp_path: Pat
             answer = run(only(found, "ros2", "action", "send_goal"), 90.0)
             assert "reached: true" in answer, answer + said(log)
             assert "SUCCEEDED" in answer
-            # Of the plan that was executed.
-            assert "accepted: true" in verdict.communicate(timeout=20.0)[0]
+            # The first one that it heard: on the plan, or on leaving its imagined path, as one plan in ten does.
+            heard = verdict.communicate(timeout=20.0)[0]
+            assert "plan_id: goal-1." in heard, heard
             assert rate.stdout is not None
             line = next(line for line in rate.stdout if "average rate" in line)
             assert float(re.findall(r"[\d.]+", line)[0]) > 0.5
