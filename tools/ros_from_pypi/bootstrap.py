@@ -25,6 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIBRARIES = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
 ALONE = HERE / "requirements-alone.txt"
+TOOLS = HERE / ros_wheels.TOOLS_REQUIREMENT
+PINS = HERE / "constraints.txt"
 
 
 def digest(paths: list[Path], *more: str) -> str:
@@ -39,9 +41,9 @@ def wanted_parts(venv: Path, underlay: str | None) -> dict[str, str]:
     """What the environment shall be made of: one hash per part. A part is made again when its hash changes."""
     verbs = list((HERE / "ros2_verbs").rglob("*.py"))
     return {
-        "base": digest([HERE / "requirements-ros.txt"], str(venv), underlay or "wheels"),
-        "tools": digest([HERE / "ros_wheels.py", HERE / "interfaces.cmake.in", HERE / "fastdds.xml", *verbs]),
-        "libraries": digest([*LIBRARIES, ALONE, HERE / "constraints.txt"]),
+        "base": digest([HERE / "requirements-ros.txt", HERE / "locked-ros.txt"], str(venv), underlay or "wheels"),
+        "tools": digest([HERE / "ros_wheels.py", HERE / "interfaces.cmake.in", HERE / "fastdds.xml", TOOLS, *verbs]),
+        "libraries": digest([*LIBRARIES, ALONE, PINS, HERE / "locked-libraries.txt", HERE / "locked-torch.txt"]),
     }
 
 
@@ -64,18 +66,52 @@ def remembered_ros(made: dict[str, str]) -> str | None:
     return underlay if underlay and Path(underlay.split(" ", 1)[1]).is_dir() else None
 
 
-def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool) -> None:
+def locked(name: str) -> list[str]:
+    """pip's arguments for a list of lock.py: it is complete, and no file with another hash is taken."""
+    return ["--require-hashes", "--no-deps", "-r", str(HERE / f"locked-{name}.txt")]
+
+
+def install_torch(steps: Steps, venv: Path) -> None:
+    """The build of torch that the package index prefers, if its file is one of those that are known.
+
+    pip's own check would never take a file whose index does not tell its hash, such as a folder's (--find-links).
+    Raises: BootstrapError for another file.
+    """
+    folder = venv / "downloads"
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    steps.run("torch", [*pip, "download", "--no-deps", "-c", str(PINS), "-d", str(folder), "torch"])
+    (wheel,) = folder.glob("torch-*")
+    hashed = hashlib.sha256()
+    with wheel.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hashed.update(chunk)
+    found = hashed.hexdigest()
+    if found not in (HERE / "locked-torch.txt").read_text():
+        raise BootstrapError(
+            f"{wheel.name} (sha256 {found}) is none of the files in tools/ros_from_pypi/locked-torch.txt. If it is the "
+            "build that you want, from an index that you trust: make env HASHES=--no-hashes"
+        )
+    steps.pip(venv, "torch's file", "--no-deps", str(wheel))
+    shutil.rmtree(folder)
+
+
+def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool, hashes: bool) -> None:
     """The Python libraries: pinned on a ROS from PyPI; on an installed ROS only those that are missing."""
-    constraints = HERE / "constraints.txt"
-    more = []
+    title, constraints, more = "Python libraries (MuJoCo and more)", PINS, list[str]()
     if on_sourced_ros:
         more = ["colcon-common-extensions"]
         # ROS's own binary modules are built against the installed numpy: it must not change under them.
         constraints = venv / "constraints-installed.txt"
         version = system_tools.installed_version(venv / "bin" / "python", "numpy")
         constraints.write_text(f"numpy=={version}\n" if version else "")
-    files = [argument for path in LIBRARIES for argument in ("-r", str(path))]
-    steps.pip(venv, "Python libraries (torch, MuJoCo and more)", "-c", str(constraints), *files, *more)
+    if hashes and not on_sourced_ros:
+        install_torch(steps, venv)
+        steps.pip(venv, title, *locked("libraries"))
+        # A CUDA build of torch brings NVIDIA's libraries, whose versions it names itself; a CPU build brings nothing.
+        steps.pip(venv, "what this build of torch needs", "-c", str(PINS), "torch")
+    else:
+        files = [argument for path in LIBRARIES for argument in ("-r", str(path))]
+        steps.pip(venv, title, "-c", str(constraints), *files, *more)
     # With the setuptools of the ROS wheels, which are pinned; an installed ROS may have one that is too old.
     build = [] if on_sourced_ros else ["--no-build-isolation"]
     steps.pip(venv, "weights of LPIPS (64 MB)", "--no-deps", *build, "-r", str(ALONE))
@@ -95,7 +131,7 @@ esac
         (venv / f"local_setup.{shell}").write_text(text)
 
 
-def make_base(steps: Steps, venv: Path, python: str, underlay: str | None) -> None:
+def make_base(steps: Steps, venv: Path, python: str, underlay: str | None, hashes: bool) -> None:
     """The virtual environment, and ROS 2's wheels where no ROS 2 lies under it."""
     if venv.exists():
         steps.say("removing the old environment ...")
@@ -105,14 +141,15 @@ def make_base(steps: Steps, venv: Path, python: str, underlay: str | None) -> No
     if underlay:
         write_sourced_setup(venv, underlay.split(" ", 1)[1])
     else:
-        ros_wheels.install(steps, venv, HERE)
+        unlocked = ["-c", str(PINS), "-r", str(HERE / "requirements-ros.txt")]
+        ros_wheels.install(steps, venv, locked("ros") if hashes else unlocked)
 
 
-def make_environment(steps: Steps, venv: Path, cache: Path, parts: list[str], underlay: bool) -> None:
+def make_environment(steps: Steps, venv: Path, cache: Path, parts: list[str], underlay: bool, hashes: bool) -> None:
     """Everything on top of the base. Libraries are mostly unpacking, tools mostly compiling: side by side."""
     jobs = []
     if "libraries" in parts:
-        jobs.append(lambda: install_libraries(steps, venv, underlay))
+        jobs.append(lambda: install_libraries(steps, venv, underlay, hashes))
     if "tools" in parts and not underlay:
         ros_wheels.install_verbs(steps, venv, HERE)
         jobs.append(lambda: ros_wheels.add_tools(steps, venv, HERE, cache))
@@ -126,6 +163,11 @@ def main() -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".ros" / "venv", help="where the environment lies")
     parser.add_argument("--cache", type=Path, default=ROOT / ".ros" / "cache", help="where downloads are kept")
     parser.add_argument("--apt", action="store_true", help="as root, install missing system packages with apt-get")
+    parser.add_argument(
+        "--no-hashes",
+        action="store_true",
+        help="take what the index has, unchecked: for a torch build of another index",
+    )
     options = parser.parse_args()
     venv, cache = options.venv.resolve(), options.cache.resolve()
     start = time.monotonic()
@@ -147,9 +189,9 @@ def main() -> int:
             python = system_tools.prepare(steps, build_python="python3" if underlay else None, apt=options.apt)
             record.unlink(missing_ok=True)
             if "base" in parts:
-                make_base(steps, venv, python, underlay)
+                make_base(steps, venv, python, underlay, not options.no_hashes)
                 parts = list(wanted)
-            make_environment(steps, venv, cache, parts, underlay is not None)
+            make_environment(steps, venv, cache, parts, underlay is not None, not options.no_hashes)
         except BootstrapError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             return 1

