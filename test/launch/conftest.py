@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+collect_ignore = [] if find_spec("launch_pytest") else ["test_under_launch_pytest.py"]
 # A node that a test of this process has just destroyed may be in the graph a little longer, under the same name.
 DOMAIN = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 49) % 100)
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import time
 import unittest
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -264,22 +263,3 @@ class TestAfterCtrlC(unittest.TestCase):
     def test_no_node_logged_an_exception(self, proc_output: Any) -> None:
         text = "".join(event.text.decode() for event in proc_output)
         assert "Traceback" not in text
-
-
-if find_spec("launch_pytest") is not None:
-    import launch_pytest
-
-    @launch_pytest.fixture(scope="module")
-    def arm_mpc() -> LaunchDescription:
-        description = include(seed="3")
-        description.add_action(launch_pytest.actions.ReadyToTest())
-        return description
-
-    @pytest.mark.launch(fixture=arm_mpc)
-    def test_a_goal_moves_the_arm_under_launch_pytest() -> None:
-        peer = Peer()
-        try:
-            peer.wait_for_active()
-            a_goal_moves_the_arm(peer)
-        finally:
-            peer.close()

@@ -48,6 +48,51 @@ def profile(topic: dict[str, Any]) -> QoSProfile:
     )
 
 
+class Displays:
+    """RViz's displays beside what the running nodes publish."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("rviz_check", context=self.context)
+        self.displays = [d for d in CONFIG["Displays"] if d["Class"] not in WITHOUT_TOPIC]
+        wanted = [d["Topic"]["Value"] for d in self.displays]
+        end = time.monotonic() + 240.0
+        while not all(self.publishers(topic) for topic in wanted):
+            assert time.monotonic() < end, [t for t in wanted if not self.publishers(t)]
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def publishers(self, topic: str) -> list[Any]:
+        return self.node.get_publishers_info_by_topic(topic)
+
+    def what_a_user_wants_to_see_is_there_and_switched_on(self) -> None:
+        assert {d["Topic"]["Value"] for d in self.displays if d["Enabled"]} >= SHOWN
+        assert {d["Class"] for d in CONFIG["Displays"]} >= WITHOUT_TOPIC
+
+    def every_topic_has_the_type_of_its_display(self) -> None:
+        for display in self.displays:
+            for publisher in self.publishers(display["Topic"]["Value"]):
+                assert publisher.topic_type == TYPES[display["Class"]], display["Name"]
+
+    def every_display_can_hear_its_publisher(self) -> None:
+        for display in self.displays:
+            for publisher in self.publishers(display["Topic"]["Value"]):
+                offered = publisher.qos_profile
+                # A publisher on the network does not tell its history; RViz's is only its own.
+                offered.history, offered.depth = HistoryPolicy.KEEP_LAST, 1
+                verdict, reason = qos_check_compatible(offered, profile(display["Topic"]))
+                assert verdict != QoSCompatibility.ERROR, f"{display['Name']}: {reason}"
+
+    def the_fixed_frame_is_published(self) -> None:
+        assert CONFIG["Global Options"]["Fixed Frame"] == "base_link"
+        assert self.publishers("/tf")
+        assert self.publishers("/tf_static")
+
+
 @pytest.mark.launch_test
 @launch_testing.markers.keep_alive
 def generate_test_description() -> LaunchDescription:
@@ -57,44 +102,24 @@ def generate_test_description() -> LaunchDescription:
 
 
 class TestDisplays(unittest.TestCase):
-    node: Node
+    displays: Displays
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.context = rclpy.Context()
-        rclpy.init(context=cls.context)
-        cls.node = Node("rviz_check", context=cls.context)
-        cls.displays = [d for d in CONFIG["Displays"] if d["Class"] not in WITHOUT_TOPIC]
-        wanted = [d["Topic"]["Value"] for d in cls.displays]
-        end = time.monotonic() + 240.0
-        while not all(cls.node.get_publishers_info_by_topic(topic) for topic in wanted):
-            assert time.monotonic() < end, [t for t in wanted if not cls.node.get_publishers_info_by_topic(t)]
-            time.sleep(0.1)
+        cls.displays = Displays()
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.node.destroy_node()
-        rclpy.shutdown(context=cls.context)
+        cls.displays.close()
 
     def test_what_a_user_wants_to_see_is_there_and_switched_on(self) -> None:
-        assert {d["Topic"]["Value"] for d in self.displays if d["Enabled"]} >= SHOWN
-        assert {d["Class"] for d in CONFIG["Displays"]} >= WITHOUT_TOPIC
+        self.displays.what_a_user_wants_to_see_is_there_and_switched_on()
 
     def test_every_topic_has_the_type_of_its_display(self) -> None:
-        for display in self.displays:
-            for publisher in self.node.get_publishers_info_by_topic(display["Topic"]["Value"]):
-                assert publisher.topic_type == TYPES[display["Class"]], display["Name"]
+        self.displays.every_topic_has_the_type_of_its_display()
 
     def test_every_display_can_hear_its_publisher(self) -> None:
-        for display in self.displays:
-            for publisher in self.node.get_publishers_info_by_topic(display["Topic"]["Value"]):
-                offered = publisher.qos_profile
-                # A publisher on the network does not tell its history; RViz's is only its own.
-                offered.history, offered.depth = HistoryPolicy.KEEP_LAST, 1
-                verdict, reason = qos_check_compatible(offered, profile(display["Topic"]))
-                assert verdict != QoSCompatibility.ERROR, f"{display['Name']}: {reason}"
+        self.displays.every_display_can_hear_its_publisher()
 
     def test_the_fixed_frame_is_published(self) -> None:
-        assert CONFIG["Global Options"]["Fixed Frame"] == "base_link"
-        assert self.node.get_publishers_info_by_topic("/tf")
-        assert self.node.get_publishers_info_by_topic("/tf_static")
+        self.displays.the_fixed_frame_is_published()
