@@ -21,7 +21,7 @@ endif
 ENVIRONMENT := $(CLEAN) set +u; source .ros/venv/local_setup.bash; set -u;
 WORKSPACE := $(CLEAN) set +u; source install/setup.bash; set -u;
 
-.PHONY: help env build test seeds soak fuzz lint format demo bench clean distclean
+.PHONY: help env build test seeds soak fuzz docs lint format demo bench clean distclean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -48,6 +48,9 @@ fuzz: build  ## damage files of every kind at random and read them (CASES=n, SEE
 
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh
+
+docs: build  ## write docs/field.md anew: what is taken and sent, since when
+	@$(WORKSPACE) python tools/field_table.py
 
 format: env  ## bring the code into format
 	@$(ENVIRONMENT) ruff format . && ruff check --fix .

@@ -22,7 +22,7 @@ def data_files(*folders: str) -> list[tuple[str, list[str]]]:
 
 setup(
     name="deepverse_ros",
-    version="0.1.0",
+    version="0.2.0",
     description="A robot's imagination: predicts the RGB-D futures of its actions and judges plans by them",
     license="Apache-2.0",
     python_requires=">=3.10",

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_launch import arguments, launched, until
+from security_policy import allowed, used
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
-from test_arm_mpc_launch import Peer
+from test_arm_mpc_launch import NODES, Peer
 
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes import qos
@@ -49,6 +50,15 @@ def test_by_default_a_goal_is_reached_through_an_enforcing_prefilter(tmp_path):
             senders = peer.node.get_publishers_info_by_topic("/joint_trajectory")
             assert [sender.node_name for sender in senders] == ["prefilter"]
             assert peer.node.count_subscribers("/velocity_command") == 0
+            for name in ("prefilter", *NODES):
+                may = allowed(name)
+                for kind, names in used(peer.node, name).items():
+                    assert names <= may[kind], f"config/security/policy.xml lets {name} not: {kind}"
+                # Only what a parameter or a release of ROS brings may be more than what is used here.
+                unused = may["publishes"] | may["hears"]
+                for names in used(peer.node, name).values():
+                    unused -= names
+                assert unused <= {"/clock"}, f"config/security/policy.xml lets {name} more than it needs"
         finally:
             peer.close()
 
