@@ -189,7 +189,7 @@ class RobotNode(LifecycleNode):
         name = self.resolve_topic_name(topic)
 
         def refuse(data: Any, problem: str) -> None:
-            self.warn(f"unreadable {name}", f"{name}: a {kind.__name__} was not read: {problem}")
+            self.warn(f"unreadable {name}", f"{name}: a message was not read: {problem}")
             if unreadable is not None:
                 unreadable(data, problem)
 

@@ -117,8 +117,13 @@ class PlannerNode(RobotNode):
         group = MutuallyExclusiveCallbackGroup()
         self._entities = [
             self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), group),
-            self.subscribe(ActionPlan, "~/proposed_plan", self._on_plan, qos.command(), group),
-            self.subscribe(JointTrajectory, "~/proposed_trajectory", self._on_trajectory, qos.command(), group),
+            *(
+                self.subscribe(kind, topic, hear, qos.command(), group, unreadable=self._on_unread_proposal)
+                for kind, topic, hear in (
+                    (ActionPlan, "~/proposed_plan", self._on_plan),
+                    (JointTrajectory, "~/proposed_trajectory", self._on_trajectory),
+                )
+            ),
         ]
 
     def activate(self) -> None:
@@ -297,6 +302,11 @@ class PlannerNode(RobotNode):
     def _on_trajectory(self, message: JointTrajectory) -> None:
         if self._active:
             self._proposals.put_trajectory(message)
+            self._ask_worker()
+
+    def _on_unread_proposal(self, _data: Any, problem: str) -> None:
+        if self._active:
+            self._proposals.put_unread(problem)
             self._ask_worker()
 
     def _ask_worker(self) -> None:

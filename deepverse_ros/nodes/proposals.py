@@ -44,6 +44,7 @@ class Proposals:
         self._recalibration = recalibration
         self._plans: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
         self._trajectories: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
+        self._unread: LatestSlot[str] = LatestSlot()
         self._count = 0
 
     def put_plan(self, message: ActionPlan) -> None:
@@ -56,8 +57,14 @@ class Proposals:
         name = f"{stamp.sec}.{stamp.nanosec:09d}" if stamp.sec or stamp.nanosec else f"{self._count}"
         self._trajectories.put((message, f"trajectory-{name}", time.monotonic()))
 
+    def put_unread(self, problem: str) -> None:
+        """A plan came that was not read. Who proposes hears of it by a verdict without an id, as that was not read."""
+        self._unread.put(problem)
+
     def serve(self, goal: Goal | None, may_execute: bool) -> None:
         """Judge the plans that wait, if any do, against `goal`; publish verdicts and imagined outcomes."""
+        if (problem := self._unread.take()) is not None:
+            self._outputs.verdict(rejected(Reason.INVALID_PLAN, f"the plan was not read: {problem}"), Header())
         for slot in (self._plans, self._trajectories):
             waiting = slot.take()
             if waiting is not None:
