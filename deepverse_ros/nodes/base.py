@@ -178,6 +178,7 @@ class RobotNode(LifecycleNode):
         group: CallbackGroup | None = None,
         bound: Bound | None = None,
         unreadable: Callable[[Any, str], None] | None = None,
+        drain: bool = False,
     ) -> Subscription:
         """A subscription that reports an incompatible publisher as a warning and in /diagnostics.
 
@@ -185,6 +186,7 @@ class RobotNode(LifecycleNode):
             callback: only stores, as the thread that spins the node calls it; what takes longer is a worker's.
             bound: what is too large to be read, see `message_bounds`; None: what is usual for this kind.
             unreadable: called, after a warning, with the bytes of a message that was not read and why.
+            drain: read all that waits with each message: where a busy node would else be behind by its whole queue.
         """
         name = self.resolve_topic_name(topic)
 
@@ -194,7 +196,7 @@ class RobotNode(LifecycleNode):
                 unreadable(data, problem)
 
         reader = BoundedReader(kind, callback, bound or bound_of(kind), refuse)
-        return self.create_subscription(
+        subscription = self.create_subscription(
             kind,
             topic,
             reader,
@@ -203,6 +205,8 @@ class RobotNode(LifecycleNode):
             event_callbacks=qos.subscription_events(topic, self.diagnostics.qos_mismatch),
             raw=reader.raw,
         )
+        reader.drained = subscription if drain else None
+        return subscription
 
     def advertise(self, kind: type, topic: str, profile: QoSProfile) -> Publisher:
         """A lifecycle publisher (silent unless active) that reports an incompatible subscriber."""

@@ -46,7 +46,9 @@ class JointInput:
     def start(self, group: CallbackGroup) -> None:
         topic = self._node.parameters["joint_states_topic"]
         if topic:
-            self._subscription = self._node.subscribe(JointState, topic, self._on_joints, qos.joints_input(), group)
+            self._subscription = self._node.subscribe(
+                JointState, topic, self._on_joints, qos.joints_input(), group, drain=True
+            )
 
     def stop(self) -> None:
         if self._subscription is not None:

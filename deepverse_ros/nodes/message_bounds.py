@@ -19,6 +19,7 @@ from typing import Any
 from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
@@ -31,6 +32,8 @@ FLAT = (Image, CompressedImage)
 
 MOST_NAMES = 256
 """Joints that a trajectory may name."""
+MOST_DRAINED = 100
+"""Messages that are read at once, so that a flood does not keep a thread for good."""
 MOST_POINTS = 1000
 """Way points of a trajectory, where no parameter says another number."""
 
@@ -114,6 +117,8 @@ class BoundedReader:
 
     def __init__(self, kind: type, hear: Callable[..., Any], bound: Bound, refuse: Callable[[Any, str], None]) -> None:
         self._kind, self._hear, self._bound, self._refuse = kind, hear, bound, refuse
+        self.drained: Subscription | None = None
+        """All that waits there is read with each message, see `RobotNode.subscribe`."""
         with contextlib.suppress(TypeError):
             inspect.signature(hear).bind(object())
             self._hear = lambda message, _info: hear(message)
@@ -125,6 +130,18 @@ class BoundedReader:
 
     def __call__(self, taken: Any, info: Any) -> None:
         """Args: taken: the serialized message, or the message itself where not `raw`."""
+        self._read(taken, info)
+        queue = self.drained
+        if queue is None:
+            return
+        with queue.handle:
+            for _ in range(MOST_DRAINED):
+                waiting = queue.handle.take_message(queue.msg_type, queue.raw)
+                if waiting is None:
+                    break
+                self._read(*waiting)
+
+    def _read(self, taken: Any, info: Any) -> None:
         if problem := self._bound(taken if self.raw else taken.data):
             self._refuse(taken, problem)
             return

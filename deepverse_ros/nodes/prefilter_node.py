@@ -107,7 +107,9 @@ class PrefilterNode(RobotNode):
         ]
         if self._embodiment.joint_names:
             subscriptions.append(
-                self.subscribe(JointState, p.joint_states_topic, self.on_joint_states, qos.joints_input(), group())
+                self.subscribe(
+                    JointState, p.joint_states_topic, self.on_joint_states, qos.joints_input(), group(), drain=True
+                )
             )
         service = self.create_service(Trigger, "~/release", self._release, callback_group=group())
         # Wall time: it also acts while a simulation stands still.

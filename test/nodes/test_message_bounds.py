@@ -3,6 +3,7 @@
 import array
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,34 @@ def test_a_trajectory_may_be_cut_or_false_anywhere():
     assert f"names {MOST_NAMES + 1} joints" in trajectory_problem(bytes(serialize_message(many)), 1)
     heavy = JointTrajectory(points=[JointTrajectoryPoint(effort=[0.0] * 10_000)])
     assert "bytes; allowed" in trajectory_problem(bytes(serialize_message(heavy)), 1)
+
+
+def test_a_node_that_was_busy_reads_all_joint_states_that_wait_at_once(robot):
+    """One a turn, it would be behind by its whole queue for as long as it is busy."""
+    node = robot.start(partial(RobotNode, "hearer", []), alone=True)
+    heard, turns, busy = [], [], threading.Event()
+
+    def hear(message):
+        turns.append(len(heard))
+        heard.append(message.header.stamp.sec)
+        busy.wait(5.0)
+
+    node.subscribe(JointState, "joints", hear, qos.joints_input(), drain=True)
+    quick = node.subscribe(Header, "quick", lambda _: turns.append("other"), qos.command())
+    publisher = robot.peer.create_publisher(JointState, "joints", qos.sensor_output())
+    other = robot.peer.create_publisher(Header, quick.topic_name, qos.command())
+    robot.until(lambda: publisher.get_subscription_count() and other.get_subscription_count())
+    for k in range(20):
+        message = JointState()
+        message.header.stamp.sec = k
+        publisher.publish(message)
+        robot.spin(0.01)
+    other.publish(Header())
+    robot.spin(0.1)
+    busy.set()
+    robot.until(lambda: "other" in turns, 10.0)
+    assert heard == list(range(20))
+    assert turns == [*range(20), "other"]
 
 
 def test_what_is_too_large_or_no_message_is_told_and_not_read(robot):
