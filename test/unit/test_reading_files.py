@@ -82,7 +82,7 @@ def arm(tmp_path: Path, old: str, new: str) -> Path:
         ("dt: 0.2 ", "dt: .nan ", r"dt: .*finite.*got nan"),
         ("dt: 0.2 ", "dt: 1.0e+300 ", r"dt: .*60"),
         ("dt: 0.2 ", "dt: 2020-01-01 ", r"dt: .*number.*got '2020-01-01'"),
-        ("dt: 0.2 ", "dt: 0.2\ndt: 0.3 ", r"line 5.*|the key 'dt' stands twice"),
+        ("dt: 0.2 ", "dt: 0.2\ndt: 0.3 ", r"the key 'dt' stands twice"),
         ("dt: 0.2 ", "dt: !!float x ", r"'x' is no float"),
         ("dt: 0.2 ", "dt: !!python/name:os.system x ", r"the tag .*os\.system' is not taken"),
         ("name: arm", "name: 2020-01-01", None),  # a date is text
