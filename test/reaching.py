@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.kinematics import ArmKinematics
 
 ARM = Embodiment.load("arm")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 IN_REACH = (0.55, 0.0, 0.40)
 """Metres in the base frame: in front of the arm, above the table."""

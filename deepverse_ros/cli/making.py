@@ -27,7 +27,7 @@ def collect(
     import os
 
     from deepverse_ros.data.synthetic import collect as simulate
-    from deepverse_ros.embodiment import Embodiment
+    from deepverse_ros.robot.embodiment import Embodiment
 
     with progress_bars() as progress:
         task = progress.add_task(f"collecting into {out}", total=episodes)

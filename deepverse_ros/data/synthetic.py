@@ -8,8 +8,8 @@ import numpy as np
 
 from deepverse_ros import files, processes
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics
 from deepverse_ros.simulation.motions import KINDS, REVISIT, REVISIT_FRAMES, SHARES, MotionGenerator

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import GoalImage
+from deepverse_ros.robot.embodiment import Embodiment
 
 BATCHES = (1, 16, 64, 256)
 RANKED = (16, 256, 4096)

@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from deepverse_ros.data.synthetic import scene_seed
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import intrinsics
 from deepverse_ros.simulation.arm_model import GRIPPER_OPEN, build_xml
 from deepverse_ros.simulation.rendering import Renderer, mujoco

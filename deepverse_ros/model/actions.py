@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.embodiment import Embodiment, Modality
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 # Frequencies of the sine features: joint angles act on the picture through sines and cosines.
 _OCTAVES = 3

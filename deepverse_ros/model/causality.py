@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.readout import ActionFeatures
+from deepverse_ros.robot.embodiment import Embodiment
 
 # Spread of `StateDynamics`, in units of the usual change: from a fiftieth to seven times.
 _LOG_SPREAD = (-4.0, 2.0)

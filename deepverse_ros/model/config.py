@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 
 Channels = Annotated[int, Field(ge=1, le=8192)]
 

@@ -14,9 +14,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.actions import ActionEncoder, ModalityEncoder
 from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.robot.embodiment import Embodiment
 
 KeyValue = tuple[Tensor, Tensor]
 

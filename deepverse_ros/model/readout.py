@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.codec import IN_CHANNELS, Block
+from deepverse_ros.robot.embodiment import Embodiment
 
 # A clearance beyond this is as good as free, metres.
 FREE = 0.5

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 
 STRIDE = 2
 """Pixels of the picture along a side of a drawn one."""

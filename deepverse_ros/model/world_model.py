@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.actions import Values, pack
@@ -32,6 +31,7 @@ from deepverse_ros.model.novelty import Novelty
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
 from deepverse_ros.model.silhouette import draw
+from deepverse_ros.robot.embodiment import Embodiment
 
 MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
@@ -29,6 +28,7 @@ from deepverse_ros.nodes.zone_reports import ZoneReports
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import SetpointStream, Told
 from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import STREAM_PAUSE, Command, arranged
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict

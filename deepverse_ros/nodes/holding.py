@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.plans import interpolate
+from deepverse_ros.robot.embodiment import Embodiment
 
 OVER = 1.0
 """Seconds after its end until what was sent moves nothing any more."""

@@ -9,8 +9,8 @@ import numpy as np
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.robot.embodiment import Embodiment
 
 NAMES = (
     Parameter("gripper_joint", "gripper_joint", "Joint that opens the gripper; empty: the messages hold none."),

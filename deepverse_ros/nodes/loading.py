@@ -3,11 +3,11 @@
 import torch
 
 from deepverse_ros import resources
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (
     Parameter(

@@ -8,7 +8,6 @@ from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes import camera_input, joint_input, qos
@@ -21,6 +20,7 @@ from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.transforms import TransformListener
+from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (
     *camera_input.PARAMETERS,

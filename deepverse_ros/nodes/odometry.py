@@ -6,10 +6,10 @@ import numpy as np
 from geometry_msgs.msg import Quaternion, Vector3
 from nav_msgs.msg import Odometry
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.messages import MessageError
 from deepverse_ros.nodes.prefilter_commands import TWIST
-from deepverse_ros.nodes.transforms import rotation_from_quaternion
+from deepverse_ros.nodes.transforms import rotation_of
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 def _values(vector: Vector3) -> list[float]:
@@ -34,7 +34,7 @@ _IN_ROBOT: dict[str, Callable[[Odometry], list[float]]] = {
 _IN_BASE: dict[str, Callable[[Odometry], list[float]]] = {
     "position": lambda m: _values(m.pose.pose.position),
     "yaw": lambda m: [_yaw(m.pose.pose.orientation)],
-    "velocity": lambda m: (rotation_from_quaternion(m.pose.pose.orientation) @ _values(m.twist.twist.linear)).tolist(),
+    "velocity": lambda m: (rotation_of(m.pose.pose.orientation) @ _values(m.twist.twist.linear)).tolist(),
 }
 
 

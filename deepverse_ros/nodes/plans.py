@@ -7,12 +7,12 @@ import numpy as np
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.conversions import JointLayout, MessageError
 from deepverse_ros.nodes.messages import duration
 from deepverse_ros.nodes.velocity_points import integrated
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray | None = None) -> np.ndarray:

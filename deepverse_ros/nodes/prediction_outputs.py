@@ -5,7 +5,6 @@ import time
 from nav_msgs.msg import Path
 from sensor_msgs.msg import Image, PointCloud2
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
@@ -13,6 +12,7 @@ from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.observation_input import Sight, base_frame
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 class PredictionOutputs:

@@ -20,7 +20,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
@@ -36,6 +35,7 @@ from deepverse_ros.nodes.prefilter_commands import FORMATS, CommandFormat
 from deepverse_ros.nodes.prefilter_output import PrefilterOutput
 from deepverse_ros.nodes.prefilter_parameters import PARAMETERS, layout_from, settings_from
 from deepverse_ros.nodes.prefilter_status import status_to_msg
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command
 from deepverse_ros.safety.gate import Gate

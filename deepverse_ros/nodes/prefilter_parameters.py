@@ -7,10 +7,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes import controller_output, joints
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 

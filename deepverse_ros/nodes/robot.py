@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.base import RobotNode
@@ -17,6 +16,7 @@ from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Reason, rejected
+from deepverse_ros.robot.embodiment import Embodiment
 
 POLL = 0.02
 """Seconds between two looks at the clock while the robot moves or an image is awaited."""

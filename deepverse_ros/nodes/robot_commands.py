@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.plans import interpolate
+from deepverse_ros.robot.embodiment import Embodiment
 
 WATCHDOG = 0.5
 """Seconds after which a velocity command that was not repeated ends in a hold."""

@@ -21,7 +21,6 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import joints, qos, trajectory_action_server
 from deepverse_ros.nodes.base import RobotNode, named, run
@@ -42,6 +41,7 @@ from deepverse_ros.nodes.plans import knots_from_trajectory
 from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
 from deepverse_ros.nodes.trajectory_action_server import ArmControllers
 from deepverse_ros.nodes.transforms import transform_from_matrix
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics
 

@@ -15,6 +15,7 @@ from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.conversions import pose_from_matrix
 from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.robot.rigid import rotation_from_quaternion
 
 SPAN = 10.0
 """Seconds of a moving frame's past that are kept, as tf2 does."""
@@ -34,7 +35,7 @@ class _Pose:
     @property
     def matrix(self) -> np.ndarray:
         out = np.eye(4)
-        out[:3, :3], out[:3, 3] = _rotation(self.rotation), self.translation
+        out[:3, :3], out[:3, 3] = rotation_from_quaternion(self.rotation), self.translation
         return out
 
     def towards(self, other: "_Pose", share: float) -> "_Pose":
@@ -165,9 +166,9 @@ def _static_input() -> QoSProfile:
     return profile
 
 
-def rotation_from_quaternion(quaternion: Quaternion) -> np.ndarray:
+def rotation_of(quaternion: Quaternion) -> np.ndarray:
     """(3, 3) float64; a quaternion that is not of length one is normalised."""
-    return _rotation(_unit(quaternion))
+    return rotation_from_quaternion(_unit(quaternion))
 
 
 def _pose(transform: Transform) -> _Pose:
@@ -178,17 +179,6 @@ def _pose(transform: Transform) -> _Pose:
 def _unit(quaternion: Quaternion) -> np.ndarray:
     q = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
     return q / max(np.linalg.norm(q), 1e-12)
-
-
-def _rotation(unit: np.ndarray) -> np.ndarray:
-    x, y, z, w = unit
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
 
 
 def transform_from_matrix(matrix: np.ndarray, header: Header, child: str) -> TransformStamped:

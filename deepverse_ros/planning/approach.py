@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 
 _PLACES = 8  # through which the tool is led to the end of its way
 _NEAR = 0.01  # metres from the place: nearer than that, the shorter way counts

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future, Observation
@@ -22,8 +21,9 @@ from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import Tube
 from deepverse_ros.planning.seen_things import SeenThings, hidden
 from deepverse_ros.planning.tube_judging import TubeJudging
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.finding import Action, Finding, judge
-from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.standing import Standing, standing
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.view import Slack, View

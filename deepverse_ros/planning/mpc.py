@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.approach import approach
 from deepverse_ros.planning.icem import Icem, IcemConfig
@@ -33,6 +32,7 @@ from deepverse_ros.planning.objectives import (
 from deepverse_ros.planning.samplers import Sampler
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.robot.embodiment import Embodiment
 
 AVOID = 5.0
 """Least weight of the clearance where verdicts ask for one: 1 cm too near weighs as much as 5 cm beside the goal."""

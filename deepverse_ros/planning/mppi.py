@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.samplers import WayPointConfig, WayPoints
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.surroundings import Surroundings
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 class Future(Protocol):

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 class Sampler(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.robot.self_filter import OwnBody
 
 TOUCH = 0.01
 """Metres from the body's capsules at which a thing is met."""

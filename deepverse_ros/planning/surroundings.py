@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from deepverse_ros.body import Body, balls_along, square_distance
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.kinematics import Body, balls_along, square_distance
 
 
 class Seen(Protocol):

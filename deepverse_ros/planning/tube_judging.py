@@ -8,8 +8,8 @@ import torch
 
 from deepverse_ros.planning.command_course import TUBES, CourseMaker
 from deepverse_ros.planning.command_stream import Stream, Tube
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.finding import Action, Finding, judge
-from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.planning.acceptance import Ends, margin_multiple
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
 from deepverse_ros.planning.surroundings import Seen
+from deepverse_ros.robot.embodiment import Embodiment
 
 NEAR = 0.1
 """Metres within which bounds of the clearance are calibrated: what stays further away cannot be touched, however wrong

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.check import Check, at_most
 from deepverse_ros.safety.polyline import between
 from deepverse_ros.safety.settings import CommandLimits

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from deepverse_ros import files, resources
-from deepverse_ros.body import NAME
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.robot.kinematics import NAME
 from deepverse_ros.safety.shapes import Frozen, Positive
 
 Time = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)]

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.rigid import check_rigid
 
 Subject = Literal["scene", "robot"]
 
@@ -104,26 +105,3 @@ class View:
                 "each moment, got (4, 4)"
             )
         return transform
-
-
-def check_rigid(name: str, transform: np.ndarray, steps: int) -> None:
-    """Raises: ShapeError unless `transform` is (4, 4) or (steps, 4, 4), each a rotation and a shift."""
-    if transform.shape not in ((4, 4), (steps, 4, 4)):
-        raise ShapeError(f"{name}: expected (4, 4) or ({steps}, 4, 4), got {transform.shape}")
-    rotation = transform[..., :3, :3]
-    # Written out: a verdict checks some eighty, and np.allclose costs as much as all the rest.
-    rigid = (
-        np.isfinite(transform).all()
-        and (abs(transform[..., 3, :] - (0, 0, 0, 1)) <= 1e-6).all()
-        and (abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(3)) <= 1e-3).all()
-        and (np.linalg.det(rotation) > 0).all()
-    )
-    if not rigid:
-        raise ShapeError(f"{name}: not a rotation and a shift")
-
-
-def moved(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (S, N, 3) by one transform (4, 4), or by one for each moment (S, 4, 4); as the points' type."""
-    transform = transform.astype(points.dtype, copy=False)
-    with np.errstate(invalid="ignore"):  # infinite points become NaN
-        return points @ np.swapaxes(transform[..., :3, :3], -1, -2) + transform[..., None, :3, 3]

@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from deepverse_ros import files, resources
-from deepverse_ros.body import NAME
 from deepverse_ros.errors import ConfigError, ShapeError
+from deepverse_ros.robot.kinematics import NAME
+from deepverse_ros.robot.rigid import moved, rotation_from_rpy
 from deepverse_ros.safety.shapes import Frozen, Positive, Real, Shape
-from deepverse_ros.safety.view import Subject, View, moved
+from deepverse_ros.safety.view import Subject, View
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NAME)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
@@ -65,12 +66,8 @@ class Zone(Frozen):
     @cached_property
     def _to_shape(self) -> np.ndarray:
         """(4, 4) from the zone's frame to the shape's own axes."""
-        (cr, cp, cy), (sr, sp, sy) = np.cos(self.rpy), np.sin(self.rpy)
-        roll = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-        pitch = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-        yaw = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
         out = np.eye(4)
-        out[:3, :3] = (yaw @ pitch @ roll).T
+        out[:3, :3] = rotation_from_rpy(self.rpy).T
         out[:3, 3] = -out[:3, :3] @ self.position
         return out
 

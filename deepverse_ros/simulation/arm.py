@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm_model import DAMPING_TIME, GRIPPER_OPEN, build_xml
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 from deepverse_ros.simulation.scene import CAMERA_FOVY, Scene, sample_scene

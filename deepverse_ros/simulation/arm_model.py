@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.scene import Item, Scene
 
 # Collision bits: the arm does not collide with itself; table, obstacles and objects collide with the arm; objects also

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepverse_ros.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm_model import build_xml
 from deepverse_ros.simulation.rendering import mujoco
 from deepverse_ros.simulation.scene import sample_scene

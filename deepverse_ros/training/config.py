@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepverse_ros import files, resources
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, EmbodimentError
 from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, WorldModelConfig
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.precision import Precision
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment, Modality
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import codec_frames
+from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 # The small arrays of an episode.
 _ROWS = ("commanded", "measured", "states", "tool", "clearance", "intrinsics", "camera_to_world")

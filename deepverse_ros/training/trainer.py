@@ -13,10 +13,10 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.files import locked, replacing
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.progress import Bars
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
 from deepverse_ros.training.coarse_stage import CoarseStage
 from deepverse_ros.training.codec_stage import CodecStage

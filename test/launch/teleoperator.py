@@ -12,11 +12,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.nodes.messages import duration
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 Way = Callable[[float], np.ndarray]

@@ -12,9 +12,9 @@ import psutil
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture(scope="module")

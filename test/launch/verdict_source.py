@@ -13,10 +13,10 @@ import rclpy
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Envelope, Verdict

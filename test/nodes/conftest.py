@@ -15,8 +15,8 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
 from untrained import untrained_checkpoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor, SpinThread
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, CommandVerdict
 from deepverse_ros.nodes import qos
+from deepverse_ros.robot.embodiment import Embodiment
 
 JOINTS = [*Embodiment.load("arm").joint_names, "gripper_joint"]
 

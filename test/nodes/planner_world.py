@@ -19,13 +19,13 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.conversions import image_from_array
 from deepverse_ros.nodes.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.sim_node import SimNode
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 Result = PlanToGoal.Result

@@ -17,7 +17,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import observation_input, qos
 from deepverse_ros.nodes.base import RobotNode
@@ -25,6 +24,7 @@ from deepverse_ros.nodes.camera_model import camera_model
 from deepverse_ros.nodes.conversions import JointLayout, info_from_intrinsics
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.robot.embodiment import Embodiment
 
 RGB = smooth(240, 320)
 CAMERA = Intrinsics(250.0, 250.0, 159.5, 119.5, 320, 240)

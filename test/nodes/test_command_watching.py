@@ -19,7 +19,6 @@ from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
@@ -38,6 +37,7 @@ from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.transforms import transform_from_matrix
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict

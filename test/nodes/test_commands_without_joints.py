@@ -18,7 +18,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
@@ -29,6 +28,7 @@ from deepverse_ros.nodes.conversions import image_from_array, image_from_depth, 
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.transforms import transform_from_matrix
 from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.verdict import Verdict
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
 
-from deepverse_ros.embodiment import Embodiment, Modality
 from deepverse_ros.nodes.messages import MessageError
 from deepverse_ros.nodes.odometry import OdometryLayout
+from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 VEHICLE, DRONE = Embodiment.load("vehicle"), Embodiment.load("drone")
 NUMBERS = st.floats(-10.0, 10.0, width=32)

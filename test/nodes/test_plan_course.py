@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.plan_course import Course
 from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_commands import TrajectoryFormat
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 
 ARM = Embodiment.load("arm")

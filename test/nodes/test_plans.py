@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.nodes import plans
 from deepverse_ros.nodes.conversions import JointLayout, MessageError
 from deepverse_ros.nodes.robot_commands import WATCHDOG, ArmCommands, velocities_from_data
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 LAYOUT = JointLayout(ARM)

@@ -17,7 +17,6 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float32, Header
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes import qos
@@ -27,6 +26,7 @@ from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
 from deepverse_ros.nodes.sim_node import SimNode
 from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 
 ARM = Embodiment.load("arm")

@@ -14,10 +14,10 @@ from planner_world import Result, World, picture, until
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.plans import interpolate, plan_to_msg
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 FASTEST = ARM.max_step / ARM.dt

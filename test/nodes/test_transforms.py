@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.nodes.messages import stamp_from_seconds
-from deepverse_ros.nodes.transforms import SPAN, TransformTree, rotation_from_quaternion, transform_from_matrix
+from deepverse_ros.nodes.transforms import SPAN, TransformTree, rotation_of, transform_from_matrix
 
 SEEDS = st.integers(0, 2**31)
 
@@ -64,7 +64,7 @@ def test_between_two_transforms_a_frame_moves_straight_and_turns_evenly(seed, sh
 @given(SEEDS)
 def test_a_quaternion_is_the_rotation_that_scipy_makes_of_it(seed):
     x, y, z, w = (3.0 * Rotation.random(random_state=seed).as_quat()).tolist()
-    rotation = rotation_from_quaternion(Quaternion(x=x, y=y, z=z, w=w))
+    rotation = rotation_of(Quaternion(x=x, y=y, z=z, w=w))
     np.testing.assert_allclose(rotation, Rotation.from_quat([x, y, z, w]).as_matrix(), atol=1e-12)
 
 

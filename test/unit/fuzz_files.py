@@ -40,12 +40,12 @@ from droid_recording import write_recording
 from deepverse_ros import resources
 from deepverse_ros.data.droid import read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.evaluation import ablation, prefilter_bag, report
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdict import Calibration
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.faults import Schedule
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.training.config import TrainingConfig

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from deepverse_ros import resources
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation.ablation import AblationConfig, Row, ablate, page, to_markdown
+from deepverse_ros.robot.embodiment import Embodiment
 
 QUIET = Console(quiet=True)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.planning.approach import approach
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 HOME = np.asarray(ARM.home, np.float32)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones

@@ -13,9 +13,9 @@ from untrained import untrained_checkpoint
 from deepverse_ros.cli import app
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.calibration import held_out_episodes, held_out_errors
 
 ARGUMENTS = ("--plans", "20", "--level", "0.8", "--device", "cpu")

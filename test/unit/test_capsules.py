@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.safety.capsules import Capsules
+from deepverse_ros.robot.capsules import Capsules
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.causality import (
     StateDynamics,
@@ -17,6 +16,7 @@ from deepverse_ros.model.causality import (
 )
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import Dynamics, Steps
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.kinematics import ArmKinematics
 
 

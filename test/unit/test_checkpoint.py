@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError
 from deepverse_ros.model.checkpoint import config_checksum, require_embodiment, seal, write_calibration
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from deepverse_ros.cli import app, main
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("collect", "train", "calibrate", "evaluate", "benchmark", "imagine", "info", "card", "prefilter-metrics")

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.coarse import CoarseFuture
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.objectives import Certainty, GoalImage, Smoothness, WeightedSum
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 from test_dynamics_stage import recorded
 from torch import Tensor
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.coarse_stage import CoarseStage
 from deepverse_ros.training.config import CoarseStageConfig
 from deepverse_ros.training.dataset import Episodes

@@ -19,10 +19,10 @@ from test_training import config
 from deepverse_ros import files
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import collect
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import BusyError, ConfigError, DeepverseError, WorkerError, WriteError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import TrainingConfig
 from deepverse_ros.training.state import CsvLog, load_state, save_state
 from deepverse_ros.training.trainer import train

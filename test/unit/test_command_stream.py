@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import LEAST, SetpointStream, Stream, Told, Tube
 from deepverse_ros.planning.tube_judging import TubeJudging
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action
-from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.zones import Zones
 
 ARM = Embodiment.load("arm")

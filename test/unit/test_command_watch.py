@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.evaluation.prefilter_pushes import draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones, tool_zones
@@ -17,9 +16,10 @@ from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import SetpointStream
 from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action, Finding
-from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm import ArmSimulation

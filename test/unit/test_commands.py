@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, ShapeError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout, check
 from deepverse_ros.safety.settings import CommandLimits
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.model.config import DynamicsConfig, WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import DynamicsStageConfig
 from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.draw import Draw

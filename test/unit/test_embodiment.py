@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepverse_ros import resources
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 ATOL = 1e-5

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from deepverse_ros.cli import app
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
 from deepverse_ros.evaluation import evaluate as evaluation
 from deepverse_ros.evaluation import model_card, plots, report
@@ -19,6 +18,7 @@ from deepverse_ros.evaluation.lpips import Lpips
 from deepverse_ros.evaluation.strangers import KINDS
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel, codec_frames
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 SIZE = 64

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.memory import by_position, by_view, overlap
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 CAMERA = geometry.Intrinsics(60.0, 60.0, 31.5, 31.5, 64, 64)
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from deepverse_ros import geometry
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.actions import ActionEncoder, pack
 from deepverse_ros.model.config import DynamicsConfig, WorldModelConfig
@@ -13,6 +12,7 @@ from deepverse_ros.model.deepverse_ar import DeepVerseAR
 from deepverse_ros.model.dynamics import Past, Steps
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM, DRONE, VEHICLE = (Embodiment.load(name) for name in ("arm", "drone", "vehicle"))
 K = torch.tensor([[60.0, 0, 31.5], [0, 60.0, 31.5], [0, 0, 1]])

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.objectives import (
     Certainty,
@@ -25,6 +24,7 @@ from deepverse_ros.planning.objectives import (
     WeightedSum,
     goal_distance,
 )
+from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
 

@@ -13,7 +13,6 @@ from scipy import stats
 
 from deepverse_ros.data.droid import data_directory
 from deepverse_ros.data.synthetic import EpisodeGenerator
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.evaluation import ood
 from deepverse_ros.evaluation.strangers import KINDS, Strangers
@@ -22,6 +21,7 @@ from deepverse_ros.model.dynamics import to_tokens
 from deepverse_ros.model.novelty import content, texture
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 REAL = data_directory() / "droid"
 FIGURES = ("auroc", "flagged", "median")

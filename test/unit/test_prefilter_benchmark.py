@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.evaluation import prefilter_benchmark, report
 from deepverse_ros.evaluation.prefilter_pushes import draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import draw, drive
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks.push import Push
 

@@ -6,11 +6,11 @@ import torch
 from scipy import stats
 
 from deepverse_ros.data.synthetic import EpisodeGenerator
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.ranking import rank_correlation
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.kinematics import ArmKinematics
 
 ARM = Embodiment.load("arm")

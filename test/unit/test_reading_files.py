@@ -18,8 +18,8 @@ from test_store import make_episode
 from deepverse_ros import files, resources
 from deepverse_ros.data import droid
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, DeepverseError, EmbodimentError, EpisodeError, ResourceError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.faults import Schedule
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.training.config import TrainingConfig

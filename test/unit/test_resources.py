@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deepverse_ros import resources
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ResourceError
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from deepverse_ros.data.store import Episode
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.revisit import collect_revisits, evaluate_revisits, newest_before_return
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.planning.shoving import shoved
-from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics
 from deepverse_ros.simulation.tasks.push import Push

@@ -12,8 +12,8 @@ import pytest
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.data.synthetic import EpisodeGenerator, collect, scene_seed
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import EmbodimentError
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
 
 SIZE = (48, 32)
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_every_process_and_leaves_only_whole_episodes(tmp_path):
     """A real interrupt in the middle, given to the whole process group as a terminal does."""
     code = (
         "from deepverse_ros.data.synthetic import collect\n"
-        "from deepverse_ros.embodiment import Embodiment\n"
+        "from deepverse_ros.robot.embodiment import Embodiment\n"
         "if __name__ == '__main__':\n"
         f"    collect(Embodiment.load('arm'), 5000, 3, {str(tmp_path)!r}, workers=2, frames=4, size=(32, 32))\n"
     )

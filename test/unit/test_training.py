@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from deepverse_ros import resources
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, EmbodimentError, EpisodeError
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training import loop
 from deepverse_ros.training.config import TrainingConfig
 from deepverse_ros.training.dataset import Episodes, window_actions

@@ -15,9 +15,9 @@ from test_training import QUIET, config, episode
 from torch import Tensor, nn
 
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import CheckpointError, ConfigError
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import StageConfig, TrainingConfig
 from deepverse_ros.training.distributed import Processes
 from deepverse_ros.training.draw import Draw

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import DeviceError, ShapeError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import Steps, to_cells, to_tokens
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.robot.embodiment import Embodiment
 
 
 @pytest.fixture(scope="module")

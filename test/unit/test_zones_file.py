@@ -5,10 +5,10 @@ import pytest
 import yaml
 from zones_made import EXAMPLE, TIMES, example
 
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, ResourceError
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.finding import Action, judge
-from deepverse_ros.safety.own_body import OwnBody
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from reaching import ARM, FORWARD
 
-from deepverse_ros.body import Body, Capsule, Link, square_distance
+from deepverse_ros.robot.kinematics import Body, Capsule, Link, square_distance
 from deepverse_ros.simulation.arm import ArmSimulation
 
 BODY = ARM.body

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from deepverse_ros.body import square_distance
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError, ShapeError
-from deepverse_ros.safety.own_body import OwnBody
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.kinematics import square_distance
+from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 

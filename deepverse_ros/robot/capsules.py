@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.body import balls_along
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.safety.view import check_rigid
+from deepverse_ros.robot.kinematics import balls_along
+from deepverse_ros.robot.rigid import check_rigid
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deepverse_ros.body import nearest_place, square_distance
-from deepverse_ros.embodiment import Embodiment
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.safety.capsules import Capsules, Placed
+from deepverse_ros.robot.capsules import Capsules, Placed
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.kinematics import nearest_place, square_distance
 
 Values = Mapping[str, np.ndarray]
 """By modality: (S, D) where the robot is, in the modality's unit."""

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from deepverse_ros import files, resources
-from deepverse_ros.body import NAME, Body
 from deepverse_ros.errors import EmbodimentError, ResourceError
+from deepverse_ros.robot.kinematics import NAME, Body
 
 JOINTS = "joint_positions"
 """The modality that `joint_names` are for."""
