@@ -1,4 +1,27 @@
-"""Errors that name the field, the value and the fix."""
+"""Errors that name the field, the value and the fix, and texts of others as they may be shown."""
+
+MOST_TEXT = 1000
+"""Characters of a text that is shown to people."""
+
+
+def printable(text: str, most: int = MOST_TEXT) -> str:
+    """A text that holds what somebody sent, for logs, reasons and statuses: one line, and not without end.
+
+    A name with a line break in it would forge a line of a log. What is longer than `most` characters is cut in its
+    middle: its end often says what was expected.
+    """
+    text = _cut(text, most)
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return _cut("".join(escaped), most)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = most // 3
+    return f"{text[: most - end - 3]}...{text[len(text) - end :]}"
 
 
 class DeepverseError(Exception):
@@ -43,3 +66,10 @@ class BusyError(DeepverseError, RuntimeError):
 
 class WorkerError(DeepverseError, RuntimeError):
     """A process that shared the work was ended by something else."""
+
+
+class MessageError(DeepverseError, ValueError):
+    """A message cannot be used; the text names its field and value, and is printable whatever was in them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))

@@ -21,12 +21,11 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
-from deepverse_ros.errors import DeepverseError
+from deepverse_ros.errors import DeepverseError, printable
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
 from deepverse_ros.nodes.executor import GATHER, NodeExecutor, OneThreadExecutor
 from deepverse_ros.nodes.message_bounds import Bound, BoundedReader, bound_of
-from deepverse_ros.nodes.messages import printable
 from deepverse_ros.nodes.parameter_files import check_files
 from deepverse_ros.nodes.parameters import Parameter, Parameters
 

@@ -10,6 +10,7 @@ from rclpy.callback_groups import CallbackGroup
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
@@ -19,7 +20,7 @@ from deepverse_ros.nodes.depth_decoding import MILLIMETRE, check_depth, depth_fr
 from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.history import FrameHistory, TimedRing, Window
 from deepverse_ros.nodes.image_decoding import Picture, picture_size, reduction, rgb_from_image
-from deepverse_ros.nodes.messages import MessageError, stamp_seconds
+from deepverse_ros.nodes.messages import stamp_seconds
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.slot import LatestSlot
 from deepverse_ros.nodes.transforms import TransformTree

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
-from deepverse_ros.errors import ShapeError
+from deepverse_ros.errors import MessageError, ShapeError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes.messages import MessageError
 
 _COEFFICIENTS = {
     "plumb_bob": (4, 5, 8, 12, 14),
@@ -103,3 +103,17 @@ def _maps(camera: Intrinsics, distortion: tuple[float, ...], fisheye: bool) -> t
     matrix, size = camera.matrix.astype(np.float64), (camera.width, camera.height)
     undistort = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
     return undistort(matrix, np.array(distortion), np.eye(3), matrix, size, cv2.CV_32FC1)
+
+
+def info_from_intrinsics(intrinsics: Intrinsics, header: Header) -> CameraInfo:
+    k = intrinsics.matrix.astype(np.float64)
+    return CameraInfo(
+        header=header,
+        width=intrinsics.width,
+        height=intrinsics.height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=k.ravel().tolist(),
+        r=np.eye(3).ravel().tolist(),
+        p=np.hstack([k, np.zeros((3, 1))]).ravel().tolist(),
+    )

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from sensor_msgs.msg import Image
 
-from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.errors import MessageError
 
 
 class Family(Enum):

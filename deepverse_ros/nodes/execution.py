@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from std_msgs.msg import Header
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief
-from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.observation_input import Sight

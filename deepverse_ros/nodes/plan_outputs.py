@@ -7,6 +7,7 @@ import numpy as np
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from deepverse_ros.errors import printable
 from deepverse_ros.model import observation
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
@@ -14,12 +15,11 @@ from deepverse_ros.nodes import futures, qos
 from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.controller_output import CommandOutput
 from deepverse_ros.nodes.controller_reports import ControllerReports
-from deepverse_ros.nodes.conversions import JointLayout
 from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.holding import OVER, SentPlan, resting_place, steps_to
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.keeper import Keeper
 from deepverse_ros.nodes.measured_joints import Posture
-from deepverse_ros.nodes.messages import printable
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers

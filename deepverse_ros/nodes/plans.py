@@ -7,9 +7,10 @@ import numpy as np
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.conversions import JointLayout, MessageError
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import duration
 from deepverse_ros.nodes.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment

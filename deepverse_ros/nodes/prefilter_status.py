@@ -3,8 +3,8 @@
 import numpy as np
 from std_msgs.msg import Header
 
+from deepverse_ros.errors import printable
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes.messages import printable
 from deepverse_ros.safety.status import Status
 
 _LARGEST = float(np.finfo(np.float32).max)

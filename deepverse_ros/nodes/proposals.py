@@ -8,11 +8,11 @@ import numpy as np
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.base import RobotNode, named
-from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.plan_outputs import PlanOutputs

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 
 from deepverse_ros.action import PlanToGoal
+from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief, Goal
-from deepverse_ros.nodes.conversions import MessageError
 from deepverse_ros.nodes.execution import Executed, Execution
 from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.observation_input import Sight

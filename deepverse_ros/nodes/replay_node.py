@@ -16,8 +16,9 @@ from std_msgs.msg import Header
 from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
 from deepverse_ros.nodes import joints, qos
 from deepverse_ros.nodes.base import RobotNode, run
-from deepverse_ros.nodes.conversions import JointLayout, image_from_array, joint_state
 from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes.image import image_from_array
+from deepverse_ros.nodes.joints import JointLayout, joint_state
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.robot.embodiment import Embodiment

@@ -7,7 +7,7 @@ how many others, and each of these as its difference from the one before (0, -1,
 
 import numpy as np
 
-from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.errors import MessageError
 
 
 def decode(data: np.ndarray, pixels: int) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from deepverse_ros.action import PlanToGoal
+from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import MessageError, goal_from_images
+from deepverse_ros.nodes.goal import goal_from_images
 from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, stopped_result
 from deepverse_ros.nodes.robot import POLL, Robot
 from deepverse_ros.nodes.slot import LatestSlot

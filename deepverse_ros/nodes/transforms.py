@@ -4,17 +4,16 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from geometry_msgs.msg import Quaternion, Transform, TransformStamped
+from geometry_msgs.msg import Transform, TransformStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile
-from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import pose_from_matrix
 from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.pose import unit_quaternion
 from deepverse_ros.robot.rigid import rotation_from_quaternion
 
 SPAN = 10.0
@@ -166,27 +165,6 @@ def _static_input() -> QoSProfile:
     return profile
 
 
-def rotation_of(quaternion: Quaternion) -> np.ndarray:
-    """(3, 3) float64; a quaternion that is not of length one is normalised."""
-    return rotation_from_quaternion(_unit(quaternion))
-
-
 def _pose(transform: Transform) -> _Pose:
     place = transform.translation
-    return _Pose(np.array([place.x, place.y, place.z]), _unit(transform.rotation))
-
-
-def _unit(quaternion: Quaternion) -> np.ndarray:
-    q = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
-    return q / max(np.linalg.norm(q), 1e-12)
-
-
-def transform_from_matrix(matrix: np.ndarray, header: Header, child: str) -> TransformStamped:
-    """Args: matrix (4, 4): maps points in `child` to header.frame_id."""
-    pose = pose_from_matrix(matrix)
-    message = TransformStamped(header=header, child_frame_id=child)
-    message.transform.translation.x = pose.position.x
-    message.transform.translation.y = pose.position.y
-    message.transform.translation.z = pose.position.z
-    message.transform.rotation = pose.orientation
-    return message
+    return _Pose(np.array([place.x, place.y, place.z]), unit_quaternion(transform.rotation))

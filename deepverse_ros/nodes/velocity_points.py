@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.errors import MessageError
 
 AT_REST = 1e-6
 """rad/s (or m/s) of a last point that count as none."""

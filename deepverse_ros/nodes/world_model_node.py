@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
-from deepverse_ros.errors import DeepverseError
+from deepverse_ros.errors import DeepverseError, MessageError
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
@@ -22,8 +22,9 @@ from deepverse_ros.nodes import command_watching, loading, observation_input, qo
 from deepverse_ros.nodes.base import RobotNode, named, run
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
-from deepverse_ros.nodes.conversions import JointLayout, MessageError, goal_from_images
 from deepverse_ros.nodes.diagnostics import Quantiles
+from deepverse_ros.nodes.goal import goal_from_images
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight, base_frame
 from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.plans import plan_from_msg

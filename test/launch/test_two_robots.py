@@ -16,8 +16,8 @@ from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.conversions import image_from_array
 from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
+from deepverse_ros.nodes.image import image_from_array
 
 ROBOTS = ("left", "right")
 

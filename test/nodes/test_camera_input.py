@@ -20,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import observation_input, qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.camera_model import camera_model
-from deepverse_ros.nodes.conversions import JointLayout, info_from_intrinsics
+from deepverse_ros.nodes.camera_model import camera_model, info_from_intrinsics
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.robot.embodiment import Embodiment

@@ -7,10 +7,9 @@ import pytest
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes.camera_model import CameraModel, camera_model
-from deepverse_ros.nodes.conversions import info_from_intrinsics
-from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.nodes.camera_model import CameraModel, camera_model, info_from_intrinsics
 
 CAMERA = Intrinsics(300.0, 310.0, 323.5, 235.5, 640, 480)
 BARREL = {"distortion_model": "plumb_bob", "d": [-0.3, 0.1, 0.001, -0.002, 0.0]}

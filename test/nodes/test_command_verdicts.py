@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg, command_verdict_to_msg
-from deepverse_ros.nodes.messages import MessageError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_images import compressed
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes import rvl
 from deepverse_ros.nodes.depth_decoding import depth_from_image
-from deepverse_ros.nodes.messages import MessageError
 
 METRES = np.array([[np.nan, 1.5, 0.25, 3.0], [65.535, 0.001, 2.0, 0.5]])
 

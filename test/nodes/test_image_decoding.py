@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_images import compressed, expected, image, smooth
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes import image_decoding
 from deepverse_ros.nodes.encodings import ENCODINGS, pixels
 from deepverse_ros.nodes.image_decoding import picture_size, reduction, rgb_by_opencv, rgb_from_image
-from deepverse_ros.nodes.messages import MessageError
 
 BRIDGE = image_decoding.ros_cv_bridge()
 

@@ -10,7 +10,8 @@ from std_msgs.msg import Header
 
 from deepverse_ros.nodes import observation_input, qos
 from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.conversions import JointLayout, image_from_array
+from deepverse_ros.nodes.image import image_from_array
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.robot.embodiment import Embodiment

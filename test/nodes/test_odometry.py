@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
 
-from deepverse_ros.nodes.messages import MessageError
+from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.odometry import OdometryLayout
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 

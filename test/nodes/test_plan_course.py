@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from deepverse_ros.nodes.conversions import JointLayout
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.plan_course import Course
 from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_commands import TrajectoryFormat

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes import plans
-from deepverse_ros.nodes.conversions import JointLayout, MessageError
+from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.robot_commands import WATCHDOG, ArmCommands, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 

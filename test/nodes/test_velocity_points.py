@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes.conversions import JointLayout
-from deepverse_ros.nodes.messages import MessageError, duration
+from deepverse_ros.errors import MessageError
+from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages import duration
 from deepverse_ros.nodes.plans import knots_from_trajectory
 from deepverse_ros.nodes.prefilter_commands import TrajectoryFormat
 from deepverse_ros.nodes.velocity_points import integrated
