@@ -19,7 +19,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import PushRosNamespace, SetRemap
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.bringup import bring_up, robot_node
+from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 HAS_DISPLAY = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 

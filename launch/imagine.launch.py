@@ -5,7 +5,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.bringup import bring_up, robot_node
+from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 ARGUMENTS = {
     "replay": ("", "DROID recording: annotation file, folder of its videos, or a name such as val/899"),

@@ -5,8 +5,8 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.bringup import bring_up, robot_node
 from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 PARAMETERS: dict[str, tuple[str, list[str] | None]] = {
     "mode": ("monitor: judge and report only; enforce: what is not clear does not pass", ["monitor", "enforce"]),

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from deepverse_ros.nodes import planner_parameters, prefilter_parameters, sim_node, world_model_node
 from deepverse_ros.nodes.depth_decoding import ENCODINGS as DEPTH_ENCODINGS
 from deepverse_ros.nodes.encodings import ENCODINGS, Family
-from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "field.md"

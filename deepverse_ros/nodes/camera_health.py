@@ -6,8 +6,8 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, Image
 
-from deepverse_ros.nodes import topics
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.runtime import graph
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 CLOCK_TOLERANCE = 5.0
 """Seconds from this node's clock at which a stamp is of another one: no camera takes so long."""
@@ -115,14 +115,14 @@ class CameraHealth:
         if mismatch := self._node.diagnostics.mismatch(topic):
             return mismatch
         alike = (CompressedImage,) if kind is Image else (Image,)
-        return topics.unheard(self._node, topic, kind, alike) + _hint(self._node, topic, kind)
+        return graph.unheard(self._node, topic, kind, alike) + _hint(self._node, topic, kind)
 
     def _check(self) -> tuple[bytes, str, dict[str, object]]:
         """For /diagnostics: also topics that are there, but of another type. That one is not published may be meant."""
         wrong = [
             f"'{topic}': {problem}{_hint(self._node, topic, kind)}"
             for kind, topic in self.reads
-            if (problem := topics.wrong_type(self._node, topic, kind))
+            if (problem := graph.wrong_type(self._node, topic, kind))
         ]
         wrong += list(self._conditions.values())
         return DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK, "; ".join(wrong), {}
@@ -133,8 +133,8 @@ def _hint(node: RobotNode, topic: str, kind: type) -> str:
     other = CompressedImage if kind is Image else Image
     if (
         kind not in (Image, CompressedImage)
-        or topics.wrong_type(node, topic, other)
-        or not topics.wrong_type(node, topic, kind)
+        or graph.wrong_type(node, topic, other)
+        or not graph.wrong_type(node, topic, kind)
     ):
         return ""
     which = "raw" if other is Image else "compressed"

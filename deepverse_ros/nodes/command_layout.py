@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 

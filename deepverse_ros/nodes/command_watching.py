@@ -15,15 +15,15 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.command_layout import layout_from
 from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
-from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.joint_input import JointInput
 from deepverse_ros.nodes.observation_input import Sight
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import Quantiles
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.zone_reports import ZoneReports
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import SetpointStream, Told

@@ -11,13 +11,14 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.nodes import gripper_output, qos
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes import gripper_output
 from deepverse_ros.nodes.controller_status import ControllerStatus
 from deepverse_ros.nodes.gripper_output import NOT_TAKEN, GripperOutput, without_joint
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.newest_goal import NewestGoal
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter(

@@ -5,10 +5,10 @@ import threading
 from rclpy.qos import QoSProfile
 
 from deepverse_ros.msg import ControllerStatus as StatusMessage
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.controller_status import ControllerStatus
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter(

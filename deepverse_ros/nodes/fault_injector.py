@@ -17,10 +17,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.corruptions import corrupt
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.safety.faults import KINDS, Channel, Fault, Schedule, Topic, channels
 
 PARAMETERS = (

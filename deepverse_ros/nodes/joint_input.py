@@ -7,13 +7,14 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 
-from deepverse_ros.nodes import joints, qos
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes import joints
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.measured_joints import MeasuredJoints, Posture
 from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import RateMeter
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),

@@ -9,7 +9,7 @@ import numpy as np
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 
 NAMES = (

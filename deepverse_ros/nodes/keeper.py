@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter(

@@ -5,8 +5,8 @@ import torch
 from deepverse_ros import resources
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (

@@ -9,8 +9,8 @@ from typing import Any
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.controller_status import ControllerStatus, State
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 _ENDS = {
     GoalStatus.STATUS_SUCCEEDED: State.SUCCEEDED,

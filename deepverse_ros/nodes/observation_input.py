@@ -11,8 +11,7 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes import camera_input, joint_input, qos
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes import camera_input, joint_input
 from deepverse_ros.nodes.camera_input import SYNC_TOLERANCE, CameraInput
 from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.joint_input import JointInput
@@ -20,7 +19,9 @@ from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.messages import stamp_seconds
 from deepverse_ros.nodes.odometry import OdometryLayout
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.robot.embodiment import Embodiment
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.parameters import Parameter
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter(

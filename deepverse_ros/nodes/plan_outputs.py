@@ -11,11 +11,9 @@ from deepverse_ros.errors import printable
 from deepverse_ros.model import observation
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, qos
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes import futures
 from deepverse_ros.nodes.controller_output import CommandOutput
 from deepverse_ros.nodes.controller_reports import ControllerReports
-from deepverse_ros.nodes.diagnostics import Quantiles
 from deepverse_ros.nodes.holding import OVER, SentPlan, resting_place, steps_to
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.keeper import Keeper
@@ -24,6 +22,9 @@ from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
 from deepverse_ros.nodes.plan_markers import candidate_markers
 from deepverse_ros.nodes.plans import interpolate, plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import Quantiles
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.objectives import Future

@@ -18,8 +18,6 @@ from deepverse_ros.errors import DeepverseError, MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode, run
 from deepverse_ros.nodes.goal import goal_from_images, position_from_point
 from deepverse_ros.nodes.image_decoding import picture_size
 from deepverse_ros.nodes.joints import JointLayout
@@ -30,9 +28,11 @@ from deepverse_ros.nodes.planner_parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.proposals import Proposals
 from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, failed_result
 from deepverse_ros.nodes.robot import Robot
-from deepverse_ros.nodes.slot import LatestSlot
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
+from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
 from deepverse_ros.nodes.tracking import Tracking, TrackingTask
-from deepverse_ros.nodes.worker import Worker, WorkerStopped
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Calibration
 from deepverse_ros.processes import keep_freed_memory

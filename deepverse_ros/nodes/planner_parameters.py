@@ -12,7 +12,7 @@ from deepverse_ros.nodes import (
     plan_course,
     verdict_limits,
 )
-from deepverse_ros.nodes.parameters import Parameter, Parameters
+from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.mppi import MppiConfig

@@ -8,10 +8,11 @@ from sensor_msgs.msg import Image, PointCloud2
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures, qos
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.diagnostics import Quantiles, RateMeter
+from deepverse_ros.nodes import futures
 from deepverse_ros.nodes.observation_input import Sight, base_frame
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import Quantiles, RateMeter
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
 
 

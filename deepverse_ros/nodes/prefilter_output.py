@@ -6,12 +6,12 @@ from rclpy.publisher import Publisher
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import ControllerStatus as StatusMessage
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.controller_output import CommandOutput
 from deepverse_ros.nodes.controller_status import ControllerStatus
 from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import ParameterError
 
 
 class PrefilterOutput:

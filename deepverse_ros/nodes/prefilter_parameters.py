@@ -5,8 +5,8 @@ from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from deepverse_ros.nodes import controller_output, joints
-from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 
 S = TypeVar("S", bound=Settings)

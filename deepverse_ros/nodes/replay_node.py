@@ -14,13 +14,14 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
-from deepverse_ros.nodes import joints, qos
-from deepverse_ros.nodes.base import RobotNode, run
-from deepverse_ros.nodes.diagnostics import RateMeter
+from deepverse_ros.nodes import joints
 from deepverse_ros.nodes.image import image_from_array
 from deepverse_ros.nodes.joints import JointLayout, joint_state
 from deepverse_ros.nodes.messages import stamp_from_seconds
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import RateMeter
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (

@@ -23,17 +23,18 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import joints, qos, trajectory_action_server
-from deepverse_ros.nodes.base import RobotNode, named, run
+from deepverse_ros.nodes import joints, trajectory_action_server
 from deepverse_ros.nodes.camera_model import info_from_intrinsics
-from deepverse_ros.nodes.diagnostics import RateMeter
 from deepverse_ros.nodes.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.joints import JointLayout, joint_state
 from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.plans import knots_from_trajectory
 from deepverse_ros.nodes.pose import point, pose_from_matrix, transform_from_matrix
 from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import RateMeter
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.trajectory_action_server import ArmControllers
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation

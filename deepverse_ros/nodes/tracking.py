@@ -11,11 +11,11 @@ from sensor_msgs.msg import Image
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.goal import goal_from_images
 from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, stopped_result
 from deepverse_ros.nodes.robot import POLL, Robot
-from deepverse_ros.nodes.slot import LatestSlot
+from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 ENDLESS = 2**32 - 1
 """Plans to try for a goal that is tracked: it ends otherwise."""

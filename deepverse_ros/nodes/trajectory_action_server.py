@@ -14,10 +14,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.parameters import Parameter
 from deepverse_ros.nodes.plans import interpolate, knots_from_trajectory
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameters import Parameter
 
 PARAMETERS = (
     Parameter(

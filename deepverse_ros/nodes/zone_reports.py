@@ -5,7 +5,7 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.planning.command_watch import CommandWatch, Seen
 
 PERIOD = 1.0

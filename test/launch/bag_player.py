@@ -10,10 +10,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
-from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.corruptions import corrupt
-from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.nodes.fault_injector import message_type
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 
 
 def profile() -> QoSProfile:

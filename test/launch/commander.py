@@ -11,8 +11,8 @@ from std_msgs.msg import Float64MultiArray
 from verdict_source import CENTER
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 
 RATE = 50.0
 

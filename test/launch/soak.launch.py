@@ -6,7 +6,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.bringup import bring_up, robot_node
+from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 SIM = {"rate": 30.0, "randomise": False, "obstacles": 0}
 WORLD_MODEL = {

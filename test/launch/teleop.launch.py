@@ -5,7 +5,7 @@ from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.bringup import bring_up, robot_node
+from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 SIM = {"randomise": False, "obstacles": 0, "trajectory_topic": "prefilter/command_out", "velocity_topic": ""}
 WORLD_MODEL = {

@@ -20,8 +20,8 @@ from commander import RATE, Commander
 from sensor_msgs.msg import CameraInfo, JointState
 
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.runtime import qos
 
 SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "24"))
 LONG = SECONDS >= 900

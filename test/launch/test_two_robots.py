@@ -15,9 +15,9 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.nodes.image import image_from_array
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 
 ROBOTS = ("left", "right")
 

@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
 from untrained import untrained_checkpoint
 
-from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor, SpinThread
+from deepverse_ros.nodes.runtime.executor import NodeExecutor, OneThreadExecutor, SpinThread
 from deepverse_ros.robot.embodiment import Embodiment
 
 

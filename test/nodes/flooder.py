@@ -15,7 +15,7 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.msg import ActionPlan, CommandVerdict
-from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 
 JOINTS = [*Embodiment.load("arm").joint_names, "gripper_joint"]

@@ -7,8 +7,8 @@ from rclpy.node import Node
 from std_msgs.msg import Empty
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.nodes.base import RobotNode, _spin_once
-from deepverse_ros.nodes.executor import OneThreadExecutor
+from deepverse_ros.nodes.runtime.executor import OneThreadExecutor
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode, _spin_once
 
 
 def test_a_destroyed_node_has_left_the_network_without_the_garbage_collector(robot):

@@ -18,12 +18,13 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import observation_input, qos
-from deepverse_ros.nodes.base import RobotNode
+from deepverse_ros.nodes import observation_input
 from deepverse_ros.nodes.camera_model import camera_model, info_from_intrinsics
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.messages import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
 
 RGB = smooth(240, 320)

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from std_msgs.msg import Empty
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.nodes.executor import NodeExecutor, OneThreadExecutor, SpinThread
+from deepverse_ros.nodes.runtime.executor import NodeExecutor, OneThreadExecutor, SpinThread
 
 
 @pytest.fixture(autouse=True)

@@ -20,12 +20,12 @@ from std_msgs.msg import Float64MultiArray
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import VehicleControl
-from deepverse_ros.nodes import qos
 from deepverse_ros.nodes.corruptions import corrupt
 from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.fault_injector import FaultInjector
 from deepverse_ros.nodes.image import image_from_array
 from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.safety.faults import KINDS, Schedule
 
 COMMANDS = {"name": "commands", "type": "std_msgs/msg/Float64MultiArray", "input": "given", "output": "faulty"}

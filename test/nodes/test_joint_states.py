@@ -10,9 +10,9 @@ from std_msgs.msg import Header
 
 from deepverse_ros.nodes.joints import PARAMETERS, JointLayout
 from deepverse_ros.nodes.measured_joints import TURN, MeasuredJoints
-from deepverse_ros.nodes.parameters import ParameterError
 from deepverse_ros.nodes.plans import knots_from_trajectory, trajectory_from_plan
 from deepverse_ros.nodes.prefilter_commands import ArrayFormat, TrajectoryFormat
+from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout, arranged
 

@@ -10,7 +10,7 @@ from planner_world import QUICK, World, picture, until
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes import qos
+from deepverse_ros.nodes.runtime import qos
 
 Result = PlanToGoal.Result
 ZONE = "zone 'person': 40 points at step 0, 15 count"

@@ -22,11 +22,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError, printable
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.base import RobotNode
 from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
-from deepverse_ros.nodes.message_bounds import MOST_NAMES, bound_of, bytes_problem, trajectory_problem
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.message_bounds import MOST_NAMES, bound_of, bytes_problem, trajectory_problem
 from deepverse_ros.safety.status import Mode
 
 FLOODER = Path(__file__).with_name("flooder.py")

@@ -11,9 +11,9 @@ from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.lifecycle import TransitionCallbackReturn
 
-from deepverse_ros.nodes.base import RobotNode
-from deepverse_ros.nodes.parameter_files import check_files
-from deepverse_ros.nodes.parameters import Parameter, ParameterError
+from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.nodes.runtime.parameter_files import check_files
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 
 TABLE = (
     Parameter("min_clearance", -1.0, "Least clearance (m).", -1.0, 1.0, dynamic=True),

@@ -19,11 +19,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.plans import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.sim_node import SimNode
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment

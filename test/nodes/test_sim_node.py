@@ -15,11 +15,12 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes import plans, qos
+from deepverse_ros.nodes import plans
 from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.image_decoding import rgb_from_image
 from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.nodes.sim_node import SimNode
 
 

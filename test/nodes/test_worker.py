@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from deepverse_ros.nodes.slot import LatestSlot
-from deepverse_ros.nodes.worker import Worker, WorkerStopped
+from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
+from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
 
 
 def wait_for(condition, timeout=5.0):

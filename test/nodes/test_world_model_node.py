@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import camera_input, futures, qos
+from deepverse_ros.nodes import camera_input, futures
 from deepverse_ros.nodes.camera_model import info_from_intrinsics
 from deepverse_ros.nodes.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.image_decoding import rgb_from_image
@@ -28,6 +28,7 @@ from deepverse_ros.nodes.joints import joint_state
 from deepverse_ros.nodes.messages import stamp_seconds
 from deepverse_ros.nodes.plans import plan_to_msg
 from deepverse_ros.nodes.pose import transform_from_matrix
+from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.srv import EvaluatePlan, Imagine
 

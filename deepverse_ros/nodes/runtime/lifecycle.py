@@ -22,12 +22,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from deepverse_ros.errors import DeepverseError, printable
-from deepverse_ros.nodes import qos
-from deepverse_ros.nodes.diagnostics import DiagnosticsPublisher
-from deepverse_ros.nodes.executor import GATHER, NodeExecutor, OneThreadExecutor
-from deepverse_ros.nodes.message_bounds import Bound, BoundedReader, bound_of
-from deepverse_ros.nodes.parameter_files import check_files
-from deepverse_ros.nodes.parameters import Parameter, Parameters
+from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.nodes.runtime.diagnostics import DiagnosticsPublisher
+from deepverse_ros.nodes.runtime.executor import GATHER, NodeExecutor, OneThreadExecutor
+from deepverse_ros.nodes.runtime.message_bounds import Bound, BoundedReader, bound_of
+from deepverse_ros.nodes.runtime.parameter_files import check_files
+from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
 
 END_TIMEOUT = 12.0
 """Seconds that a node has to deactivate and clean up after a signal."""

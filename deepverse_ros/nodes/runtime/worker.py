@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from deepverse_ros.nodes.slot import LatestSlot
+from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 
 T = TypeVar("T")
 R = TypeVar("R")

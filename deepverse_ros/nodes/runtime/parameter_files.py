@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from deepverse_ros.nodes.parameters import ParameterError
+from deepverse_ros.nodes.runtime.parameters import ParameterError
 
 
 def check_files(argv: Sequence[str], node: str) -> list[str]:
