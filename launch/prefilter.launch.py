@@ -5,7 +5,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from deepverse_ros import resources
-from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.runtime.launching import bring_up, robot_node
 
 PARAMETERS: dict[str, tuple[str, list[str] | None]] = {

@@ -10,9 +10,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deepverse_ros.nodes import planner_parameters, prefilter_parameters, sim_node, world_model_node
-from deepverse_ros.nodes.depth_decoding import ENCODINGS as DEPTH_ENCODINGS
-from deepverse_ros.nodes.encodings import ENCODINGS, Family
-from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes.messages.command_formats import FORMATS
+from deepverse_ros.nodes.messages.depth_decoding import ENCODINGS as DEPTH_ENCODINGS
+from deepverse_ros.nodes.messages.encodings import ENCODINGS, Family
 from deepverse_ros.nodes.runtime.parameters import Parameter
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,11 +13,11 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes.camera_health import CameraHealth
-from deepverse_ros.nodes.camera_model import CameraModel, camera_model
-from deepverse_ros.nodes.depth_decoding import MILLIMETRE, check_depth, depth_from_image
 from deepverse_ros.nodes.history import FrameHistory, TimedRing, Window
-from deepverse_ros.nodes.image_decoding import Picture, picture_size, reduction, rgb_from_image
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.camera import CameraModel, camera_model
+from deepverse_ros.nodes.messages.depth_decoding import MILLIMETRE, check_depth, depth_from_image
+from deepverse_ros.nodes.messages.image_decoding import Picture, picture_size, reduction, rgb_from_image
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot

@@ -12,9 +12,9 @@ from rclpy.clock import Clock, ClockType
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.nodes import gripper_output
-from deepverse_ros.nodes.controller_status import ControllerStatus
 from deepverse_ros.nodes.gripper_output import NOT_TAKEN, GripperOutput, without_joint
-from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.controller_status import ControllerStatus
 from deepverse_ros.nodes.newest_goal import NewestGoal
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

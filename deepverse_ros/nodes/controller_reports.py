@@ -5,7 +5,7 @@ import threading
 from rclpy.qos import QoSProfile
 
 from deepverse_ros.msg import ControllerStatus as StatusMessage
-from deepverse_ros.nodes.controller_status import ControllerStatus
+from deepverse_ros.nodes.messages.controller_status import ControllerStatus
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter

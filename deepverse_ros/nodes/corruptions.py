@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 
-from deepverse_ros.nodes.messages import stamp_from_seconds, stamp_seconds
+from deepverse_ros.nodes.messages.time import stamp_from_seconds, stamp_seconds
 
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LATEST = 2.0**31 - 1

@@ -15,8 +15,8 @@ from sensor_msgs.msg import Image
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes.image_decoding import rgb_from_image
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.nodes.measured_joints import Posture
-from deepverse_ros.nodes.plans import interpolate
+from deepverse_ros.nodes.messages.plan import interpolate
 from deepverse_ros.robot.embodiment import Embodiment
 
 OVER = 1.0

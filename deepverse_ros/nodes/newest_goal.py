@@ -9,7 +9,7 @@ from typing import Any
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 
-from deepverse_ros.nodes.controller_status import ControllerStatus, State
+from deepverse_ros.nodes.messages.controller_status import ControllerStatus, State
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 _ENDS = {

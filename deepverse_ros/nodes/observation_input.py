@@ -15,10 +15,10 @@ from deepverse_ros.nodes import camera_input, joint_input
 from deepverse_ros.nodes.camera_input import SYNC_TOLERANCE, CameraInput
 from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.joint_input import JointInput
-from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.measured_joints import Posture
-from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.odometry import OdometryLayout
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.odometry import OdometryLayout
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter

@@ -11,21 +11,21 @@ from deepverse_ros.errors import printable
 from deepverse_ros.model import observation
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures
 from deepverse_ros.nodes.controller_output import CommandOutput
 from deepverse_ros.nodes.controller_reports import ControllerReports
 from deepverse_ros.nodes.holding import OVER, SentPlan, resting_place, steps_to
-from deepverse_ros.nodes.joints import JointLayout
 from deepverse_ros.nodes.keeper import Keeper
 from deepverse_ros.nodes.measured_joints import Posture
+from deepverse_ros.nodes.messages import predicted_frames
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.plan import interpolate, plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.plan_markers import candidate_markers
+from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.plan_course import PlanCourse
-from deepverse_ros.nodes.plan_markers import candidate_markers
-from deepverse_ros.nodes.plans import interpolate, plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.verdict import Calibration, Verdict
@@ -164,7 +164,7 @@ class PlanOutputs:
                 result.verdict,
                 goal=np.asarray(goal.tool_position),
                 largest_distance=self._largest_distance(result.tool_std, goal, calibration),
-                header=futures.with_frame(sight.header, self._base().frame_id),
+                header=predicted_frames.with_frame(sight.header, self._base().frame_id),
             )
             self._candidates.publish(markers)
 
@@ -172,7 +172,7 @@ class PlanOutputs:
         """The imagined frames of one plan."""
         if not self._outcome.get_subscription_count():
             return
-        message = futures.predicted_frames(
+        message = predicted_frames.predicted_frames(
             cast(observation.Future, future),
             sight.header,
             self._layout.embodiment.dt,

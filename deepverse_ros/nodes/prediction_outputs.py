@@ -8,7 +8,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import futures
+from deepverse_ros.nodes.messages import predicted_frames
 from deepverse_ros.nodes.observation_input import Sight, base_frame
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles, RateMeter
@@ -46,7 +46,7 @@ class PredictionOutputs:
 
     def message(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> PredictedFrames:
         """Args: started: time.monotonic() when the work on it began."""
-        message = futures.predicted_frames(
+        message = predicted_frames.predicted_frames(
             future,
             sight.header,
             self._embodiment.dt,
@@ -68,20 +68,22 @@ class PredictionOutputs:
         verdict = self.verdict
         accepted = verdict.accepted if verdict is not None and verdict.plan_id == plan_id else None
         if self._image.get_subscription_count():
-            self._image.publish(futures.mosaic_image(futures.rgb_frames(future), header, accepted))
+            self._image.publish(predicted_frames.mosaic_image(predicted_frames.rgb_frames(future), header, accepted))
         if self._path.get_subscription_count():
             positions = future.readout["tool_position"][0].float().cpu().numpy()
-            base = futures.with_frame(header, base_frame(self._node, self._embodiment))
-            self._path.publish(futures.path(positions, base, self._embodiment.dt))
-        depth = futures.depth_frames(future)
+            base = predicted_frames.with_frame(header, base_frame(self._node, self._embodiment))
+            self._path.publish(predicted_frames.path(positions, base, self._embodiment.dt))
+        depth = predicted_frames.depth_frames(future)
         if depth is None:
             return
         if self._depth_image.get_subscription_count():
             camera = self._embodiment.camera
-            colours = futures.colour_depth(depth, camera.near, camera.far)
-            self._depth_image.publish(futures.mosaic_image(colours, header, accepted))
+            colours = predicted_frames.colour_depth(depth, camera.near, camera.far)
+            self._depth_image.publish(predicted_frames.mosaic_image(colours, header, accepted))
         if self._cloud.get_subscription_count() and future.intrinsics is not None:
             step = min(self._node.parameters["publish_cloud_step"], future.horizon) - 1
             matrix = future.intrinsics.float().cpu().numpy()
             intrinsics = Intrinsics.from_matrix(matrix, depth.shape[2], depth.shape[1])
-            self._cloud.publish(futures.cloud(futures.rgb_frames(future)[step], depth[step], intrinsics, header))
+            self._cloud.publish(
+                predicted_frames.cloud(predicted_frames.rgb_frames(future)[step], depth[step], intrinsics, header)
+            )

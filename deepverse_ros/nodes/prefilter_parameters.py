@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
-from deepverse_ros.nodes import controller_output, joints
-from deepverse_ros.nodes.prefilter_commands import FORMATS
+from deepverse_ros.nodes import controller_output
+from deepverse_ros.nodes.messages import action_layout
+from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 
@@ -46,7 +47,7 @@ PARAMETERS = (
         "a vehicle's control they are steering and brake.",
     ),
     Parameter("command_frame", "", "frame_id that a stamped twist or a vehicle's control must have; empty: any."),
-    *joints.PARAMETERS,
+    *action_layout.PARAMETERS,
     Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),
     Parameter("heartbeat_topic", "world_model/heartbeat", "The world model's sign of life (std_msgs/Header)."),
     Parameter("joint_states_topic", "joint_states", "Measured joints."),

@@ -14,10 +14,10 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
-from deepverse_ros.nodes import joints
-from deepverse_ros.nodes.image import image_from_array
-from deepverse_ros.nodes.joints import JointLayout, joint_state
-from deepverse_ros.nodes.messages import stamp_from_seconds
+from deepverse_ros.nodes.messages import action_layout
+from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
+from deepverse_ros.nodes.messages.image import image_from_array
+from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
@@ -30,7 +30,7 @@ PARAMETERS = (
     Parameter("rate", 1.0, "Recorded seconds per second.", 0.1, 20.0, dynamic=True),
     Parameter("loop", False, "Begin again at the end; the clock goes on.", dynamic=True),
     Parameter("camera_frame", "camera_optical_frame", "frame_id of the images."),
-    *joints.NAMES,
+    *action_layout.NAMES,
 )
 FIRST_STAMP = 1.0
 CLOCK_PERIOD = 0.02

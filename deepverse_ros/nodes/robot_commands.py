@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.plans import interpolate
+from deepverse_ros.nodes.messages.plan import interpolate
 from deepverse_ros.robot.embodiment import Embodiment
 
 WATCHDOG = 0.5

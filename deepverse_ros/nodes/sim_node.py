@@ -23,13 +23,14 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import joints, trajectory_action_server
-from deepverse_ros.nodes.camera_model import info_from_intrinsics
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.joints import JointLayout, joint_state
-from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.plans import knots_from_trajectory
-from deepverse_ros.nodes.pose import point, pose_from_matrix, transform_from_matrix
+from deepverse_ros.nodes import trajectory_action_server
+from deepverse_ros.nodes.messages import action_layout
+from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
+from deepverse_ros.nodes.messages.camera import info_from_intrinsics
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.plan import knots_from_trajectory
+from deepverse_ros.nodes.messages.pose import point, pose_from_matrix, transform_from_matrix
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
@@ -58,7 +59,7 @@ PARAMETERS = (
         "velocity_command",
         "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s; empty: none.",
     ),
-    *joints.NAMES,
+    *action_layout.NAMES,
     *trajectory_action_server.PARAMETERS,
 )
 PHYSICS_STEP = 0.005

@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
-from deepverse_ros.nodes.goal import goal_from_images
+from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, stopped_result
 from deepverse_ros.nodes.robot import POLL, Robot
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot

@@ -14,8 +14,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.plans import interpolate, knots_from_trajectory
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.plan import interpolate, knots_from_trajectory
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter
 

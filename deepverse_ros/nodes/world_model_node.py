@@ -21,17 +21,17 @@ from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes import command_watching, loading, observation_input, verdict_limits
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
-from deepverse_ros.nodes.goal import goal_from_images
-from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.goal import goal_from_images
+from deepverse_ros.nodes.messages.plan import plan_from_msg
+from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight, base_frame
-from deepverse_ros.nodes.plans import plan_from_msg
 from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
-from deepverse_ros.nodes.verdicts import verdict_to_msg
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.processes import keep_freed_memory

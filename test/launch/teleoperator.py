@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes.messages import duration
+from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.robot.embodiment import Embodiment

@@ -25,10 +25,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes.image import image_from_array
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import duration
-from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.image import image_from_array
+from deepverse_ros.nodes.messages.plan import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 from deepverse_ros.robot.embodiment import Embodiment

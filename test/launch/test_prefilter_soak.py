@@ -20,7 +20,7 @@ from commander import RATE, Commander
 from sensor_msgs.msg import CameraInfo, JointState
 
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 
 SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "24"))

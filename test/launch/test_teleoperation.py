@@ -9,7 +9,7 @@ from arm_launch import launched, until
 from teleoperator import ARM, Teleoperator
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.nodes.image import image_from_array
+from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from deepverse_ros.msg import CommandVerdict
-from deepverse_ros.nodes.command_verdicts import command_verdict_to_msg
+from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout

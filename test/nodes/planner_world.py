@@ -20,7 +20,7 @@ from visualization_msgs.msg import MarkerArray
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes.image import image_from_array
+from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.planner_node import PlannerNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread

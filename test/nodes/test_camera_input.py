@@ -19,9 +19,9 @@ from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.nodes import observation_input
-from deepverse_ros.nodes.camera_model import camera_model, info_from_intrinsics
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import stamp_from_seconds
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.camera import camera_model, info_from_intrinsics
+from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput, Sight
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

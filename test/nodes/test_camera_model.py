@@ -9,7 +9,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes.camera_model import CameraModel, camera_model, info_from_intrinsics
+from deepverse_ros.nodes.messages.camera import CameraModel, camera_model, info_from_intrinsics
 
 CAMERA = Intrinsics(300.0, 310.0, 323.5, 235.5, 640, 480)
 BARREL = {"distortion_model": "plumb_bob", "d": [-0.3, 0.1, 0.001, -0.002, 0.0]}
@@ -107,7 +107,7 @@ def test_maps_are_made_once():
     model = camera_model(info(**BARREL), 480, 640)
     again = camera_model(info(**BARREL), 480, 640)
     assert model == again
-    from deepverse_ros.nodes.camera_model import _maps
+    from deepverse_ros.nodes.messages.camera import _maps
 
     before = _maps.cache_info().misses
     for one in (model, again, model):

@@ -13,7 +13,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import CommandVerdict
-from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg, command_verdict_to_msg
+from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, command_verdict_to_msg
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding
@@ -180,6 +180,6 @@ def test_whatever_comes_is_read_or_named(changes):
 
 
 def test_reading_verdicts_needs_no_torch():
-    code = "import sys, deepverse_ros.nodes.command_verdicts; print('torch' in sys.modules)"
+    code = "import sys, deepverse_ros.nodes.messages.command_verdict; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

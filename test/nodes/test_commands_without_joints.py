@@ -22,11 +22,11 @@ from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict, VehicleControl
-from deepverse_ros.nodes.camera_model import info_from_intrinsics
-from deepverse_ros.nodes.command_verdicts import command_verdict_from_msg
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.messages import stamp_from_seconds
-from deepverse_ros.nodes.pose import transform_from_matrix
+from deepverse_ros.nodes.messages.camera import info_from_intrinsics
+from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.pose import transform_from_matrix
+from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment

@@ -15,9 +15,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.nodes import controller_output
 from deepverse_ros.nodes.controller_output import CommandOutput
-from deepverse_ros.nodes.controller_status import ControllerStatus, State
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import duration
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.controller_status import ControllerStatus, State
+from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.sim_node import SimNode

@@ -10,11 +10,11 @@ from made_images import message as encode
 from sensor_msgs.msg import Image
 
 from deepverse_ros.errors import MessageError, ShapeError
-from deepverse_ros.nodes.depth_decoding import depth_from_image
-from deepverse_ros.nodes.goal import goal_from_images
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.pose import pose_from_matrix
+from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
+from deepverse_ros.nodes.messages.goal import goal_from_images
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.pose import pose_from_matrix
+from deepverse_ros.nodes.messages.time import stamp_seconds
 
 
 def test_a_goal_has_depth_only_where_an_image_of_its_size_says_so():

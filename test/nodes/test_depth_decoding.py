@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from made_images import compressed
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes import rvl
-from deepverse_ros.nodes.depth_decoding import depth_from_image
+from deepverse_ros.nodes.messages import rvl
+from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
 
 METRES = np.array([[np.nan, 1.5, 0.25, 3.0], [65.535, 0.001, 2.0, 0.5]])
 

@@ -21,10 +21,10 @@ from std_msgs.msg import Float64MultiArray
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes.corruptions import corrupt
-from deepverse_ros.nodes.depth_decoding import depth_from_image
 from deepverse_ros.nodes.fault_injector import FaultInjector
-from deepverse_ros.nodes.image import image_from_array
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
+from deepverse_ros.nodes.messages.image import image_from_array
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.safety.faults import KINDS, Schedule
 

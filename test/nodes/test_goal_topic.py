@@ -16,9 +16,9 @@ from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict
-from deepverse_ros.nodes.image import image_from_array
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.plans import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.image import image_from_array
+from deepverse_ros.nodes.messages.plan import plan_to_msg, trajectory_from_plan
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.nodes.gripper_output import GripperCourse, without_joint
-from deepverse_ros.nodes.messages import duration, stamp_from_seconds
+from deepverse_ros.nodes.messages.time import duration, stamp_from_seconds
 
 
 def gripper(*points: tuple[float, float]) -> JointTrajectory:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from made_images import compressed, expected, image, smooth
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes import image_decoding
-from deepverse_ros.nodes.encodings import ENCODINGS, pixels
-from deepverse_ros.nodes.image_decoding import picture_size, reduction, rgb_by_opencv, rgb_from_image
+from deepverse_ros.nodes.messages import image_decoding
+from deepverse_ros.nodes.messages.encodings import ENCODINGS, pixels
+from deepverse_ros.nodes.messages.image_decoding import picture_size, reduction, rgb_by_opencv, rgb_from_image
 
 BRIDGE = image_decoding.ros_cv_bridge()
 

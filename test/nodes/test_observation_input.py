@@ -9,9 +9,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from deepverse_ros.nodes import observation_input
-from deepverse_ros.nodes.image import image_from_array
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import stamp_from_seconds
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.image import image_from_array
+from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.observation_input import ObservationInput
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

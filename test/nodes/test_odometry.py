@@ -9,7 +9,7 @@ from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.odometry import OdometryLayout
+from deepverse_ros.nodes.messages.odometry import OdometryLayout
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 VEHICLE, DRONE = Embodiment.load("vehicle"), Embodiment.load("drone")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
+from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.plan_course import Course
-from deepverse_ros.nodes.plans import trajectory_from_plan
-from deepverse_ros.nodes.prefilter_commands import TrajectoryFormat
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 

@@ -4,7 +4,7 @@ import numpy as np
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from deepverse_ros.nodes.plan_markers import GOOD, POOR, REJECTED, candidate_colours, candidate_markers
+from deepverse_ros.nodes.messages.plan_markers import GOOD, POOR, REJECTED, candidate_colours, candidate_markers
 from deepverse_ros.planning.mpc import Candidates
 from deepverse_ros.planning.verdict import Reason, Verdict
 

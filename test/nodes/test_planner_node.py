@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -10,8 +10,8 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes import plans
-from deepverse_ros.nodes.joints import JointLayout
+from deepverse_ros.nodes.messages import plan as plans
+from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.robot_commands import WATCHDOG, ArmCommands, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 

@@ -13,7 +13,7 @@ from prefilter_world import BAD, Surroundings, heartbeat, moves, verdict
 
 from deepverse_ros import resources
 from deepverse_ros.msg import PrefilterStatus, VehicleControl
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
 from deepverse_ros.safety.finding import Action, Finding
 

@@ -19,8 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.plans import trajectory_from_plan
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.prefilter_node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread

@@ -12,8 +12,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.plans import duration, plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.plan import duration, plan_to_msg, trajectory_from_plan
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

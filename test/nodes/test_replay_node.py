@@ -12,8 +12,8 @@ from sensor_msgs.msg import Image, JointState
 
 from deepverse_ros.data.droid import data_directory
 from deepverse_ros.msg import PredictedFrames
-from deepverse_ros.nodes.image_decoding import rgb_from_image
-from deepverse_ros.nodes.messages import stamp_seconds
+from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.replay_node import ReplayNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model_node import WorldModelNode

@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from deepverse_ros.msg import ActionPlan, PlanVerdict
-from deepverse_ros.nodes.plans import interpolate, plan_to_msg
+from deepverse_ros.nodes.messages.plan import interpolate, plan_to_msg
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 

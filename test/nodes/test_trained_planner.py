@@ -16,9 +16,9 @@ from std_srvs.srv import Trigger
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.evaluation.strangers import Strangers
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.plans import duration, plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.plan import duration, plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.robot.embodiment import Embodiment

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import duration
-from deepverse_ros.nodes.plans import knots_from_trajectory
-from deepverse_ros.nodes.prefilter_commands import TrajectoryFormat
-from deepverse_ros.nodes.velocity_points import integrated
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
+from deepverse_ros.nodes.messages.plan import knots_from_trajectory
+from deepverse_ros.nodes.messages.time import duration
+from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 

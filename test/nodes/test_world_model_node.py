@@ -20,14 +20,15 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import camera_input, futures
-from deepverse_ros.nodes.camera_model import info_from_intrinsics
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.image_decoding import rgb_from_image
-from deepverse_ros.nodes.joints import joint_state
-from deepverse_ros.nodes.messages import stamp_seconds
-from deepverse_ros.nodes.plans import plan_to_msg
-from deepverse_ros.nodes.pose import transform_from_matrix
+from deepverse_ros.nodes import camera_input
+from deepverse_ros.nodes.messages import predicted_frames
+from deepverse_ros.nodes.messages.action_layout import joint_state
+from deepverse_ros.nodes.messages.camera import info_from_intrinsics
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages.plan import plan_to_msg
+from deepverse_ros.nodes.messages.pose import transform_from_matrix
+from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.srv import EvaluatePlan, Imagine
@@ -153,7 +154,7 @@ def test_all_pictures_are_published_to_whoever_listens_and_nothing_is_made_for_n
     path = robot.hear(Path, "world_model/predicted_path")
     robot.until(lambda: strip and depth and cloud and path)
     assert rgb_from_image(strip[-1]).shape == rgb_from_image(depth[-1]).shape == (70, 8 * 70, 3)
-    assert tuple(rgb_from_image(strip[-1])[0, 0]) == futures.NEUTRAL
+    assert tuple(rgb_from_image(strip[-1])[0, 0]) == predicted_frames.NEUTRAL
     assert cloud[-1].width == 64 * 64
     assert (cloud[-1].header.frame_id, path[-1].header.frame_id) == ("camera_optical_frame", "base_link")
     assert len(path[-1].poses) == 8
@@ -175,7 +176,7 @@ def test_the_running_command_is_imagined_and_its_verdict_colours_the_border(robo
     command.publish(plan_message(arm, "p7"))
     robot.until(lambda: frames[-1].plan_id == "p7")
     verdict.publish(PlanVerdict(plan_id="p7", accepted=False))
-    robot.until(lambda: tuple(rgb_from_image(strip[-1])[0, 0]) == futures.REJECTED)
+    robot.until(lambda: tuple(rgb_from_image(strip[-1])[0, 0]) == predicted_frames.REJECTED)
 
 
 def test_commands_change_what_is_imagined(robot, sensors, start, arm):

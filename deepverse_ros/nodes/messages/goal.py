@@ -5,8 +5,8 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import Image
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.depth_decoding import depth_from_image
-from deepverse_ros.nodes.image_decoding import rgb_from_image
+from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
+from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
 
 
 def goal_from_images(picture: Image, depth: Image) -> tuple[np.ndarray, np.ndarray | None]:

@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Future
 from deepverse_ros.msg import PredictedFrames
-from deepverse_ros.nodes.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.pose import point, pose_from_matrix
+from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
+from deepverse_ros.nodes.messages.pose import point, pose_from_matrix
 
 ACCEPTED = (46, 160, 67)
 REJECTED = (207, 34, 46)

@@ -14,11 +14,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import VehicleControl
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import duration, stamp_seconds
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.time import duration, stamp_seconds
+from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.nodes.runtime.message_bounds import MOST_POINTS, bound_of, trajectory_problem
 from deepverse_ros.nodes.runtime.parameters import ParameterError
-from deepverse_ros.nodes.velocity_points import integrated
 from deepverse_ros.safety.commands import Command, Layout
 
 GRIPPER = "gripper_state"

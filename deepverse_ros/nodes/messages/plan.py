@@ -10,9 +10,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.joints import JointLayout
-from deepverse_ros.nodes.messages import duration
-from deepverse_ros.nodes.velocity_points import integrated
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.time import duration
+from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment
 
 

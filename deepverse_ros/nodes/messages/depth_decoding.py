@@ -5,9 +5,9 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes import rvl
-from deepverse_ros.nodes.encodings import check_image, pixels
-from deepverse_ros.nodes.image_decoding import LARGEST, Picture, compressed_size
+from deepverse_ros.nodes.messages import rvl
+from deepverse_ros.nodes.messages.encodings import check_image, pixels
+from deepverse_ros.nodes.messages.image_decoding import LARGEST, Picture, compressed_size
 
 ENCODINGS = ("16UC1", "mono16", "32FC1", "64FC1")
 MILLIMETRE = 0.001

@@ -8,7 +8,7 @@ from geometry_msgs.msg import Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from deepverse_ros.nodes.pose import point
+from deepverse_ros.nodes.messages.pose import point
 from deepverse_ros.planning.mpc import Candidates
 from deepverse_ros.planning.verdict import Verdict
 

@@ -7,8 +7,8 @@ from geometry_msgs.msg import Quaternion, Vector3
 from nav_msgs.msg import Odometry
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.pose import rotation_of
-from deepverse_ros.nodes.prefilter_commands import TWIST
+from deepverse_ros.nodes.messages.command_formats import TWIST
+from deepverse_ros.nodes.messages.pose import rotation_of
 from deepverse_ros.robot.embodiment import Embodiment
 
 

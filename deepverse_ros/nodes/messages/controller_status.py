@@ -6,7 +6,7 @@ from enum import IntEnum
 from std_msgs.msg import Header
 
 from deepverse_ros.msg import ControllerStatus as StatusMessage
-from deepverse_ros.nodes.messages import stamp_from_seconds, stamp_seconds
+from deepverse_ros.nodes.messages.time import stamp_from_seconds, stamp_seconds
 
 
 class State(IntEnum):

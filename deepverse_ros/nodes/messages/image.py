@@ -8,7 +8,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.nodes.encodings import ENCODINGS
+from deepverse_ros.nodes.messages.encodings import ENCODINGS
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header | None = None) -> Image:

@@ -15,7 +15,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.encodings import ENCODINGS, Encoding, Family, check_image, pixels, planes
+from deepverse_ros.nodes.messages.encodings import ENCODINGS, Encoding, Family, check_image, pixels, planes
 
 Picture: TypeAlias = Image | CompressedImage
 LARGEST = 100_000_000
