@@ -9,10 +9,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.joint_input import JointInput
 from deepverse_ros.nodes.messages.plan import interpolate, knots_from_trajectory, plan_from_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.perception.joint_input import JointInput
+from deepverse_ros.nodes.perception.observation_source import Sight
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 

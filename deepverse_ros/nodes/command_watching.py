@@ -15,11 +15,11 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict
-from deepverse_ros.nodes.joint_input import JointInput
 from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.messages.command_layout import layout_from
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.perception.joint_input import JointInput
+from deepverse_ros.nodes.perception.observation_source import Sight
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

@@ -10,8 +10,8 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.keeper import Kept
-from deepverse_ros.nodes.measured_joints import Posture
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.observation_source import Sight
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
 from deepverse_ros.planning.monitor import Deviation, PathMonitor

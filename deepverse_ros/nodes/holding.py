@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.messages.plan import interpolate
+from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.robot.embodiment import Embodiment
 
 OVER = 1.0

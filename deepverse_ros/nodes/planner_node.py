@@ -18,11 +18,11 @@ from deepverse_ros.errors import DeepverseError, MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.loading import load_model
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_point
 from deepverse_ros.nodes.messages.image_decoding import picture_size
-from deepverse_ros.nodes.observation_input import ObservationInput, base_frame
+from deepverse_ros.nodes.perception.model_loading import load_model
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, base_frame
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.proposals import Proposals

@@ -3,22 +3,16 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes import (
-    controller_output,
-    controller_reports,
-    keeper,
-    loading,
-    observation_input,
-    plan_course,
-    verdict_limits,
-)
+from deepverse_ros.nodes import controller_reports, keeper, plan_course
+from deepverse_ros.nodes.control import controller_output
+from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.mppi import MppiConfig
 
 PARAMETERS = (
-    *loading.PARAMETERS,
+    *model_loading.PARAMETERS,
     Parameter("seed", 0, "Seed of the search; the same seed gives the same plans.", 0, 2**31 - 1, dynamic=True),
     Parameter("horizon", 0, "Steps of a plan, from 2 on; 0: as many as the model was trained for.", 0, MAX_HORIZON),
     Parameter("samples", 256, "Candidate plans in the first round; later rounds have fewer.", 4, 4096, dynamic=True),
@@ -57,7 +51,7 @@ PARAMETERS = (
         1.0,
         dynamic=True,
     ),
-    *verdict_limits.PARAMETERS,
+    *plan_limits.PARAMETERS,
     Parameter(
         "reached_tolerance",
         0.03,
@@ -129,7 +123,7 @@ PARAMETERS = (
     *keeper.PARAMETERS,
     *controller_output.PARAMETERS,
     *controller_reports.PARAMETERS,
-    *observation_input.PARAMETERS,
+    *observation_source.PARAMETERS,
 )
 
 
@@ -174,5 +168,5 @@ def mpc_config(parameters: Parameters, trained: int) -> MpcConfig:
         straightness=p.straightness_weight,
         clearance=p.clearance_weight,
         margin=p.clearance_margin,
-        limits=verdict_limits.limits(parameters),
+        limits=plan_limits.limits(parameters),
     )

@@ -9,7 +9,7 @@ from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages import predicted_frames
-from deepverse_ros.nodes.observation_input import Sight, base_frame
+from deepverse_ros.nodes.perception.observation_source import Sight, base_frame
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

@@ -22,13 +22,13 @@ from std_srvs.srv import Trigger
 
 from deepverse_ros.errors import DeepverseError, MessageError, printable
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes.measured_joints import MeasuredJoints
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import FORMATS, CommandFormat
 from deepverse_ros.nodes.messages.command_layout import layout_from
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, most_bytes
 from deepverse_ros.nodes.messages.prefilter_status import status_to_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints
 from deepverse_ros.nodes.prefilter_output import PrefilterOutput
 from deepverse_ros.nodes.prefilter_parameters import PARAMETERS, settings_from
 from deepverse_ros.nodes.runtime import qos

@@ -6,7 +6,7 @@ from rclpy.publisher import Publisher
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import ControllerStatus as StatusMessage
-from deepverse_ros.nodes.controller_output import CommandOutput
+from deepverse_ros.nodes.control.controller_output import CommandOutput
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.controller_status import ControllerStatus
 from deepverse_ros.nodes.runtime import qos

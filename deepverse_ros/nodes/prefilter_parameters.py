@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
-from deepverse_ros.nodes import controller_output
+from deepverse_ros.nodes.control import controller_output
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.runtime.parameters import Parameter

@@ -12,9 +12,9 @@ from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.messages.plan import plan_from_msg, plan_from_trajectory
-from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import mpc_config
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot

@@ -15,7 +15,7 @@ from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.nodes.execution import Executed, Execution
 from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
-from deepverse_ros.nodes.observation_input import Sight
+from deepverse_ros.nodes.perception.observation_source import Sight
 from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
 from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
 from deepverse_ros.planning.mpc import Mpc, PlanResult

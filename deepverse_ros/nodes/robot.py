@@ -9,8 +9,8 @@ from std_msgs.msg import Header
 
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes.measured_joints import Posture
-from deepverse_ros.nodes.observation_input import ObservationInput
+from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.observation_source import ObservationInput
 from deepverse_ros.nodes.plan_outputs import PlanOutputs
 from deepverse_ros.nodes.planner_parameters import Settings
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

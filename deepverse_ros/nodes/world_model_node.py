@@ -18,14 +18,15 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes import command_watching, loading, observation_input, verdict_limits
+from deepverse_ros.nodes import command_watching
 from deepverse_ros.nodes.command_input import CommandInput
 from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.messages.plan import plan_from_msg
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
-from deepverse_ros.nodes.observation_input import ObservationInput, Sight, base_frame
+from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight, base_frame
 from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
@@ -38,7 +39,7 @@ from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 PARAMETERS = (
-    *loading.PARAMETERS,
+    *model_loading.PARAMETERS,
     Parameter("max_rate", 5.0, "Imagined futures per second at most (Hz).", 0.1, 60.0, dynamic=True),
     Parameter("horizon", 8, "Steps of dt to imagine.", 1, 32, dynamic=True),
     Parameter("plan_topic", "command", "Plan that is being executed (ActionPlan); empty: none."),
@@ -49,9 +50,9 @@ PARAMETERS = (
         "publish_cloud_step", 8, "Predicted frame whose points are published (1 is the next).", 1, 32, dynamic=True
     ),
     Parameter("service_timeout", 5.0, "Seconds until a service request gives up (s).", 0.1, 120.0, dynamic=True),
-    *verdict_limits.PARAMETERS,
+    *plan_limits.PARAMETERS,
     *command_watching.PARAMETERS,
-    *observation_input.PARAMETERS,
+    *observation_source.PARAMETERS,
 )
 HEARTBEAT_PERIOD = 0.1
 
@@ -86,7 +87,7 @@ class WorldModelNode(RobotNode):
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
         p = self.parameters.values()
-        model = loading.load_model(self)
+        model = model_loading.load_model(self)
         self.model = model
         self._calibration = Calibration.from_model(model.calibration)
         layout = JointLayout.of(model.embodiment, p)
@@ -273,7 +274,7 @@ class WorldModelNode(RobotNode):
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
         started = time.monotonic()
         goal_picture = goal_from_images(request.goal_image, request.goal_depth)
-        limits = verdict_limits.limits(self.parameters)
+        limits = plan_limits.limits(self.parameters)
         try:
             plan = plan_from_msg(request.plan, self.model.embodiment)
         except MessageError as error:

@@ -18,11 +18,11 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import observation_input
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.camera import camera_model, info_from_intrinsics
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
-from deepverse_ros.nodes.observation_input import ObservationInput, Sight
+from deepverse_ros.nodes.perception import observation_source
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -36,7 +36,7 @@ class Eyes(RobotNode):
     """Only looks; its model takes 60 by 80 pixels."""
 
     def __init__(self, **kwargs) -> None:
-        super().__init__("eyes", observation_input.PARAMETERS, **kwargs)
+        super().__init__("eyes", observation_source.PARAMETERS, **kwargs)
 
     def activate(self) -> None:
         layout = JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0)

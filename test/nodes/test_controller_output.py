@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes import controller_output
-from deepverse_ros.nodes.controller_output import CommandOutput
+from deepverse_ros.nodes.control import controller_output
+from deepverse_ros.nodes.control.controller_output import CommandOutput
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.controller_status import ControllerStatus, State
 from deepverse_ros.nodes.messages.time import duration
@@ -128,7 +128,7 @@ def last_warning(node: RobotNode) -> str:
 
 
 def test_where_nobody_serves_the_action_that_is_said_at_once(robot, monkeypatch):
-    monkeypatch.setattr("deepverse_ros.nodes.newest_goal.DISCOVERY", 0.0)
+    monkeypatch.setattr("deepverse_ros.nodes.control.newest_goal.DISCOVERY", 0.0)
     sending = robot.start(Sender, **GOALS)
     began = time.monotonic()
     sending.output.send(reach(), "plan a")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes.gripper_output import GripperCourse, without_joint
+from deepverse_ros.nodes.control.gripper_output import GripperCourse, without_joint
 from deepverse_ros.nodes.messages.time import duration, stamp_from_seconds
 
 

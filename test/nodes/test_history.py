@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepverse_ros.nodes.history import FrameHistory, TimedRing
+from deepverse_ros.nodes.perception.frame_history import FrameHistory, TimedRing
 
 SHAPE = (48, 64)
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from std_msgs.msg import Header
 
-from deepverse_ros.nodes.measured_joints import TURN, MeasuredJoints
 from deepverse_ros.nodes.messages.action_layout import PARAMETERS, JointLayout
 from deepverse_ros.nodes.messages.command_formats import ArrayFormat, TrajectoryFormat
 from deepverse_ros.nodes.messages.plan import knots_from_trajectory, trajectory_from_plan
+from deepverse_ros.nodes.perception.measured_joints import TURN, MeasuredJoints
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout, arranged

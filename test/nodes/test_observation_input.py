@@ -8,11 +8,11 @@ from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
-from deepverse_ros.nodes import observation_input
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
-from deepverse_ros.nodes.observation_input import ObservationInput
+from deepverse_ros.nodes.perception import observation_source
+from deepverse_ros.nodes.perception.observation_source import ObservationInput
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -24,7 +24,7 @@ class Eyes(RobotNode):
     """Only looks."""
 
     def __init__(self, **kwargs) -> None:
-        super().__init__("eyes", observation_input.PARAMETERS, **kwargs)
+        super().__init__("eyes", observation_source.PARAMETERS, **kwargs)
 
     def activate(self) -> None:
         self.input = ObservationInput(self, JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0), 8)

@@ -11,7 +11,7 @@ from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.nodes.messages.pose import rotation_of, transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
-from deepverse_ros.nodes.transforms import SPAN, TransformTree
+from deepverse_ros.nodes.perception.tf_buffer import SPAN, TransformTree
 
 SEEDS = st.integers(0, 2**31)
 

@@ -20,7 +20,6 @@ from tf2_msgs.msg import TFMessage
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
-from deepverse_ros.nodes import camera_input
 from deepverse_ros.nodes.messages import predicted_frames
 from deepverse_ros.nodes.messages.action_layout import joint_state
 from deepverse_ros.nodes.messages.camera import info_from_intrinsics
@@ -29,6 +28,7 @@ from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
 from deepverse_ros.nodes.messages.plan import plan_to_msg
 from deepverse_ros.nodes.messages.pose import transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.perception import camera_input
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model_node import WorldModelNode
 from deepverse_ros.srv import EvaluatePlan, Imagine

@@ -7,10 +7,10 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 
-from deepverse_ros.nodes.measured_joints import MeasuredJoints, Posture
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints, Posture
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

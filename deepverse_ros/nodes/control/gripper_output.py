@@ -9,10 +9,10 @@ from control_msgs.msg import GripperCommand as Command
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from deepverse_ros.nodes.control.newest_goal import NewestGoal
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.controller_status import ControllerStatus, State
 from deepverse_ros.nodes.messages.time import duration, stamp_seconds
-from deepverse_ros.nodes.newest_goal import NewestGoal
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deepverse_ros.errors import printable
-from deepverse_ros.nodes.history import TimedRing
 from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.perception.frame_history import TimedRing
 
 TURN = 2 * math.pi
 AHEAD, BEHIND, LATE = 0.5, 3.0, 0.2

@@ -11,18 +11,18 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.nodes import camera_input, joint_input
-from deepverse_ros.nodes.camera_input import SYNC_TOLERANCE, CameraInput
-from deepverse_ros.nodes.history import TimedRing
-from deepverse_ros.nodes.joint_input import JointInput
-from deepverse_ros.nodes.measured_joints import Posture
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.odometry import OdometryLayout
 from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.perception import camera_input, joint_input
+from deepverse_ros.nodes.perception.camera_input import SYNC_TOLERANCE, CameraInput
+from deepverse_ros.nodes.perception.frame_history import TimedRing
+from deepverse_ros.nodes.perception.joint_input import JointInput
+from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.tf_buffer import TransformListener
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter
-from deepverse_ros.nodes.transforms import TransformListener
 from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (

@@ -12,18 +12,18 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes.camera_health import CameraHealth
-from deepverse_ros.nodes.history import FrameHistory, TimedRing, Window
 from deepverse_ros.nodes.messages.camera import CameraModel, camera_model
 from deepverse_ros.nodes.messages.depth_decoding import MILLIMETRE, check_depth, depth_from_image
 from deepverse_ros.nodes.messages.image_decoding import Picture, picture_size, reduction, rgb_from_image
 from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.perception.camera_health import CameraHealth
+from deepverse_ros.nodes.perception.frame_history import FrameHistory, TimedRing, Window
+from deepverse_ros.nodes.perception.tf_buffer import TransformTree
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter
-from deepverse_ros.nodes.transforms import TransformTree
 
 SYNC_TOLERANCE = 0.05
 """Seconds that a depth image or a joint state may be apart from the colour image that it belongs to."""

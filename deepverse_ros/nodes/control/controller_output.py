@@ -11,11 +11,11 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.nodes import gripper_output
-from deepverse_ros.nodes.gripper_output import NOT_TAKEN, GripperOutput, without_joint
+from deepverse_ros.nodes.control import gripper_output
+from deepverse_ros.nodes.control.gripper_output import NOT_TAKEN, GripperOutput, without_joint
+from deepverse_ros.nodes.control.newest_goal import NewestGoal
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.controller_status import ControllerStatus
-from deepverse_ros.nodes.newest_goal import NewestGoal
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter

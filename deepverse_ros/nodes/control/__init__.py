@@ -1,0 +1,1 @@
+"""What a node sends to controllers: trajectories and grippers, by topic or action."""
