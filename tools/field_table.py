@@ -9,18 +9,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deepverse_ros.nodes import planner_parameters, prefilter_parameters, sim_node, world_model_node
 from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.messages.depth_decoding import ENCODINGS as DEPTH_ENCODINGS
 from deepverse_ros.nodes.messages.encodings import ENCODINGS, Family
+from deepverse_ros.nodes.planner.parameters import PARAMETERS as PLANNER_PARAMETERS
+from deepverse_ros.nodes.prefilter.parameters import PARAMETERS as PREFILTER_PARAMETERS
 from deepverse_ros.nodes.runtime.parameters import Parameter
+from deepverse_ros.nodes.simulation import node as sim_node
+from deepverse_ros.nodes.world_model import node as world_model_node
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "field.md"
 NODES = {
     "world_model": world_model_node.PARAMETERS,
-    "planner": planner_parameters.PARAMETERS,
-    "prefilter": prefilter_parameters.PARAMETERS,
+    "planner": PLANNER_PARAMETERS,
+    "prefilter": PREFILTER_PARAMETERS,
     "sim": sim_node.PARAMETERS,
 }
 HEADER = """\

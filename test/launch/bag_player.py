@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
-from deepverse_ros.nodes.corruptions import corrupt
-from deepverse_ros.nodes.fault_injector import message_type
+from deepverse_ros.nodes.fault_injection.corruptions import corrupt
+from deepverse_ros.nodes.fault_injection.node import message_type
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread
 

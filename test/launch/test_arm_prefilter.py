@@ -14,7 +14,7 @@ from std_msgs.msg import Float64MultiArray, Header
 from test_arm_mpc_launch import NODES, Peer
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes.demo_client import FIRST_SEED, LOOK, make_targets
+from deepverse_ros.nodes.demo.client import FIRST_SEED, LOOK, make_targets
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.runtime import qos
 

@@ -21,10 +21,10 @@ from visualization_msgs.msg import MarkerArray
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages.image import image_from_array
-from deepverse_ros.nodes.planner_node import PlannerNode
+from deepverse_ros.nodes.planner.node import PlannerNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
-from deepverse_ros.nodes.sim_node import SimNode
+from deepverse_ros.nodes.simulation.node import SimNode
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -13,7 +13,7 @@ from deepverse_ros.evaluation.prefilter_bag import wanted
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.messages.time import duration, stamp_from_seconds
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout

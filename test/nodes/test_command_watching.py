@@ -31,7 +31,7 @@ from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.messages.pose import transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout

@@ -28,7 +28,7 @@ from deepverse_ros.nodes.messages.image import image_from_array, image_from_dept
 from deepverse_ros.nodes.messages.pose import transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.verdict import Verdict

@@ -20,7 +20,7 @@ from deepverse_ros.nodes.messages.controller_status import ControllerStatus, Sta
 from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.nodes.sim_node import SimNode
+from deepverse_ros.nodes.simulation.node import SimNode
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -24,7 +24,7 @@ from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.plan import trajectory_from_plan
-from deepverse_ros.nodes.planner_node import PlannerNode
+from deepverse_ros.nodes.planner.node import PlannerNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation

@@ -20,8 +20,8 @@ from std_msgs.msg import Float64MultiArray
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import VehicleControl
-from deepverse_ros.nodes.corruptions import corrupt
-from deepverse_ros.nodes.fault_injector import FaultInjector
+from deepverse_ros.nodes.fault_injection.corruptions import corrupt
+from deepverse_ros.nodes.fault_injection.node import FaultInjector
 from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_seconds
@@ -195,7 +195,7 @@ def test_the_example_can_be_configured(robot):
 
 
 def test_the_kinds_are_listed():
-    code = "import sys; sys.argv.append('--list'); from deepverse_ros.nodes.fault_injector import main; main()"
+    code = "import sys; sys.argv.append('--list'); from deepverse_ros.nodes.fault_injection.node import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(KINDS)
     assert "delay" in done.stdout

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deepverse_ros.nodes.holding import SentPlan, resting_place, steps_to
 from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.planner.holding import SentPlan, resting_place, steps_to
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

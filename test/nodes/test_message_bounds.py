@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from deepverse_ros.errors import MessageError, printable
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.message_bounds import MOST_NAMES, bound_of, bytes_problem, trajectory_problem

@@ -105,7 +105,7 @@ def test_what_cannot_be_read_was_said_by_ros(tmp_path):
 
 
 def test_a_file_that_ros_cannot_read_ends_the_process_with_a_sentence(tmp_path):
-    program = "import sys; from deepverse_ros.nodes.prefilter_node import main; main()"
+    program = "import sys; from deepverse_ros.nodes.prefilter.node import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", program, "--ros-args", "--params-file", str(tmp_path / "none.yaml")],
         capture_output=True,

@@ -7,7 +7,7 @@ from std_msgs.msg import Header
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
 from deepverse_ros.nodes.messages.plan import trajectory_from_plan
-from deepverse_ros.nodes.plan_course import Course
+from deepverse_ros.nodes.planner.plan_progress import Course
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 

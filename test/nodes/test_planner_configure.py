@@ -6,7 +6,7 @@ import pytest
 from planner_world import Result, World, picture
 from rclpy.parameter import Parameter as RosParameter
 
-from deepverse_ros.nodes.planner_node import PlannerNode
+from deepverse_ros.nodes.planner.node import PlannerNode
 
 
 def configure(robot: Any, checkpoint: Any, **parameters: Any) -> Any:

@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages import plan as plans
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.robot_commands import WATCHDOG, ArmCommands, velocities_from_data
+from deepverse_ros.nodes.simulation.trajectory_follower import WATCHDOG, ArmCommands, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

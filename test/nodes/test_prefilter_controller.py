@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter as RosParameter
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import ControllerStatus, PrefilterStatus
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 
 ACTION = "arm_controller/follow_joint_trajectory"
 TARGET = HOME + np.array([0.4, 0, 0, 0, 0, 0, 0, -0.5])

@@ -31,12 +31,12 @@ from strict_controller import refusal
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.corruptions import corrupt
+from deepverse_ros.nodes.fault_injection.corruptions import corrupt
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_from_seconds, stamp_seconds
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.faults import KINDS, Channel, Fault
 from deepverse_ros.safety.gate import Gate

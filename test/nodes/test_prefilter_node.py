@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import PrefilterStatus
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.safety.finding import Action, Finding
 
 PASS, SLOW, STOP, FALLBACK, RECOVER = range(5)
@@ -36,7 +36,7 @@ def set_parameter(node: PrefilterNode, name: str, value: object) -> tuple[bool, 
 
 
 def test_it_loads_no_torch():
-    code = "import sys, deepverse_ros.nodes.prefilter_node; print('torch' in sys.modules)"
+    code = "import sys, deepverse_ros.nodes.prefilter.node; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -14,7 +14,7 @@ from prefilter_world import BAD, Surroundings, heartbeat, moves, verdict
 from deepverse_ros import resources
 from deepverse_ros.msg import PrefilterStatus, VehicleControl
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.safety.finding import Action, Finding
 
 SLOWLY = Finding(Action.SLOW, "near", 1, 20, 15, 0.5)

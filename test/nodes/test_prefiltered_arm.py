@@ -21,11 +21,11 @@ from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacl
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.plan import trajectory_from_plan
-from deepverse_ros.nodes.prefilter_node import PrefilterNode
+from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
-from deepverse_ros.nodes.sim_node import SimNode
-from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.nodes.simulation.node import SimNode
+from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 

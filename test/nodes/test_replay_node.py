@@ -14,9 +14,9 @@ from deepverse_ros.data.droid import data_directory
 from deepverse_ros.msg import PredictedFrames
 from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.replay_node import ReplayNode
+from deepverse_ros.nodes.replay.node import ReplayNode
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.nodes.world_model.node import WorldModelNode
 
 REAL = data_directory() / "droid" / "annotation" / "val" / "899.json"
 

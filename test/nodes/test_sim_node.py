@@ -21,7 +21,7 @@ from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.parameters import ParameterError
-from deepverse_ros.nodes.sim_node import SimNode
+from deepverse_ros.nodes.simulation.node import SimNode
 
 
 def position(message: JointState) -> np.ndarray:

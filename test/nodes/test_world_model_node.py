@@ -30,7 +30,7 @@ from deepverse_ros.nodes.messages.pose import transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception import camera_input
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.nodes.world_model_node import WorldModelNode
+from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 NAMES = [f"joint_{i}" for i in range(1, 8)] + ["gripper_joint"]

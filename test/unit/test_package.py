@@ -86,11 +86,11 @@ def test_every_command_has_its_function(entry_point: str) -> None:
 
 def test_every_node_with_a_main_is_a_command() -> None:
     with_main = {
-        path.stem
-        for path in (ROOT / "deepverse_ros" / "nodes").glob("*.py")
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "deepverse_ros" / "nodes").rglob("*.py")
         if any(isinstance(n, ast.FunctionDef) and n.name == "main" for n in ast.parse(path.read_text()).body)
     }
-    assert with_main == {entry.split("=")[0] for entry in cmake_list("NODE_EXECUTABLES")}
+    assert with_main == {re.split("[=:]", entry)[1] for entry in cmake_list("NODE_EXECUTABLES")}
 
 
 def test_one_version_everywhere() -> None:

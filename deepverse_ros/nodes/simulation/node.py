@@ -23,7 +23,6 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.nodes import trajectory_action_server
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
 from deepverse_ros.nodes.messages.camera import info_from_intrinsics
@@ -31,12 +30,13 @@ from deepverse_ros.nodes.messages.image import image_from_array, image_from_dept
 from deepverse_ros.nodes.messages.plan import knots_from_trajectory
 from deepverse_ros.nodes.messages.pose import point, pose_from_matrix, transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.robot_commands import ArmCommands, velocities_from_data
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
-from deepverse_ros.nodes.trajectory_action_server import ArmControllers
+from deepverse_ros.nodes.simulation import trajectory_action_server
+from deepverse_ros.nodes.simulation.trajectory_action_server import ArmControllers
+from deepverse_ros.nodes.simulation.trajectory_follower import ArmCommands, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.kinematics import ArmKinematics

@@ -17,7 +17,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 
-from deepverse_ros.nodes.corruptions import corrupt
+from deepverse_ros.nodes.fault_injection.corruptions import corrupt
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError

@@ -18,21 +18,21 @@ from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes import command_watching
-from deepverse_ros.nodes.command_input import CommandInput
-from deepverse_ros.nodes.command_watching import CommandWatching
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.messages.plan import plan_from_msg
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
 from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight, base_frame
-from deepverse_ros.nodes.prediction_outputs import PredictionOutputs
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
+from deepverse_ros.nodes.world_model import command_judge_server
+from deepverse_ros.nodes.world_model.command_judge_server import CommandWatching
+from deepverse_ros.nodes.world_model.outputs import PredictionOutputs
+from deepverse_ros.nodes.world_model.running_command import CommandInput
 from deepverse_ros.planning.surroundings import Surroundings
 from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.processes import keep_freed_memory
@@ -51,7 +51,7 @@ PARAMETERS = (
     ),
     Parameter("service_timeout", 5.0, "Seconds until a service request gives up (s).", 0.1, 120.0, dynamic=True),
     *plan_limits.PARAMETERS,
-    *command_watching.PARAMETERS,
+    *command_judge_server.PARAMETERS,
     *observation_source.PARAMETERS,
 )
 HEARTBEAT_PERIOD = 0.1

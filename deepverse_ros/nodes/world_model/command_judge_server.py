@@ -24,7 +24,7 @@ from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
-from deepverse_ros.nodes.zone_reports import ZoneReports
+from deepverse_ros.nodes.world_model.zone_reports import ZoneReports
 from deepverse_ros.planning.command_course import CourseMaker, Watched
 from deepverse_ros.planning.command_stream import SetpointStream, Told
 from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings

@@ -12,12 +12,12 @@ import numpy as np
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief, Goal
-from deepverse_ros.nodes.execution import Executed, Execution
-from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception.observation_source import Sight
-from deepverse_ros.nodes.planner_parameters import Settings, mpc_config
-from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
+from deepverse_ros.nodes.planner.keeper import Kept
+from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
+from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
+from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
 from deepverse_ros.planning.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdict import Reason, Verdict, rejected
 

@@ -23,16 +23,16 @@ from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_po
 from deepverse_ros.nodes.messages.image_decoding import picture_size
 from deepverse_ros.nodes.perception.model_loading import load_model
 from deepverse_ros.nodes.perception.observation_source import ObservationInput, base_frame
-from deepverse_ros.nodes.plan_outputs import PlanOutputs
-from deepverse_ros.nodes.planner_parameters import PARAMETERS, mpc_config
-from deepverse_ros.nodes.proposals import Proposals
-from deepverse_ros.nodes.pursuit import GoalTask, Pursuit, Result, failed_result
-from deepverse_ros.nodes.robot import Robot
+from deepverse_ros.nodes.planner.goal_controller import GoalTask, Pursuit, Result, failed_result
+from deepverse_ros.nodes.planner.goal_image_tracker import Tracking, TrackingTask
+from deepverse_ros.nodes.planner.outputs import PlanOutputs
+from deepverse_ros.nodes.planner.parameters import PARAMETERS, mpc_config
+from deepverse_ros.nodes.planner.proposed_plans import Proposals
+from deepverse_ros.nodes.planner.robot_interface import Robot
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
-from deepverse_ros.nodes.tracking import Tracking, TrackingTask
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Calibration
 from deepverse_ros.processes import keep_freed_memory

@@ -15,8 +15,8 @@ from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.plan import plan_from_msg, plan_from_trajectory
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight
-from deepverse_ros.nodes.plan_outputs import PlanOutputs
-from deepverse_ros.nodes.planner_parameters import mpc_config
+from deepverse_ros.nodes.planner.outputs import PlanOutputs
+from deepverse_ros.nodes.planner.parameters import mpc_config
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named
 from deepverse_ros.planning.mpc import Mpc

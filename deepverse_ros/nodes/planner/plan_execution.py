@@ -9,11 +9,11 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief
-from deepverse_ros.nodes.keeper import Kept
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import Sight
-from deepverse_ros.nodes.planner_parameters import Settings
-from deepverse_ros.nodes.robot import POLL, Rest, Robot, tool_of
+from deepverse_ros.nodes.planner.keeper import Kept
+from deepverse_ros.nodes.planner.parameters import Settings
+from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
 from deepverse_ros.planning.monitor import Deviation, PathMonitor
 from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.verdict import Reason, rejected

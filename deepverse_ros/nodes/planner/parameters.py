@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes import controller_reports, keeper, plan_course
 from deepverse_ros.nodes.control import controller_output
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
+from deepverse_ros.nodes.planner import controller_reports, keeper, plan_progress
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
 from deepverse_ros.planning.icem import IcemConfig
 from deepverse_ros.planning.mpc import MpcConfig
@@ -119,7 +119,7 @@ PARAMETERS = (
         "Also execute accepted plans from ~/proposed_plan and ~/proposed_trajectory.",
         dynamic=True,
     ),
-    *plan_course.PARAMETERS,
+    *plan_progress.PARAMETERS,
     *keeper.PARAMETERS,
     *controller_output.PARAMETERS,
     *controller_reports.PARAMETERS,

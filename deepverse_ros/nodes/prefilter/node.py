@@ -29,8 +29,8 @@ from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_ms
 from deepverse_ros.nodes.messages.prefilter_status import status_to_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints
-from deepverse_ros.nodes.prefilter_output import PrefilterOutput
-from deepverse_ros.nodes.prefilter_parameters import PARAMETERS, settings_from
+from deepverse_ros.nodes.prefilter.output import PrefilterOutput
+from deepverse_ros.nodes.prefilter.parameters import PARAMETERS, settings_from
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run

@@ -12,9 +12,6 @@ from deepverse_ros.model import observation
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.control.controller_output import CommandOutput
-from deepverse_ros.nodes.controller_reports import ControllerReports
-from deepverse_ros.nodes.holding import OVER, SentPlan, resting_place, steps_to
-from deepverse_ros.nodes.keeper import Keeper
 from deepverse_ros.nodes.messages import predicted_frames
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.plan import interpolate, plan_to_msg, trajectory_from_plan
@@ -22,7 +19,10 @@ from deepverse_ros.nodes.messages.plan_markers import candidate_markers
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import Sight, base_frame
-from deepverse_ros.nodes.plan_course import PlanCourse
+from deepverse_ros.nodes.planner.controller_reports import ControllerReports
+from deepverse_ros.nodes.planner.holding import OVER, SentPlan, resting_place, steps_to
+from deepverse_ros.nodes.planner.keeper import Keeper
+from deepverse_ros.nodes.planner.plan_progress import PlanCourse
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

@@ -23,7 +23,7 @@ from deepverse_ros.errors import DeepverseError
 from deepverse_ros.evaluation.film import film, montage
 from deepverse_ros.evaluation.report import write_json
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.nodes.demo_recorder import DemoRecorder
+from deepverse_ros.nodes.demo.recorder import DemoRecorder
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.planning.verdict import Reason
 from deepverse_ros.simulation.arm import ArmSimulation

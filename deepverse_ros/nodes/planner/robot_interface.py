@@ -11,8 +11,8 @@ from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationInput
-from deepverse_ros.nodes.plan_outputs import PlanOutputs
-from deepverse_ros.nodes.planner_parameters import Settings
+from deepverse_ros.nodes.planner.outputs import PlanOutputs
+from deepverse_ros.nodes.planner.parameters import Settings
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.planning.recalibration import Recalibration
 from deepverse_ros.planning.verdict import Reason, rejected

@@ -1,0 +1,1 @@
+"""The prefilter as a node: a process of its own, without torch and MuJoCo."""

@@ -1,0 +1,1 @@
+"""A recording of a real robot, through the topics that the robot would have."""

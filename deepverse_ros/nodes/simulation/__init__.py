@@ -1,0 +1,1 @@
+"""A simulated robot behind the topics that a real one would have."""
