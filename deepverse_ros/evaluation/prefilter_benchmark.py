@@ -12,9 +12,9 @@ from deepverse_ros import processes
 from deepverse_ros.evaluation.prefilter_loop import Judge, Onlooker, Run, imagining, kinematic, present_only, run
 from deepverse_ros.evaluation.prefilter_pushes import PushScenario, draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones, tool_zones
+from deepverse_ros.judging.command_judge import CommandWatch, WatchSettings
+from deepverse_ros.judging.command_rollout import CourseMaker
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.command_course import CourseMaker
-from deepverse_ros.planning.command_watch import CommandWatch, WatchSettings
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.zones import Zones

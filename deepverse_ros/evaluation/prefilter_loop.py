@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from deepverse_ros.evaluation.prefilter_scenarios import LOOK, Begins, look
+from deepverse_ros.judging.command_judge import CommandWatch, Imagined, Seen
+from deepverse_ros.judging.command_rollout import Watched
+from deepverse_ros.judging.command_stream import SetpointStream, Stream, Told
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.command_course import Watched
-from deepverse_ros.planning.command_stream import SetpointStream, Stream, Told
-from deepverse_ros.planning.command_watch import CommandWatch, Imagined, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command, Layout

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from deepverse_ros.judging.command_judge import CommandWatch, Seen
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.command_course import CourseMaker, Watched
-from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.planning.command_course import CourseMaker, Watched
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 

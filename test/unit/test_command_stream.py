@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.planning.command_course import CourseMaker, Watched
-from deepverse_ros.planning.command_stream import LEAST, SetpointStream, Stream, Told, Tube
-from deepverse_ros.planning.tube_judging import TubeJudging
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_stream import LEAST, SetpointStream, Stream, Told, Tube
+from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.commands import Command, Layout

@@ -10,11 +10,11 @@ import torch
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.evaluation.prefilter_pushes import draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones, tool_zones
+from deepverse_ros.judging.command_judge import CommandWatch, Seen
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_stream import SetpointStream
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.command_course import CourseMaker, Watched
-from deepverse_ros.planning.command_stream import SetpointStream
-from deepverse_ros.planning.command_watch import CommandWatch, Seen
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import OwnBody

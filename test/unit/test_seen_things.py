@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_shoving import BODY, PIXEL, along_x, block, joints_of
 
-from deepverse_ros.planning.seen_things import SeenThings, hidden
+from deepverse_ros.judging.occlusion_memory import SeenThings, hidden
 
 NOTHING = np.zeros((0, 3))
 

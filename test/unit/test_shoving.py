@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepverse_ros.planning.shoving import shoved
+from deepverse_ros.judging.push_prediction import shoved
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.simulation.arm import ArmSimulation

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from deepverse_ros.judging.command_judge import CommandWatch, Seen, WatchSettings
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_stream import SetpointStream, Told
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
@@ -25,9 +28,6 @@ from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.world_model.zone_reports import ZoneReports
-from deepverse_ros.planning.command_course import CourseMaker, Watched
-from deepverse_ros.planning.command_stream import SetpointStream, Told
-from deepverse_ros.planning.command_watch import CommandWatch, Seen, WatchSettings
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import STREAM_PAUSE, Command, arranged
 from deepverse_ros.safety.finding import Action, Finding

@@ -5,8 +5,8 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from deepverse_ros.judging.command_judge import CommandWatch, Seen
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.planning.command_watch import CommandWatch, Seen
 
 PERIOD = 1.0
 """Seconds between two looks while nothing is commanded."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from deepverse_ros.planning.shoving import TOUCH, shoves
+from deepverse_ros.judging.push_prediction import TOUCH, shoves
 from deepverse_ros.robot.self_filter import OwnBody
 
 _REMEMBERED = 1.5  # seconds from one picture to the next after which nobody knows what has happened to hidden things

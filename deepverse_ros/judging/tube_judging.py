@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from deepverse_ros.planning.command_course import TUBES, CourseMaker
-from deepverse_ros.planning.command_stream import Stream, Tube
+from deepverse_ros.judging.command_rollout import TUBES, CourseMaker
+from deepverse_ros.judging.command_stream import Stream, Tube
 from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.view import Slack, View

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.planning.command_stream import Stream, Tube
+from deepverse_ros.judging.command_stream import Stream, Tube
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.verdict import Envelope

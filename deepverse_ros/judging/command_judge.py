@@ -13,14 +13,14 @@ import torch
 
 from deepverse_ros import geometry
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.judging import push_prediction
+from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_stream import Tube
+from deepverse_ros.judging.occlusion_memory import SeenThings, hidden
+from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning import shoving
-from deepverse_ros.planning.command_course import CourseMaker, Watched
-from deepverse_ros.planning.command_stream import Tube
-from deepverse_ros.planning.seen_things import SeenThings, hidden
-from deepverse_ros.planning.tube_judging import TubeJudging
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import OwnBody
 from deepverse_ros.safety.finding import Action, Finding, judge
@@ -169,7 +169,7 @@ class CommandWatch:
         if self._unknown(transforms):
             return nothing
         view = View(self.embodiment.base_frame, points, transforms=transforms)
-        own = self.body.own(points, poses, shoving.TOUCH)
+        own = self.body.own(points, poses, push_prediction.TOUCH)
         other = np.isfinite(depth) & ~own & ~self.zones.ignored(view, np.zeros(1), "scene")
         assert belief.intrinsics is not None
         intrinsics, pose = belief.intrinsics.double().cpu().numpy(), camera[0].double().cpu().numpy()
@@ -231,7 +231,7 @@ class CommandWatch:
             return np.zeros((self.settings.horizon, 0, 3), np.float32)
         _, told = self._told(seen, watched)
         count = self.settings.substeps
-        return shoving.shoved(seen.things, seen.pixel, self.body, self._poses(told))[count - 1 :: count]
+        return push_prediction.shoved(seen.things, seen.pixel, self.body, self._poses(told))[count - 1 :: count]
 
     def _told(self, seen: Seen, watched: Watched) -> tuple[np.ndarray, np.ndarray]:
         """Moments (M + 1,), seconds from the image, several a step, and where the command has the robot, (M + 1, A)."""
