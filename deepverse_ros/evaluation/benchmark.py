@@ -16,8 +16,8 @@ import torch
 from deepverse_ros.data.synthetic import collect
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import GoalImage
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.robot.embodiment import Embodiment
 
 BATCHES = (1, 16, 64, 256)

@@ -14,10 +14,10 @@ from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.evaluation.ood import auroc
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.mpc import MpcConfig, PlanResult
 from deepverse_ros.planning.robot_control import RobotControl
-from deepverse_ros.planning.verdict import Limits, Reason
+from deepverse_ros.planning.search.icem import IcemConfig
+from deepverse_ros.planning.search.mpc import MpcConfig, PlanResult
+from deepverse_ros.planning.verdicts.verdict import Limits, Reason
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks import make_task
 from deepverse_ros.simulation.tasks.base import MAX_STEPS, Task

@@ -17,8 +17,8 @@ from deepverse_ros.evaluation.evaluate import windows_of
 from deepverse_ros.evaluation.uncertainty import spearman
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.icem import Icem, IcemConfig
 from deepverse_ros.planning.objectives import GoalImage, Objective
+from deepverse_ros.planning.search.icem import Icem, IcemConfig
 
 Score = Callable[[Belief, np.ndarray, Objective], Tensor]
 """(belief, plans (N, H, A), objective) -> (N,) scores, lower is better."""

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepverse_ros.model.body_rendering import CHANNELS, STRIDE
 from deepverse_ros.model.config import CodecConfig
-from deepverse_ros.model.silhouette import CHANNELS, STRIDE
 
 # rgb, sqrt-disparity, 1 where the depth is known
 IN_CHANNELS = 5

@@ -20,6 +20,7 @@ from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.actions import Values, pack
+from deepverse_ros.model.body_rendering import draw
 from deepverse_ros.model.coarse import Coarse, CoarseFuture
 from deepverse_ros.model.codec import Codec, Decoded, Source, View
 from deepverse_ros.model.config import WorldModelConfig
@@ -27,10 +28,9 @@ from deepverse_ros.model.cuda_graphs import CudaGraphs
 from deepverse_ros.model.device import inference_dtype, resolve_device
 from deepverse_ros.model.dynamics import Dynamics, Steps, to_cells, to_tokens
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
-from deepverse_ros.model.novelty import Novelty
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
+from deepverse_ros.model.ood import Novelty
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
-from deepverse_ros.model.silhouette import draw
 from deepverse_ros.robot.embodiment import Embodiment
 
 MAX_HORIZON = 32

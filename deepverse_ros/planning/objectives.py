@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.surroundings import Surroundings
+from deepverse_ros.planning.distance_field import Surroundings
 from deepverse_ros.robot.embodiment import Embodiment
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.mpc import Mpc, MpcConfig, PlanResult
-from deepverse_ros.planning.recalibration import Recalibration
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
+from deepverse_ros.planning.verdicts.recalibration import Recalibration
 
 
 class _Frame(NamedTuple):

@@ -5,18 +5,18 @@ import math
 import numpy as np
 
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.safety.assessment import Kind, Situation
 from deepverse_ros.safety.check import Check
 from deepverse_ros.safety.clock import Now
+from deepverse_ros.safety.command_tracker import OTHERS_MAY_MOVE_IT, Following, Motion
 from deepverse_ros.safety.commands import Command, Layout, check
 from deepverse_ros.safety.finding import Action
-from deepverse_ros.safety.motion import OTHERS_MAY_MOVE_IT, Following, Motion
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
-from deepverse_ros.safety.situation import Kind, Situation
 from deepverse_ros.safety.states import States
 from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Status
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.verdict_store import Nearest, VerdictStore
-from deepverse_ros.safety.watch import Watch
+from deepverse_ros.safety.watchdogs import Watch
 
 
 class Gate:

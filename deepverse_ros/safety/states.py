@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from deepverse_ros.safety.assessment import Kind, Situation
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.settings import GateSettings
-from deepverse_ros.safety.situation import Kind, Situation
 from deepverse_ros.safety.status import State
 from deepverse_ros.safety.verdict_store import Received
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 
 from deepverse_ros.safety.clock import Now
+from deepverse_ros.safety.command_tracker import Following
 from deepverse_ros.safety.finding import Action
-from deepverse_ros.safety.motion import Following
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.verdict import Envelope, Verdict
 

@@ -16,12 +16,12 @@ from deepverse_ros.errors import EpisodeError
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Belief, Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.acceptance import Ends
-from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.monitor import PathMonitor
-from deepverse_ros.planning.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.objectives import Future
-from deepverse_ros.planning.verdict import NEAR, Limits, conformal_quantile
+from deepverse_ros.planning.search.icem import IcemConfig
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.verdicts.acceptance import Ends
+from deepverse_ros.planning.verdicts.monitor import PathMonitor
+from deepverse_ros.planning.verdicts.verdict import NEAR, Limits, conformal_quantile
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import sample_goal
 from deepverse_ros.simulation.tasks import make_task

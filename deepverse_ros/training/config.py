@@ -92,7 +92,7 @@ class DynamicsStageConfig(StageConfig):
     state_weight, motion_weight: of what the robot measures of itself and of its camera's motion, beside the latents.
     proprioception_dropout, pose_dropout, action_dropout: share of windows without the robot's own measurements, without
     camera poses, without one modality of the actions; blind_every: every so many episodes without depth (0: none).
-    spacetime_weight, causal_weight: of the losses in model/consistency.py and causality.py, on `consistency_windows`
+    spacetime_weight, causal_weight: of the losses in training/losses (consistency, causality), on `consistency_windows`
     decoded windows of each batch; what they buy stands in docs/ablations.md.
     """
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros.model.dynamics import to_tokens
-from deepverse_ros.model.novelty import content, texture
+from deepverse_ros.model.ood import content, texture
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.precision import Precision, autocast

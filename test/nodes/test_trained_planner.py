@@ -20,7 +20,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.messages.plan import duration, plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.planning.surroundings import Surroundings
+from deepverse_ros.planning.distance_field import Surroundings
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

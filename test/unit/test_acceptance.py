@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.acceptance import ROOM, Ends, margin_multiple
+from deepverse_ros.planning.verdicts.acceptance import ROOM, Ends, margin_multiple
 
 TOLERANCE = 0.08
 

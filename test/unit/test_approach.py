@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.planning.approach import approach
+from deepverse_ros.planning.search.kinematic_seed import approach
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.model.causality import (
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.dynamics import Dynamics, Steps
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.training.losses.causality import (
     StateDynamics,
     causal_consistency_loss,
     future_action_leak,
     state_dynamics_loss,
 )
-from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.dynamics import Dynamics, Steps
-from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.kinematics import ArmKinematics
 
 
 @pytest.fixture(scope="module")

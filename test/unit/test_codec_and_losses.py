@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from deepverse_ros.model.codec import Codec, Decoded, Merge, _composite
 from deepverse_ros.model.config import CodecConfig
-from deepverse_ros.model.losses import codec_loss, ssim
-from deepverse_ros.model.novelty import Novelty, content, texture
+from deepverse_ros.model.ood import Novelty, content, texture
 from deepverse_ros.model.readout import gaussian_nll
+from deepverse_ros.training.losses.pictures import codec_loss, ssim
 
 
 def test_a_source_pixel_is_copied_exactly_where_its_weight_is_all() -> None:

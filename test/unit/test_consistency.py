@@ -13,11 +13,8 @@ from torch import Tensor
 from deepverse_ros.data.synthetic import EpisodeGenerator
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics, transform
-from deepverse_ros.model.consistency import (
-    moving_pixels,
-    spacetime_consistency_loss,
-)
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.training.losses.consistency import moving_pixels, spacetime_consistency_loss
 
 SIZE, FRAMES = 32, 5
 CAMERA = Intrinsics(40.0, 40.0, (SIZE - 1) / 2, (SIZE - 1) / 2, SIZE, SIZE)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.monitor import PathMonitor
+from deepverse_ros.planning.verdicts.monitor import PathMonitor
 
 DT = 0.2
 START = np.zeros(3)

@@ -18,8 +18,8 @@ from deepverse_ros.evaluation import ood
 from deepverse_ros.evaluation.strangers import KINDS, Strangers
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import to_tokens
-from deepverse_ros.model.novelty import content, texture
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.ood import content, texture
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 

@@ -14,10 +14,10 @@ from reaching import ARM, FORWARD, HOME, reachable, tool_paths
 
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.model.observation import Goal
-from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.mpc import Mpc, MpcConfig, PlanResult
-from deepverse_ros.planning.mppi import MppiConfig
-from deepverse_ros.planning.verdict import Limits, Reason, Verdict
+from deepverse_ros.planning.search.icem import IcemConfig
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
+from deepverse_ros.planning.search.mppi import MppiConfig
+from deepverse_ros.planning.verdicts.verdict import Limits, Reason, Verdict
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.tasks import make_task

@@ -8,10 +8,10 @@ import torch
 from untrained import untrained_checkpoint
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.mpc import MpcConfig
 from deepverse_ros.planning.robot_control import RobotControl
-from deepverse_ros.planning.verdict import Reason
+from deepverse_ros.planning.search.icem import IcemConfig
+from deepverse_ros.planning.search.mpc import MpcConfig
+from deepverse_ros.planning.verdicts.verdict import Reason
 from deepverse_ros.simulation.arm import ArmSimulation
 
 FEW = MpcConfig(sampler=IcemConfig(samples=16), iterations=2, max_replans=0)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from reaching import ARM, FORWARD, HOME, reachable, tool_paths
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.icem import Icem, IcemConfig
-from deepverse_ros.planning.mppi import Mppi, MppiConfig
-from deepverse_ros.planning.samplers import Sampler, WayPointConfig, WayPoints, coloured_noise
+from deepverse_ros.planning.search.icem import Icem, IcemConfig
+from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
+from deepverse_ros.planning.search.samplers import Sampler, WayPointConfig, WayPoints, coloured_noise
 
 MAKERS: dict[str, Callable[..., Sampler]] = {
     "icem": lambda **config: Icem(ARM, IcemConfig(**config)),

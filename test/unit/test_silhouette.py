@@ -6,9 +6,9 @@ import torch
 from reaching import ARM
 
 from deepverse_ros import geometry
+from deepverse_ros.model.body_rendering import CHANNELS, draw
 from deepverse_ros.model.codec import Codec
 from deepverse_ros.model.config import CodecConfig
-from deepverse_ros.model.silhouette import CHANNELS, draw
 from deepverse_ros.simulation.arm import ArmSimulation
 
 HOME = torch.tensor(ARM.home)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.distance_field import VOXEL, Surroundings
 from deepverse_ros.planning.objectives import SeenClearance
-from deepverse_ros.planning.surroundings import VOXEL, Surroundings
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import Body, Capsule, Link
 from deepverse_ros.simulation.arm import ArmSimulation

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import CheckpointError, ShapeError
-from deepverse_ros.planning.acceptance import Ends, margin_multiple
-from deepverse_ros.planning.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
+from deepverse_ros.planning.verdicts.acceptance import Ends, margin_multiple
+from deepverse_ros.planning.verdicts.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

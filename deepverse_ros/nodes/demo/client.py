@@ -25,7 +25,7 @@ from deepverse_ros.evaluation.report import write_json
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.demo.recorder import DemoRecorder
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
-from deepverse_ros.planning.verdict import Reason
+from deepverse_ros.planning.verdicts.verdict import Reason
 from deepverse_ros.simulation.arm import ArmSimulation
 from deepverse_ros.simulation.goals import impossible_goal, sample_goal
 

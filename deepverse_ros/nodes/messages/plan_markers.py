@@ -9,8 +9,8 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from deepverse_ros.nodes.messages.pose import point
-from deepverse_ros.planning.mpc import Candidates
-from deepverse_ros.planning.verdict import Verdict
+from deepverse_ros.planning.search.mpc import Candidates
+from deepverse_ros.planning.verdicts.verdict import Verdict
 
 GOOD = (0.18, 0.63, 0.26)
 POOR = (0.93, 0.75, 0.18)

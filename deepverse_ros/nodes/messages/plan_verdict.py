@@ -3,7 +3,7 @@
 from std_msgs.msg import Header
 
 from deepverse_ros.msg import PlanVerdict
-from deepverse_ros.planning.verdict import Verdict
+from deepverse_ros.planning.verdicts.verdict import Verdict
 
 
 def verdict_to_msg(verdict: Verdict, header: Header) -> PlanVerdict:

@@ -18,8 +18,8 @@ from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
 from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
 from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
-from deepverse_ros.planning.mpc import Mpc, PlanResult
-from deepverse_ros.planning.verdict import Reason, Verdict, rejected
+from deepverse_ros.planning.search.mpc import Mpc, PlanResult
+from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
 Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25

@@ -33,8 +33,8 @@ from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
-from deepverse_ros.planning.recalibration import Recalibration
-from deepverse_ros.planning.verdict import Calibration
+from deepverse_ros.planning.verdicts.recalibration import Recalibration
+from deepverse_ros.planning.verdicts.verdict import Calibration
 from deepverse_ros.processes import keep_freed_memory
 
 

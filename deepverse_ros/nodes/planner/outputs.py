@@ -26,9 +26,9 @@ from deepverse_ros.nodes.planner.plan_progress import PlanCourse
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.planning.mpc import PlanResult
 from deepverse_ros.planning.objectives import Future
-from deepverse_ros.planning.verdict import Calibration, Verdict
+from deepverse_ros.planning.search.mpc import PlanResult
+from deepverse_ros.planning.verdicts.verdict import Calibration, Verdict
 
 HOLD = "hold"
 """Id of the plan that says: stay where you are."""

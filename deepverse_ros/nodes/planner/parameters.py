@@ -7,9 +7,9 @@ from deepverse_ros.nodes.control import controller_output
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
 from deepverse_ros.nodes.planner import controller_reports, keeper, plan_progress
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
-from deepverse_ros.planning.icem import IcemConfig
-from deepverse_ros.planning.mpc import MpcConfig
-from deepverse_ros.planning.mppi import MppiConfig
+from deepverse_ros.planning.search.icem import IcemConfig
+from deepverse_ros.planning.search.mpc import MpcConfig
+from deepverse_ros.planning.search.mppi import MppiConfig
 
 PARAMETERS = (
     *model_loading.PARAMETERS,

@@ -14,9 +14,9 @@ from deepverse_ros.nodes.perception.observation_source import Sight
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings
 from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
-from deepverse_ros.planning.monitor import Deviation, PathMonitor
-from deepverse_ros.planning.mpc import PlanResult
-from deepverse_ros.planning.verdict import Reason, rejected
+from deepverse_ros.planning.search.mpc import PlanResult
+from deepverse_ros.planning.verdicts.monitor import Deviation, PathMonitor
+from deepverse_ros.planning.verdicts.verdict import Reason, rejected
 
 
 @dataclass(frozen=True)

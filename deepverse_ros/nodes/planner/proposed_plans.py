@@ -19,9 +19,9 @@ from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import mpc_config
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named
-from deepverse_ros.planning.mpc import Mpc
-from deepverse_ros.planning.recalibration import Recalibration
-from deepverse_ros.planning.verdict import Reason, Verdict, rejected
+from deepverse_ros.planning.search.mpc import Mpc
+from deepverse_ros.planning.verdicts.recalibration import Recalibration
+from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
 Proposal: TypeAlias = ActionPlan | JointTrajectory
 

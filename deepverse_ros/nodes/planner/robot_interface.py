@@ -14,8 +14,8 @@ from deepverse_ros.nodes.perception.observation_source import ObservationInput
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import Settings
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.planning.recalibration import Recalibration
-from deepverse_ros.planning.verdict import Reason, rejected
+from deepverse_ros.planning.verdicts.recalibration import Recalibration
+from deepverse_ros.planning.verdicts.verdict import Reason, rejected
 from deepverse_ros.robot.embodiment import Embodiment
 
 POLL = 0.02

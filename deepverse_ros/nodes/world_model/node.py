@@ -33,8 +33,8 @@ from deepverse_ros.nodes.world_model import command_judge_server
 from deepverse_ros.nodes.world_model.command_judge_server import CommandWatching
 from deepverse_ros.nodes.world_model.outputs import PredictionOutputs
 from deepverse_ros.nodes.world_model.running_command import CommandInput
-from deepverse_ros.planning.surroundings import Surroundings
-from deepverse_ros.planning.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.planning.distance_field import Surroundings
+from deepverse_ros.planning.verdicts.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
 

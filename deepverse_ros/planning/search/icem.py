@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.samplers import WayPointConfig, WayPoints
+from deepverse_ros.planning.search.samplers import WayPointConfig, WayPoints
 from deepverse_ros.robot.embodiment import Embodiment
 
 # One guided step moves a target by at most this share of what the robot can move within the horizon.

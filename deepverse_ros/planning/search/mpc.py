@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.approach import approach
-from deepverse_ros.planning.icem import Icem, IcemConfig
-from deepverse_ros.planning.mppi import Mppi, MppiConfig
+from deepverse_ros.planning.distance_field import Surroundings
 from deepverse_ros.planning.objectives import (
     Certainty,
     Clearance,
@@ -29,9 +27,20 @@ from deepverse_ros.planning.objectives import (
     Straightness,
     WeightedSum,
 )
-from deepverse_ros.planning.samplers import Sampler
-from deepverse_ros.planning.surroundings import Surroundings
-from deepverse_ros.planning.verdict import Belief, Calibration, Limits, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.planning.search.icem import Icem, IcemConfig
+from deepverse_ros.planning.search.kinematic_seed import approach
+from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
+from deepverse_ros.planning.search.samplers import Sampler
+from deepverse_ros.planning.verdicts.verdict import (
+    Belief,
+    Calibration,
+    Limits,
+    Reason,
+    Verdict,
+    check_plan,
+    judge,
+    rejected,
+)
 from deepverse_ros.robot.embodiment import Embodiment
 
 AVOID = 5.0

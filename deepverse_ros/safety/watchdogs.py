@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from deepverse_ros.safety.check import Check, at_most
 from deepverse_ros.safety.clock import ClockWatch, Now
-from deepverse_ros.safety.motion import Following
+from deepverse_ros.safety.command_tracker import Following
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.verdict_store import Received
 

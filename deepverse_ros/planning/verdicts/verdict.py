@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from deepverse_ros.errors import CheckpointError, ShapeError
-from deepverse_ros.planning.acceptance import Ends, margin_multiple
+from deepverse_ros.planning.distance_field import Seen
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
-from deepverse_ros.planning.surroundings import Seen
+from deepverse_ros.planning.verdicts.acceptance import Ends, margin_multiple
 from deepverse_ros.robot.embodiment import Embodiment
 
 NEAR = 0.1

@@ -1,0 +1,1 @@
+"""Candidate plans: where they come from, and the search that ranks, imagines and chooses."""
