@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 
 ARM = Embodiment.load("arm")
 HOME = np.asarray(ARM.home, np.float32)

@@ -26,7 +26,7 @@ def collect(
     """
     import os
 
-    from deepverse_ros.data.synthetic import collect as simulate
+    from deepverse_ros.data.collect import collect as simulate
     from deepverse_ros.robot.embodiment import Embodiment
 
     with progress_bars() as progress:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepverse_ros.data.synthetic import collect
+from deepverse_ros.data.collect import collect
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.objectives import GoalImage

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.data.synthetic import collect
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
 from deepverse_ros.evaluation import metrics, uncertainty
 from deepverse_ros.evaluation.lpips import INSTALL, Lpips

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from deepverse_ros import files
-from deepverse_ros.data.droid import STATES_PER_FRAME, read_recording
+from deepverse_ros.data.importers.droid import STATES_PER_FRAME, read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.evaluate import windows_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.evaluation.ood import auroc
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
@@ -18,9 +18,9 @@ from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import MpcConfig, PlanResult
 from deepverse_ros.planning.verdicts.verdict import Limits, Reason
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks import make_task
-from deepverse_ros.simulation.tasks.base import MAX_STEPS, Task
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks import make_task
+from deepverse_ros.simulation.arm.tasks.base import MAX_STEPS, Task
 
 DEFINITIONS = {
     "success": f"share of episodes in which the goal is reached at the end of a step, within {MAX_STEPS} steps",

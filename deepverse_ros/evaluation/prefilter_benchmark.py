@@ -18,8 +18,8 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.push import Push
 
 DEFINITIONS = {
     "scenarios": "an arm at rest gets one trajectory. mapped, seen: in every second one it touches an obstacle within "

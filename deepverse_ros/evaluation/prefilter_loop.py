@@ -21,7 +21,7 @@ from deepverse_ros.safety.gate import Gate
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.status import Decision, Send
 from deepverse_ros.safety.verdict import Verdict
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 TICK = 0.02
 """Seconds between two ticks of the gate."""

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.scene import Item
-from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.arm.scene import Item
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.push import Push
 
 _TRIES = 40
 _BOTTOM, _TOP = 0.02, 0.12  # metres above the table: what is seen of the table trembles by a centimetre or two

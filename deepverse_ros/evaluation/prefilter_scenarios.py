@@ -5,14 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
-from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import MotionGenerator
-from deepverse_ros.simulation.scene import Item
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.motions import MotionGenerator
+from deepverse_ros.simulation.arm.scene import Item
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 LOOK = 0.005
 """Seconds between two looks for contacts: the simulation's own time step."""

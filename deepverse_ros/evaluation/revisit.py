@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.data.synthetic import collect
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.evaluate import EVALUATION_SEEDS
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.simulation.motions import REVISIT_FRAMES
+from deepverse_ros.simulation.arm.motions import REVISIT_FRAMES
 
 DEFINITIONS = {
     "mse": "of the last imagined frame, colours in [0, 1]; median over episodes",

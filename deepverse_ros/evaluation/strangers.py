@@ -13,10 +13,10 @@ import numpy as np
 from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import intrinsics
-from deepverse_ros.simulation.arm_model import GRIPPER_OPEN, build_xml
+from deepverse_ros.simulation.arm.model import GRIPPER_OPEN, build_xml
+from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene, sample_scene
+from deepverse_ros.simulation.arm.simulation import intrinsics
 from deepverse_ros.simulation.rendering import Renderer, mujoco
-from deepverse_ros.simulation.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene, sample_scene
 
 # A selective-compliance arm: two links that turn about the vertical, and a quill that slides along it.
 _SCARA = """

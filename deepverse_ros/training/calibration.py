@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from deepverse_ros import resources
+from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.data.synthetic import scene_seed
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.model.checkpoint import write_calibration
 from deepverse_ros.model.observation import Belief, Goal, Observation
@@ -22,10 +22,10 @@ from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.verdicts.acceptance import Ends
 from deepverse_ros.planning.verdicts.monitor import PathMonitor
 from deepverse_ros.planning.verdicts.verdict import NEAR, Limits, conformal_quantile
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.goals import sample_goal
-from deepverse_ros.simulation.tasks import make_task
-from deepverse_ros.simulation.tasks.base import SCENE_SEEDS
+from deepverse_ros.simulation.arm.goals import sample_goal
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks import make_task
+from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
 from deepverse_ros.training.dataset import Episodes, window_actions
 
 # A collection's seed that training and evaluation have no use for: from it come the scenes of the executed plans.

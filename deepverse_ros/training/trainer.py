@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.data.synthetic import collect
 from deepverse_ros.files import locked, replacing
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.progress import Bars

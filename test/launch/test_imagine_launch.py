@@ -26,7 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from deepverse_ros import resources
-from deepverse_ros.data import droid
+from deepverse_ros.data.importers import droid
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.msg import PredictedFrames
 

@@ -38,7 +38,7 @@ from deepverse_ros.safety.commands import Layout
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
 NAMES = Layout.of(ARM).names

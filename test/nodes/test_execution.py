@@ -27,8 +27,8 @@ from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.planner.node import PlannerNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.goals import sample_goal
+from deepverse_ros.simulation.arm.goals import sample_goal
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
 SIZE = 128

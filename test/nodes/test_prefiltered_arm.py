@@ -27,7 +27,7 @@ from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
 from deepverse_ros.nodes.simulation.node import SimNode
 from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
 

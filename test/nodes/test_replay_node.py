@@ -10,7 +10,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
-from deepverse_ros.data.droid import data_directory
+from deepverse_ros.data.importers.droid import data_directory
 from deepverse_ros.msg import PredictedFrames
 from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
 from deepverse_ros.nodes.messages.time import stamp_seconds

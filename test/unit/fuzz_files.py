@@ -38,7 +38,7 @@ from bag_files import write_bag
 from droid_recording import write_recording
 
 from deepverse_ros import resources
-from deepverse_ros.data.droid import read_recording
+from deepverse_ros.data.importers.droid import read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.evaluation import ablation, prefilter_bag, report

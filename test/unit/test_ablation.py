@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from deepverse_ros import resources
-from deepverse_ros.data.synthetic import collect
+from deepverse_ros.data.collect import collect
 from deepverse_ros.evaluation.ablation import AblationConfig, Row, ablate, page, to_markdown
 from deepverse_ros.robot.embodiment import Embodiment
 

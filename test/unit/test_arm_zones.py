@@ -16,8 +16,8 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.scene import Item, sample_scene
+from deepverse_ros.simulation.arm.scene import Item, sample_scene
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
 ZONES = Zones.load("config/safety/arm_zones.yaml")

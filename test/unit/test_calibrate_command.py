@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from untrained import untrained_checkpoint
 
 from deepverse_ros.cli import app
+from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.data.synthetic import collect
 from deepverse_ros.errors import DeepverseError
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment

@@ -11,8 +11,8 @@ from untrained import untrained_checkpoint
 
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdicts.verdict import Calibration
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks.base import SCENE_SEEDS
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
 from deepverse_ros.training.calibration import Errors, avoiding_errors, calibrate, executed_errors
 
 

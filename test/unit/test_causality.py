@@ -11,7 +11,7 @@ from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import Dynamics, Steps
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.training.losses.causality import (
     StateDynamics,
     causal_consistency_loss,

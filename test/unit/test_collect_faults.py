@@ -17,8 +17,8 @@ from test_store import make_episode
 from test_training import config
 
 from deepverse_ros import files
+from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.data.synthetic import collect
 from deepverse_ros.errors import BusyError, ConfigError, DeepverseError, WorkerError, WriteError
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel

@@ -22,8 +22,8 @@ from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 LAYOUT = Layout.of(ARM)

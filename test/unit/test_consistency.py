@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deepverse_ros.data.synthetic import EpisodeGenerator
+from deepverse_ros.data.collect import EpisodeGenerator
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.geometry import Intrinsics, transform
 from deepverse_ros.robot.embodiment import Embodiment

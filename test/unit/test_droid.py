@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from droid_recording import write_recording
 
-from deepverse_ros.data import droid
+from deepverse_ros.data.importers import droid
 from deepverse_ros.errors import EpisodeError, ResourceError
 
 REAL = droid.data_directory() / "droid"

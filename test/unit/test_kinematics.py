@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from reaching import ARM, FORWARD
 
 from deepverse_ros.robot.kinematics import Body, Capsule, Link, square_distance
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 BODY = ARM.body
 assert BODY is not None

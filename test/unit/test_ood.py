@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from deepverse_ros.data.droid import data_directory
-from deepverse_ros.data.synthetic import EpisodeGenerator
+from deepverse_ros.data.collect import EpisodeGenerator
+from deepverse_ros.data.importers.droid import data_directory
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.evaluation import ood
 from deepverse_ros.evaluation.strangers import KINDS, Strangers

@@ -19,8 +19,8 @@ from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
 from deepverse_ros.planning.search.mppi import MppiConfig
 from deepverse_ros.planning.verdicts.verdict import Limits, Reason, Verdict
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks import make_task
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks import make_task
 
 OUT_OF_REACH = np.array([1.6, 0.0, 0.3], np.float32)
 

@@ -9,8 +9,8 @@ from deepverse_ros.evaluation.prefilter_pushes import draw_push
 from deepverse_ros.evaluation.prefilter_scenarios import draw, drive
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy import stats
 
-from deepverse_ros.data.synthetic import EpisodeGenerator
+from deepverse_ros.data.collect import EpisodeGenerator
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.ranking import rank_correlation
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 
 ARM = Embodiment.load("arm")
 SIZE = 64

@@ -16,7 +16,7 @@ from fuzz_files import laughs, sparse
 from test_store import make_episode
 
 from deepverse_ros import files, resources
-from deepverse_ros.data import droid
+from deepverse_ros.data.importers import droid
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import ConfigError, DeepverseError, EmbodimentError, EpisodeError, ResourceError
 from deepverse_ros.robot.embodiment import Embodiment

@@ -12,7 +12,7 @@ from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import MpcConfig
 from deepverse_ros.planning.verdicts.verdict import Reason
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 FEW = MpcConfig(sampler=IcemConfig(samples=16), iterations=2, max_replans=0)
 

@@ -6,9 +6,9 @@ import pytest
 from deepverse_ros.judging.push_prediction import shoved
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import OwnBody
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.tasks.push import Push
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 BODY = OwnBody(ARM)

@@ -9,7 +9,7 @@ from deepverse_ros import geometry
 from deepverse_ros.model.body_rendering import CHANNELS, draw
 from deepverse_ros.model.codec import Codec
 from deepverse_ros.model.config import CodecConfig
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 HOME = torch.tensor(ARM.home)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.arm_model import REACH, SHOULDER_HEIGHT
-from deepverse_ros.simulation.goals import impossible_goal, sample_goal
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import AWAY_FRAMES, KINDS, REVISIT, REVISIT_FRAMES, MotionGenerator
-from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.goals import impossible_goal, sample_goal
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
+from deepverse_ros.simulation.arm.motions import AWAY_FRAMES, KINDS, REVISIT, REVISIT_FRAMES, MotionGenerator
+from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepverse_ros.simulation import backend
-from deepverse_ros.simulation.arm import ArmSimulation, intrinsics
+from deepverse_ros.simulation.arm.simulation import ArmSimulation, intrinsics
 from deepverse_ros.simulation.backend import BACKEND, RenderingError, choose_backend
 
 
@@ -185,7 +185,7 @@ def run_python(code, **env):
 
 
 _RENDER = """
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 with ArmSimulation(seed=0) as sim:
     rgb, depth = sim.render()
     print(sim.render_backend, rgb.std() > 5, round(float(depth.mean()), 2))

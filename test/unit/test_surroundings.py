@@ -13,7 +13,7 @@ from deepverse_ros.planning.distance_field import VOXEL, Surroundings
 from deepverse_ros.planning.objectives import SeenClearance
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import Body, Capsule, Link
-from deepverse_ros.simulation.arm import ArmSimulation
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
 HOME = np.asarray(ARM.home, np.float32)

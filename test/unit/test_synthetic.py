@@ -10,11 +10,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from deepverse_ros.data.collect import EpisodeGenerator, collect, scene_seed
 from deepverse_ros.data.store import EpisodeStore
-from deepverse_ros.data.synthetic import EpisodeGenerator, collect, scene_seed
 from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
+from deepverse_ros.simulation.arm.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
 
 SIZE = (48, 32)
 
@@ -201,7 +201,7 @@ def test_episodes_of_another_seed_or_length_are_replaced(arm, tmp_path):
 def test_ctrl_c_ends_every_process_and_leaves_only_whole_episodes(tmp_path):
     """A real interrupt in the middle, given to the whole process group as a terminal does."""
     code = (
-        "from deepverse_ros.data.synthetic import collect\n"
+        "from deepverse_ros.data.collect import collect\n"
         "from deepverse_ros.robot.embodiment import Embodiment\n"
         "if __name__ == '__main__':\n"
         f"    collect(Embodiment.load('arm'), 5000, 3, {str(tmp_path)!r}, workers=2, frames=4, size=(32, 32))\n"

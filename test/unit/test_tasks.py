@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from deepverse_ros.data.synthetic import scene_seed
+from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.evaluation.evaluate import EVALUATION_SEEDS
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.arm_model import REACH, SHOULDER_HEIGHT
-from deepverse_ros.simulation.tasks import TASKS, make_task
-from deepverse_ros.simulation.tasks.base import MAX_STEPS, SCENE_SEEDS
+from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks import TASKS, make_task
+from deepverse_ros.simulation.arm.tasks.base import MAX_STEPS, SCENE_SEEDS
 
 SEEDS = range(10)
 SOLVABLE = ("reach", "push", "avoid")

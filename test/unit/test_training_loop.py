@@ -174,7 +174,7 @@ def test_a_shipped_config_builds_its_network_for_any_robot(name: str, tmp_path: 
 
 
 def test_the_tiny_config_trains_on_collected_episodes(tmp_path: Path) -> None:
-    from deepverse_ros.data.synthetic import collect
+    from deepverse_ros.data.collect import collect
 
     collect(Embodiment.load("arm"), 5, 3, tmp_path / "data", workers=1, size=(64, 64))
     loaded = TrainingConfig.load("config/training/tiny.yaml").changed(data=tmp_path / "data")

@@ -13,7 +13,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
-from deepverse_ros.data.droid import STATES_PER_FRAME, Recording, read_recording
+from deepverse_ros.data.importers.droid import STATES_PER_FRAME, Recording, read_recording
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
 from deepverse_ros.nodes.messages.image import image_from_array

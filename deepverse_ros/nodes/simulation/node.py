@@ -38,8 +38,8 @@ from deepverse_ros.nodes.simulation import trajectory_action_server
 from deepverse_ros.nodes.simulation.trajectory_action_server import ArmControllers
 from deepverse_ros.nodes.simulation.trajectory_follower import ArmCommands, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 PARAMETERS = (
     Parameter("rate", 20.0, "Camera images and joint states per second (Hz).", 10.0, 30.0),

@@ -1,10 +1,10 @@
 """What a planner is measured on: tasks of the simulated arm, drawn from seeds, judged by the simulation's truth."""
 
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.tasks.avoid import Avoid
-from deepverse_ros.simulation.tasks.base import Task
-from deepverse_ros.simulation.tasks.push import Push
-from deepverse_ros.simulation.tasks.reach import Impossible, Reach
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.avoid import Avoid
+from deepverse_ros.simulation.arm.tasks.base import Task
+from deepverse_ros.simulation.arm.tasks.push import Push
+from deepverse_ros.simulation.arm.tasks.reach import Impossible, Reach
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Push, Avoid, Impossible)}
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.arm_model import REACH, SHOULDER_HEIGHT
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import MotionGenerator
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
+from deepverse_ros.simulation.arm.motions import MotionGenerator
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 PLAN_STEPS = 8
 _CLEARANCE = 0.04  # metres between a goal pose and everything else

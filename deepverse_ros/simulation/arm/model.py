@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.scene import Item, Scene
+from deepverse_ros.simulation.arm.scene import Item, Scene
 
 # Collision bits: the arm does not collide with itself; table, obstacles and objects collide with the arm; objects also
 # with each other and with what is fixed.

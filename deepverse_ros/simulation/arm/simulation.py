@@ -6,9 +6,9 @@ import numpy as np
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm_model import DAMPING_TIME, GRIPPER_OPEN, build_xml
+from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
+from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene, sample_scene
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
-from deepverse_ros.simulation.scene import CAMERA_FOVY, Scene, sample_scene
 
 _TIMESTEP = 0.005
 # Anti-windup: while something blocks the arm, its reference stays this close to where it really is (rad, fraction).

@@ -3,9 +3,9 @@
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm_model import build_xml
+from deepverse_ros.simulation.arm.model import build_xml
+from deepverse_ros.simulation.arm.scene import sample_scene
 from deepverse_ros.simulation.rendering import mujoco
-from deepverse_ros.simulation.scene import sample_scene
 
 
 class ArmKinematics:

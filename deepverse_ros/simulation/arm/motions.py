@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 KINDS = ("random", "reach", "push", "collide")
 SHARES = (0.40, 0.25, 0.20, 0.15)

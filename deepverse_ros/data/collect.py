@@ -10,9 +10,9 @@ from deepverse_ros import files, processes
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import KINDS, REVISIT, REVISIT_FRAMES, SHARES, MotionGenerator
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.motions import KINDS, REVISIT, REVISIT_FRAMES, SHARES, MotionGenerator
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y

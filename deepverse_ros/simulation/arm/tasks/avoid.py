@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
-from deepverse_ros.simulation.tasks.base import Draw, Task
+from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.arm.tasks.base import Draw, Task
 
 _LOOK = 0.005  # seconds between two looks for contacts: the simulation's own time step
 _NEAR = 0.01  # metres: contacts are looked up, which takes longer, only when something is this near

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepverse_ros.simulation.arm import ArmSimulation
-from deepverse_ros.simulation.kinematics import ArmKinematics
-from deepverse_ros.simulation.motions import MotionGenerator
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
+from deepverse_ros.simulation.arm.motions import MotionGenerator
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 SCENE_SEEDS = 2**32
 """Scenes of tasks have seeds from here on. Every other scene, for training, evaluation or calibration, has a seed of 32
