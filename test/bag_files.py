@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from deepverse_ros.evaluation.prefilter_bag import typestore
+from deepverse_ros.evaluation.prefilter.bag import typestore
 
 
 def write_bag(path: Path, messages: Iterable[tuple[float, str, str, bytes]], sqlite: bool = False) -> Path:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from deepverse_ros.cli import making, measuring, showing
+from deepverse_ros.cli import evaluate, inspect, train
 from deepverse_ros.errors import DeepverseError
 
 app = typer.Typer(
@@ -18,19 +18,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    making.collect,
-    making.train,
-    making.ablate,
-    making.calibrate,
-    measuring.evaluate,
-    showing.imagine,
-    showing.info,
-    showing.checksum,
-    showing.card,
-    showing.prefilter_metrics,
+    train.collect,
+    train.train,
+    train.ablate,
+    train.calibrate,
+    evaluate.evaluate,
+    inspect.imagine,
+    inspect.info,
+    inspect.checksum,
+    inspect.card,
+    inspect.prefilter_metrics,
 ):
     app.command()(command)
-app.add_typer(measuring.benchmarks, name="benchmark")
+app.add_typer(evaluate.benchmarks, name="benchmark")
 
 
 def main() -> None:

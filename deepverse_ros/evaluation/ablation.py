@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deepverse_ros import files, resources
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.evaluation.evaluate import evaluate, simulated_episodes
+from deepverse_ros.evaluation.prediction.evaluate import evaluate, simulated_episodes
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.config import DynamicsStageConfig, TrainingConfig
 from deepverse_ros.training.trainer import train

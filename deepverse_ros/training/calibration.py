@@ -26,7 +26,7 @@ from deepverse_ros.simulation.arm.goals import sample_goal
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import make_task
 from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
-from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.batches.dataset import Episodes, window_actions
 
 # A collection's seed that training and evaluation have no use for: from it come the scenes of the executed plans.
 _COLLECTION = 999_999

@@ -9,7 +9,7 @@ from deepverse_ros import files, resources
 from deepverse_ros.errors import ConfigError, EmbodimentError
 from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, WorldModelConfig
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.training.precision import Precision
+from deepverse_ros.training.engine.precision import Precision
 
 
 class _Frozen(BaseModel):

@@ -17,21 +17,21 @@ from deepverse_ros.files import locked, replacing
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.progress import Bars
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
-from deepverse_ros.training.coarse_stage import CoarseStage
-from deepverse_ros.training.codec_stage import CodecStage
 from deepverse_ros.training.config import DataConfig, StageConfig, TrainingConfig
-from deepverse_ros.training.curves import draw_curves, draw_samples
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.decoder_stage import DecoderStage
-from deepverse_ros.training.distributed import Processes, joined
-from deepverse_ros.training.dynamics_stage import DynamicsStage, encode_episodes
-from deepverse_ros.training.loop import Stage, run_stage
-from deepverse_ros.training.novelty_fit import novelty_features
-from deepverse_ros.training.outcome_stage import OutcomeStage
-from deepverse_ros.training.picture_stage import PictureStage
-from deepverse_ros.training.resumption import CONFIG, require_unchanged
-from deepverse_ros.training.warm_start import warm_start
+from deepverse_ros.training.engine.curves import draw_curves, draw_samples
+from deepverse_ros.training.engine.distributed import Processes, joined
+from deepverse_ros.training.engine.loop import Stage, run_stage
+from deepverse_ros.training.engine.resumption import CONFIG, require_unchanged
+from deepverse_ros.training.engine.warm_start import warm_start
+from deepverse_ros.training.stages.coarse import CoarseStage
+from deepverse_ros.training.stages.codec import CodecStage
+from deepverse_ros.training.stages.decoder import DecoderStage
+from deepverse_ros.training.stages.dynamics import DynamicsStage, encode_episodes
+from deepverse_ros.training.stages.ood import novelty_features
+from deepverse_ros.training.stages.outcome import OutcomeStage
+from deepverse_ros.training.stages.picture import PictureStage
 
 
 def train(

@@ -9,7 +9,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.evaluation.prefilter_bag import wanted
+from deepverse_ros.evaluation.prefilter.bag import wanted
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.messages.time import duration, stamp_from_seconds

@@ -19,7 +19,7 @@ from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones
+from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, look, obstacle_zones
 from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict, PredictedFrames

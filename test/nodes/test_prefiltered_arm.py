@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float32, Header
 from trajectory_msgs.msg import JointTrajectory
 
-from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones
+from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.plan import trajectory_from_plan

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.evaluation.strangers import Strangers
+from deepverse_ros.evaluation.ood.scenes import Strangers
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth

@@ -41,7 +41,9 @@ from deepverse_ros import resources
 from deepverse_ros.data.importers.droid import read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import DeepverseError
-from deepverse_ros.evaluation import ablation, prefilter_bag, report
+from deepverse_ros.evaluation import ablation
+from deepverse_ros.evaluation.prefilter import bag
+from deepverse_ros.evaluation.reporting import report
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdicts.verdict import Calibration
@@ -49,7 +51,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.faults import Schedule
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.training.config import TrainingConfig
-from deepverse_ros.training.state import load_state, save_state
+from deepverse_ros.training.engine.state import load_state, save_state
 
 MEMORY, SECONDS = 2 << 30, 10
 """Bytes that a reader may take, and seconds."""
@@ -149,11 +151,11 @@ def write_checkpoint(folder: Path) -> list[Path]:
 
 
 def checkpoint(folder: Path) -> Any:
-    from deepverse_ros.cli import showing
+    from deepverse_ros.cli import inspect
 
     model = WorldModel.load(folder, "cpu")
     with contextlib.redirect_stdout(io.StringIO()):
-        showing.info(str(folder))
+        inspect.info(str(folder))
     calibration = Calibration.from_model(model.calibration)
     if calibration:
         assert 0 < calibration.level < 1
@@ -209,8 +211,8 @@ def write_bags(folder: Path) -> list[Path]:
     rows = []
     for k in range(20):
         for topic, message in (
-            (prefilter_bag.COMMANDS, array(0.5, 0.0)), (prefilter_bag.VERDICTS, verdict(Action(k % 2))),
-            (prefilter_bag.STATUS, status(k % 2)),
+            (bag.COMMANDS, array(0.5, 0.0)), (bag.VERDICTS, verdict(Action(k % 2))),
+            (bag.STATUS, status(k % 2)),
         ):  # fmt: skip
             kind = message.__msgtype__
             rows.append((0.1 * k, topic, kind, bytes(STORE.serialize_cdr(message, kind))))
@@ -222,7 +224,7 @@ def write_bags(folder: Path) -> list[Path]:
 def bags(folder: Path) -> Any:
     out = []
     for name in ("mcap", "sqlite"):
-        found = prefilter_bag.report(folder / name)
+        found = bag.report(folder / name)
         assert all(stop.begin <= stop.end for stop in found.stops)
         assert len(found.stops) < 1000
         out.append([stop.reason for stop in found.stops])

@@ -11,11 +11,11 @@ from torch import Tensor
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.training.coarse_stage import CoarseStage
+from deepverse_ros.training.batches.dataset import Episodes
+from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import CoarseStageConfig
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.windows import EncodedEpisodes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.stages.coarse import CoarseStage
 
 EPISODES, WINDOWS, SEED = 12, 3, 4
 

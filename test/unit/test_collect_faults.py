@@ -24,7 +24,7 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import TrainingConfig
-from deepverse_ros.training.state import CsvLog, load_state, save_state
+from deepverse_ros.training.engine.state import CsvLog, load_state, save_state
 from deepverse_ros.training.trainer import train
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.evaluation.prefilter_pushes import draw_push
-from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, look, obstacle_zones, tool_zones
+from deepverse_ros.evaluation.prefilter.pushes import draw_push
+from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, look, obstacle_zones, tool_zones
 from deepverse_ros.judging.command_judge import CommandWatch, Seen
 from deepverse_ros.judging.command_rollout import CourseMaker, Watched
 from deepverse_ros.judging.command_stream import SetpointStream

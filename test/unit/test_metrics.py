@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.metrics import depth_abs_rel, derangement, moving_pixels, mse, psnr, ssim
+from deepverse_ros.evaluation.prediction.metrics import depth_abs_rel, derangement, moving_pixels, mse, psnr, ssim
 
 
 def test_psnr_and_mse_of_a_known_error():

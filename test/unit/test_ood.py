@@ -14,8 +14,8 @@ from scipy import stats
 from deepverse_ros.data.collect import EpisodeGenerator
 from deepverse_ros.data.importers.droid import data_directory
 from deepverse_ros.errors import EmbodimentError, EpisodeError
-from deepverse_ros.evaluation import ood
-from deepverse_ros.evaluation.strangers import KINDS, Strangers
+from deepverse_ros.evaluation.ood import evaluate
+from deepverse_ros.evaluation.ood.scenes import KINDS, Strangers
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import to_tokens
 from deepverse_ros.model.observation import Observation
@@ -60,13 +60,13 @@ scores = st.lists(st.integers(0, 6), min_size=1, max_size=30)
 @given(scores, scores)
 def test_auroc_is_the_mann_whitney_statistic(ordinary, strangers):
     expected = stats.mannwhitneyu(strangers, ordinary).statistic / (len(ordinary) * len(strangers))
-    assert ood.auroc(np.array(ordinary, float), np.array(strangers, float)) == pytest.approx(expected)
+    assert evaluate.auroc(np.array(ordinary, float), np.array(strangers, float)) == pytest.approx(expected)
 
 
 def test_a_group_counts_what_is_above_the_limit():
-    group = ood.separation(np.array([0.2, 0.4, 0.6]), np.array([0.5, 1.0, 1.5, 2.0]))
+    group = evaluate.separation(np.array([0.2, 0.4, 0.6]), np.array([0.5, 1.0, 1.5, 2.0]))
     assert group == {"auroc": pytest.approx(11 / 12), "n": 4, "flagged": 0.5, "median": 1.25}
-    endless = ood.separation(np.full(3, np.inf), np.full(2, np.inf))
+    endless = evaluate.separation(np.full(3, np.inf), np.full(2, np.inf))
     assert endless == {"auroc": 0.5, "n": 2, "flagged": 1.0, "median": None}
 
 
@@ -74,7 +74,7 @@ def test_corruptions_do_what_they_are_called():
     rgb = torch.rand(2, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     depth = 1 + torch.rand(2, 4, SIZE, SIZE)
     seen = Observation(rgb, depth)
-    out = {name: ood.corrupt(seen, name, torch.Generator().manual_seed(0)) for name in ood.CORRUPTIONS}
+    out = {name: evaluate.corrupt(seen, name, torch.Generator().manual_seed(0)) for name in evaluate.CORRUPTIONS}
     for name, corrupted in out.items():
         assert corrupted.rgb.shape == rgb.shape
         assert 0 <= corrupted.rgb.min() <= corrupted.rgb.max() <= 1
@@ -131,9 +131,9 @@ def test_a_fitted_detector_tells_strangers_apart_and_not_the_ordinary(model, epi
         noise = np.random.default_rng(k).integers(0, 255, (40, 70, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{k}.png")
     calls = []
-    figures = ood.evaluate(model, episodes, 5, tmp_path, lambda *done: calls.append(done))
+    figures = evaluate.evaluate(model, episodes, 5, tmp_path, lambda *done: calls.append(done))
     assert calls == [(k + 1, 12) for k in range(12)]
-    assert set(figures["corrupted"]) == set(ood.CORRUPTIONS)
+    assert set(figures["corrupted"]) == set(evaluate.CORRUPTIONS)
     assert set(figures["simulated"]) == set(KINDS)
     assert figures["ordinary"]["n"] == 6
     assert figures["corrupted"]["inverted"]["auroc"] == 1
@@ -150,7 +150,7 @@ def test_recordings_are_shown_with_their_joints(model, tmp_path, source):
     if source == "made":
         frames = np.stack([np.full((48, 64, 3), 40 * index, np.uint8) for index in range(6)])
         write_recording(tmp_path, "1", frames, [[0.1 * s] * 7 for s in range(17)], [0.25] * 17)
-    sight = next(ood.sightings(model, REAL if source == "real" else tmp_path))
+    sight = next(evaluate.sightings(model, REAL if source == "real" else tmp_path))
     assert sight.seen.rgb.shape == (1, 4, 3, SIZE, SIZE)
     assert sight.seen.depth is None
     assert sight.past.shape == (1, 3, 8)
@@ -162,11 +162,11 @@ def test_recordings_are_shown_with_their_joints(model, tmp_path, source):
 
 def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_path):
     with pytest.raises(EpisodeError, match="12 frames"):
-        ood.evaluate(model, [])
+        evaluate.evaluate(model, [])
     with pytest.raises(EpisodeError, match="absent: no such folder"):
-        next(ood.sightings(model, tmp_path / "absent"))
+        next(evaluate.sightings(model, tmp_path / "absent"))
     with pytest.raises(EpisodeError, match="neither pictures"):
-        next(ood.sightings(model, tmp_path))
+        next(evaluate.sightings(model, tmp_path))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(EpisodeError, match=r"broken\.png: not a readable picture"):
-        next(ood.sightings(model, tmp_path))
+        next(evaluate.sightings(model, tmp_path))

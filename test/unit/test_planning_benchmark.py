@@ -9,8 +9,8 @@ from untrained import untrained_checkpoint
 
 from deepverse_ros.cli import app
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.planning_benchmark import benchmark
-from deepverse_ros.evaluation.report import planning_tables
+from deepverse_ros.evaluation.planning.benchmark import benchmark
+from deepverse_ros.evaluation.reporting.report import planning_tables
 from deepverse_ros.model.world_model import WorldModel
 
 

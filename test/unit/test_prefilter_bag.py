@@ -10,7 +10,7 @@ from bag_files import read_bag, write_bag
 
 from deepverse_ros.cli import main
 from deepverse_ros.errors import EpisodeError, ResourceError
-from deepverse_ros.evaluation.prefilter_bag import COMMANDS, STATUS, VERDICTS, commanded, read, report, typestore
+from deepverse_ros.evaluation.prefilter.bag import COMMANDS, STATUS, VERDICTS, commanded, read, report, typestore
 from deepverse_ros.safety.finding import Action
 
 STORE = typestore()

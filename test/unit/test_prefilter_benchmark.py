@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from deepverse_ros.evaluation import prefilter_benchmark, report
-from deepverse_ros.evaluation.prefilter_pushes import draw_push
-from deepverse_ros.evaluation.prefilter_scenarios import draw, drive
+from deepverse_ros.evaluation.prefilter import benchmark
+from deepverse_ros.evaluation.prefilter.pushes import draw_push
+from deepverse_ros.evaluation.prefilter.scenarios import draw, drive
+from deepverse_ros.evaluation.reporting import report
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
@@ -53,7 +54,7 @@ def test_pushes_are_twins_of_which_one_brings_its_object_into_the_zone():
 
 @pytest.mark.slow
 def test_what_is_prevented_and_what_it_costs():
-    figures = prefilter_benchmark.benchmark("models/arm", 2, 5, device="cpu", jobs=2)
+    figures = benchmark.benchmark("models/arm", 2, 5, device="cpu", jobs=2)
     for kind in ("mapped", "pushed"):
         # Before the object is there nothing is in its zone, and the body may go there.
         simpler = 0.0 if kind == "mapped" else 1.0
@@ -74,7 +75,7 @@ def test_what_is_prevented_and_what_it_costs():
     # The same scenario in this process, without another one before it.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows = prefilter_benchmark.Worker(WorldModel.load("models/arm", device="cpu"), 5, 0.2).run(1)
+    rows = benchmark.Worker(WorldModel.load("models/arm", device="cpu"), 5, 0.2).run(1)
     torch.set_num_threads(threads)
     assert [row["stopped"] for row in figures["runs"] if row["scenario"] == 1] == [
         [name for name, run in row.runs.items() if run.arrived is None] for row in rows

@@ -7,7 +7,7 @@ from scipy import stats
 
 from deepverse_ros.data.collect import EpisodeGenerator
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.ranking import rank_correlation
+from deepverse_ros.evaluation.prediction.ranking import rank_correlation
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment

@@ -8,7 +8,7 @@ import torch
 
 from deepverse_ros.data.store import Episode
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.revisit import collect_revisits, evaluate_revisits, newest_before_return
+from deepverse_ros.evaluation.prediction.revisit import collect_revisits, evaluate_revisits, newest_before_return
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment

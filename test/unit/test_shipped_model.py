@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 
 from deepverse_ros import resources
-from deepverse_ros.evaluation.evaluate import evaluate, simulated_episodes
-from deepverse_ros.evaluation.lpips import Lpips
-from deepverse_ros.evaluation.ranking import rank_correlation
-from deepverse_ros.evaluation.revisit import collect_revisits, evaluate_revisits
+from deepverse_ros.evaluation.prediction.evaluate import evaluate, simulated_episodes
+from deepverse_ros.evaluation.prediction.lpips import Lpips
+from deepverse_ros.evaluation.prediction.ranking import rank_correlation
+from deepverse_ros.evaluation.prediction.revisit import collect_revisits, evaluate_revisits
 from deepverse_ros.model.world_model import WorldModel
 
 SEED = 1000  # of no figure in the README

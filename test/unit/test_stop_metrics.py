@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.stop_metrics import Signal, stop_metrics
+from deepverse_ros.evaluation.prefilter.stop_metrics import Signal, stop_metrics
 
 ALWAYS = Signal([0.0, 10.0], [True, True])
 DANGER = Signal([0.0, 2.0, 5.0, 10.0], [False, True, False, False])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepverse_ros.data.collect import scene_seed
-from deepverse_ros.evaluation.evaluate import EVALUATION_SEEDS
+from deepverse_ros.evaluation.prediction.evaluate import EVALUATION_SEEDS
 from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import TASKS, make_task

@@ -16,9 +16,9 @@ from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import ConfigError, EmbodimentError, EpisodeError
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.training import loop
+from deepverse_ros.training.batches.dataset import Episodes, window_actions
 from deepverse_ros.training.config import TrainingConfig
-from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.engine import loop
 from deepverse_ros.training.trainer import train
 
 SIZE, FRAMES = 32, 14

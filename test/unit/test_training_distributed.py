@@ -21,8 +21,8 @@ from test_training import QUIET, config, episode
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import ConfigError, DeviceError
 from deepverse_ros.training.config import TrainingConfig
-from deepverse_ros.training.distributed import joined
-from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.engine.distributed import joined
+from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.trainer import train
 
 ROOT = Path(__file__).parents[2]

@@ -19,11 +19,11 @@ from deepverse_ros.errors import CheckpointError, ConfigError
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import StageConfig, TrainingConfig
-from deepverse_ros.training.distributed import Processes
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.loop import Diverged, run_stage
+from deepverse_ros.training.engine.distributed import Processes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.loop import Diverged, run_stage
+from deepverse_ros.training.engine.warm_start import warm_start
 from deepverse_ros.training.trainer import train
-from deepverse_ros.training.warm_start import warm_start
 
 CPU = Processes(torch.device("cpu"))
 

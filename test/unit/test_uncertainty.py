@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from deepverse_ros.evaluation.uncertainty import LEVELS, ranking, reliability, sparsification, spearman
+from deepverse_ros.evaluation.prediction.uncertainty import LEVELS, ranking, reliability, sparsification, spearman
 
 
 def drawn(windows=4000, steps=3, promised=1.0, seed=0):

@@ -20,8 +20,8 @@ from std_msgs.msg import Header
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import DeepverseError
-from deepverse_ros.evaluation.film import film, montage
-from deepverse_ros.evaluation.report import write_json
+from deepverse_ros.evaluation.reporting.film import film, montage
+from deepverse_ros.evaluation.reporting.report import write_json
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.demo.recorder import DemoRecorder
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth

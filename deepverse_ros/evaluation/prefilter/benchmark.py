@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from deepverse_ros import processes
-from deepverse_ros.evaluation.prefilter_loop import Judge, Onlooker, Run, imagining, kinematic, present_only, run
-from deepverse_ros.evaluation.prefilter_pushes import PushScenario, draw_push
-from deepverse_ros.evaluation.prefilter_scenarios import Scenario, draw, obstacle_zones, tool_zones
+from deepverse_ros.evaluation.prefilter.loop import Judge, Onlooker, Run, imagining, kinematic, present_only, run
+from deepverse_ros.evaluation.prefilter.pushes import PushScenario, draw_push
+from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones, tool_zones
 from deepverse_ros.judging.command_judge import CommandWatch, WatchSettings
 from deepverse_ros.judging.command_rollout import CourseMaker
 from deepverse_ros.model.world_model import WorldModel

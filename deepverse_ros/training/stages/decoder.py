@@ -11,12 +11,12 @@ from torch import Tensor
 from deepverse_ros.model.codec import Decoded
 from deepverse_ros.model.dynamics import to_cells
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.training.codec_stage import CodecStage, Imagined
+from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import DecoderStageConfig
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.dynamics_stage import imagine, prediction_scores
-from deepverse_ros.training.precision import Precision, autocast
-from deepverse_ros.training.windows import EncodedEpisodes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.precision import Precision, autocast
+from deepverse_ros.training.stages.codec import CodecStage, Imagined
+from deepverse_ros.training.stages.dynamics import imagine, prediction_scores
 
 # Metres at which two places count as half as far apart as can be.
 _FAR = 0.05

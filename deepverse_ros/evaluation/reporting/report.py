@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deepverse_ros import files
 from deepverse_ros.errors import ResourceError
-from deepverse_ros.evaluation.prefilter_bag import BagReport
+from deepverse_ros.evaluation.prefilter.bag import BagReport
 
 _MOST_BYTES = 64 << 20
 LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepverse_ros.data.collect import scene_seed
-from deepverse_ros.evaluation.ood import auroc
+from deepverse_ros.evaluation.ood.evaluate import auroc
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from deepverse_ros.data.store import Episode
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.evaluate import windows_of
-from deepverse_ros.evaluation.uncertainty import spearman
+from deepverse_ros.evaluation.prediction.evaluate import windows_of
+from deepverse_ros.evaluation.prediction.uncertainty import spearman
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.objectives import GoalImage, Objective

@@ -8,8 +8,8 @@ from torch import Tensor
 from deepverse_ros.model.dynamics import to_tokens
 from deepverse_ros.model.ood import content, texture
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.precision import Precision, autocast
+from deepverse_ros.training.batches.dataset import Episodes
+from deepverse_ros.training.engine.precision import Precision, autocast
 
 # Neighbouring frames look alike; every fourth is enough.
 _STRIDE = 4

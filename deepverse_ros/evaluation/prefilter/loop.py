@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deepverse_ros.evaluation.prefilter_scenarios import LOOK, Begins, look
+from deepverse_ros.evaluation.prefilter.scenarios import LOOK, Begins, look
 from deepverse_ros.judging.command_judge import CommandWatch, Imagined, Seen
 from deepverse_ros.judging.command_rollout import Watched
 from deepverse_ros.judging.command_stream import SetpointStream, Stream, Told

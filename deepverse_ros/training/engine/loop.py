@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from deepverse_ros.errors import CheckpointError, DeepverseError
 from deepverse_ros.training.config import StageConfig
-from deepverse_ros.training.distributed import Processes
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.state import CsvLog, load_state, save_state
+from deepverse_ros.training.engine.distributed import Processes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.state import CsvLog, load_state, save_state
 
 _LOG_EVERY = 10
 # After so many steps in a row without finite gradients the weights will not recover.

@@ -24,8 +24,8 @@ def imagine(
     import numpy as np
 
     from deepverse_ros.data.store import EpisodeStore
-    from deepverse_ros.evaluation.evaluate import windows_of
-    from deepverse_ros.evaluation.film import film, montage
+    from deepverse_ros.evaluation.prediction.evaluate import windows_of
+    from deepverse_ros.evaluation.reporting.film import film, montage
     from deepverse_ros.model.world_model import WorldModel
 
     kind = out.suffix.lower()
@@ -97,7 +97,7 @@ def card(
 
     Example: `deepverse card models/arm --json evaluation.json --benchmark benchmark.json`
     """
-    from deepverse_ros.evaluation import model_card, report
+    from deepverse_ros.evaluation.reporting import model_card, report
     from deepverse_ros.model import checkpoint
 
     folder, config = checkpoint.read_config(model)
@@ -127,7 +127,8 @@ def prefilter_metrics(
 
     Example: `deepverse prefilter-metrics rosbag2_2026_01_31-12_00_00 --json stops.json`
     """
-    from deepverse_ros.evaluation import prefilter_bag, report
+    from deepverse_ros.evaluation.prefilter import bag as prefilter_bag
+    from deepverse_ros.evaluation.reporting import report
 
     found = prefilter_bag.report(bag, commands, status, verdicts)
     for table in report.stop_tables(found):

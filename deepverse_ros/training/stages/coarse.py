@@ -14,11 +14,11 @@ from torch import Tensor
 from deepverse_ros.model.dynamics import Steps
 from deepverse_ros.model.readout import FREE, robust_nll
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import CoarseStageConfig
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.dynamics_stage import imagine
-from deepverse_ros.training.precision import Precision
-from deepverse_ros.training.windows import EncodedEpisodes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.precision import Precision
+from deepverse_ros.training.stages.dynamics import imagine
 
 _BATCH = 64
 # Imagined on the fine level, read there: what is not measured stands as NaN.

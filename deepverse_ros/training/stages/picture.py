@@ -7,10 +7,10 @@ from torch import Tensor
 
 from deepverse_ros import geometry
 from deepverse_ros.model.readout import PictureReadout, robust_nll
+from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import PictureStageConfig
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.precision import Precision, autocast
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.precision import Precision, autocast
 
 # Neighbouring frames look alike.
 _VALIDATED = 2

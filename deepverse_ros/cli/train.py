@@ -64,7 +64,7 @@ def train(
     import os
 
     from deepverse_ros.training.config import TrainingConfig
-    from deepverse_ros.training.loop import Interrupted
+    from deepverse_ros.training.engine.loop import Interrupted
     from deepverse_ros.training.trainer import train as run
 
     settings = TrainingConfig.load(config).changed(embodiment, data, init)
@@ -91,7 +91,7 @@ def ablate(
     Example: `deepverse ablate config/training/ablation.yaml --markdown docs/ablations.md`
     """
     from deepverse_ros.evaluation.ablation import AblationConfig, ablate, page, to_markdown
-    from deepverse_ros.training.loop import Interrupted
+    from deepverse_ros.training.engine.loop import Interrupted
 
     settings = AblationConfig.load(config)
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.evaluate import EVALUATION_SEEDS
+from deepverse_ros.evaluation.prediction.evaluate import EVALUATION_SEEDS
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.simulation.arm.motions import REVISIT_FRAMES

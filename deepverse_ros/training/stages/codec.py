@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from deepverse_ros.model.body_rendering import draw as draw_body
 from deepverse_ros.model.codec import Codec, Decoded
 from deepverse_ros.model.config import CELL
+from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import CodecStageConfig
-from deepverse_ros.training.curves import picture_rows
-from deepverse_ros.training.dataset import Episodes
-from deepverse_ros.training.draw import Draw
+from deepverse_ros.training.engine.curves import picture_rows
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.precision import Precision, autocast
 from deepverse_ros.training.losses.pictures import codec_loss
-from deepverse_ros.training.precision import Precision, autocast
 
 
 class Imagined(NamedTuple):

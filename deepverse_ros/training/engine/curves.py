@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.training.dataset import Episodes, window_actions
-from deepverse_ros.training.state import read_log
+from deepverse_ros.training.batches.dataset import Episodes, window_actions
+from deepverse_ros.training.engine.state import read_log
 
 
 def draw_curves(run: Path) -> Path:

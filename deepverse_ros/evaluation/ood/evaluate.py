@@ -18,8 +18,8 @@ from deepverse_ros import files
 from deepverse_ros.data.importers.droid import STATES_PER_FRAME, read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.evaluate import windows_of
-from deepverse_ros.evaluation.strangers import KINDS, Sighting, Strangers
+from deepverse_ros.evaluation.ood.scenes import KINDS, Sighting, Strangers
+from deepverse_ros.evaluation.prediction.evaluate import windows_of
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 

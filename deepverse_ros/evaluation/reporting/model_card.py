@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deepverse_ros import files
-from deepverse_ros.evaluation.report import evaluation_rows, shown_steps, summary_rows
+from deepverse_ros.evaluation.reporting.report import evaluation_rows, shown_steps, summary_rows
 
 
 def write(

@@ -49,10 +49,11 @@ def evaluate(
     import tempfile
 
     from deepverse_ros.data.store import EpisodeStore
-    from deepverse_ros.evaluation import evaluate as evaluation
-    from deepverse_ros.evaluation import ood as novelty
-    from deepverse_ros.evaluation import ranking, report, revisit
-    from deepverse_ros.evaluation.lpips import Lpips
+    from deepverse_ros.evaluation.ood import evaluate as novelty
+    from deepverse_ros.evaluation.prediction import evaluate as evaluation
+    from deepverse_ros.evaluation.prediction import ranking, revisit
+    from deepverse_ros.evaluation.prediction.lpips import Lpips
+    from deepverse_ros.evaluation.reporting import report
     from deepverse_ros.model.world_model import WorldModel
 
     world, lpips = WorldModel.load(model, device), Lpips.installed()
@@ -102,7 +103,7 @@ def evaluate(
     if json:
         report.write_json(json, figures)
     if plots:
-        from deepverse_ros.evaluation.plots import draw
+        from deepverse_ros.evaluation.reporting.plots import draw
 
         draw(figures, plots)
 
@@ -111,7 +112,7 @@ benchmarks = typer.Typer(invoke_without_command=True)
 
 
 @benchmarks.callback()
-def benchmark(
+def speed(
     context: typer.Context,
     model: CheckpointOption = "models/arm",
     json: Json = None,
@@ -125,8 +126,8 @@ def benchmark(
     """
     if context.invoked_subcommand is not None:
         return
-    from deepverse_ros.evaluation import report
-    from deepverse_ros.evaluation.benchmark import benchmark as measure
+    from deepverse_ros.evaluation.reporting import report
+    from deepverse_ros.evaluation.speed import benchmark as measure
     from deepverse_ros.model.world_model import WorldModel
 
     world = WorldModel.load(model, device)
@@ -155,12 +156,13 @@ def planning(
 
     Example: `deepverse benchmark planning --episodes 50 --seed 3 --json planning.json`
     """
-    from deepverse_ros.evaluation import planning_benchmark, report
+    from deepverse_ros.evaluation.planning import benchmark
+    from deepverse_ros.evaluation.reporting import report
     from deepverse_ros.model.world_model import WorldModel
 
     world = WorldModel.load(model, device)
-    known = planning_benchmark.variants(horizon)
-    for option, given, names in (("--task", task, planning_benchmark.TASK_NAMES), ("--variant", variant, known)):
+    known = benchmark.variants(horizon)
+    for option, given, names in (("--task", task, benchmark.TASK_NAMES), ("--variant", variant, known)):
         for name in given or ():
             if name not in names:
                 raise ShapeError(f"{option}: there is no '{name}'; there are {', '.join(names)}")
@@ -172,8 +174,8 @@ def planning(
                 bars[part] = progress.add_task(part, total=total)
             progress.update(bars[part], completed=done)
 
-        figures = planning_benchmark.benchmark(
-            world, episodes, seed, horizon, task or planning_benchmark.TASK_NAMES, variant, verdicts, update
+        figures = benchmark.benchmark(
+            world, episodes, seed, horizon, task or benchmark.TASK_NAMES, variant, verdicts, update
         )
     figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}
     for table in report.planning_tables(figures):
@@ -200,11 +202,12 @@ def prefilter(
 
     Example: `deepverse benchmark prefilter --scenarios 20 --seed 3 --jobs 2 --json prefilter.json`
     """
-    from deepverse_ros.evaluation import prefilter_benchmark, report
+    from deepverse_ros.evaluation.prefilter import benchmark
+    from deepverse_ros.evaluation.reporting import report
 
     with progress_bars() as progress:
         bar = progress.add_task("scenarios", total=scenarios)
-        figures = prefilter_benchmark.benchmark(
+        figures = benchmark.benchmark(
             model, scenarios, seed, latency, device, jobs, lambda done, _total: progress.update(bar, completed=done)
         )
     figures = {"model": model, "model_sha256": checkpoint_config(model)["weights_sha256"], **figures}

@@ -20,8 +20,8 @@ from torch import Tensor
 from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
-from deepverse_ros.evaluation import metrics, uncertainty
-from deepverse_ros.evaluation.lpips import INSTALL, Lpips
+from deepverse_ros.evaluation.prediction import metrics, uncertainty
+from deepverse_ros.evaluation.prediction.lpips import INSTALL, Lpips
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel, codec_frames
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from deepverse_ros import geometry
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import Steps
-from deepverse_ros.training.dataset import Episodes, window_actions
+from deepverse_ros.training.batches.dataset import Episodes, window_actions
 
 
 @dataclass(frozen=True)

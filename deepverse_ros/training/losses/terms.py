@@ -7,8 +7,8 @@ from torch import Tensor
 from deepverse_ros import geometry
 from deepverse_ros.model.dynamics import Prediction, Steps, to_cells
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import DynamicsStageConfig
-from deepverse_ros.training.dataset import Episodes
 from deepverse_ros.training.losses.causality import StateDynamics, causal_consistency_loss, state_dynamics_loss
 from deepverse_ros.training.losses.consistency import moving_pixels, spacetime_consistency_loss
 

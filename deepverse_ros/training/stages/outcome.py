@@ -10,11 +10,11 @@ from torch import Tensor
 
 from deepverse_ros.model.readout import FREE, robust_nll
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import OutcomeStageConfig
-from deepverse_ros.training.draw import Draw
-from deepverse_ros.training.dynamics_stage import imagine
-from deepverse_ros.training.precision import Precision
-from deepverse_ros.training.windows import EncodedEpisodes
+from deepverse_ros.training.engine.draw import Draw
+from deepverse_ros.training.engine.precision import Precision
+from deepverse_ros.training.stages.dynamics import imagine
 
 _BATCH = 64
 # (latents (N, S, P), actions (N, A), true tool positions (N, 3), clearances (N,), NaN unknown), on the CPU

@@ -1,0 +1,1 @@
+"""Whether the model notices what it does not know."""

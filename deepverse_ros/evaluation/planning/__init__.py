@@ -1,0 +1,1 @@
+"""What the planner and its parts achieve in simulated tasks."""

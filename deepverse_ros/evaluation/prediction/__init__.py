@@ -1,0 +1,1 @@
+"""How well a world model predicts what it has not seen, and how far it knows its errors."""

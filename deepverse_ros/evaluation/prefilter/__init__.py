@@ -1,0 +1,1 @@
+"""What the prefilter prevents and costs, in simulation and in recordings."""

@@ -1,0 +1,1 @@
+"""Figures for machines and for people: JSON, tables, plots, films, model cards."""

@@ -1,0 +1,1 @@
+"""Episodes in memory, and the windows that batches are made of."""

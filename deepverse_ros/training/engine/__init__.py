@@ -1,0 +1,1 @@
+"""What every stage runs on: steps, states, processes, precision, curves."""
