@@ -60,7 +60,7 @@ def evaluate(
     witness = WorldModel.load(reader, device) if reader else None
     evaluation.check_reader(world, witness)  # before anything is simulated
     if ood:
-        next(novelty.sightings(world, ood))  # a folder that holds nothing is told at once
+        next(novelty.ood_windows(world, ood))  # a folder that holds nothing is told at once
     with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, progress_bars() as progress:
         if data is None:
             task = progress.add_task("simulating", total=simulate)

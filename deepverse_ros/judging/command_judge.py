@@ -14,15 +14,15 @@ import torch
 from deepverse_ros import geometry
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.judging import push_prediction
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import Tube
-from deepverse_ros.judging.occlusion_memory import SeenThings, hidden
+from deepverse_ros.judging.occlusion_memory import OccludedPoints, hidden
 from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.standing import Standing, standing
 from deepverse_ros.safety.verdict import Verdict
@@ -63,16 +63,16 @@ class WatchSettings:
 class Seen:
     """One moment: what the model believes, and the measured picture that the belief ends with.
 
-    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. blind: why nothing can be judged
-    from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and own
-    (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
+    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. no_observation: why nothing can be
+    judged from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and
+    own (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
     exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
     stamp: float
     joints: np.ndarray | None
-    blind: str = ""
+    no_observation: str = ""
     depth: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     points: np.ndarray = field(default_factory=lambda: np.zeros((1, 0, 3), np.float32), repr=False)
     own: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), bool), repr=False)
@@ -97,7 +97,7 @@ class Judged:
     future: Future | None = None
 
 
-class CommandWatch:
+class CommandJudge:
     """Judges commands by their imagined future.
 
     Args: model; embodiment: with the body that the checkpoint's own may lack; zones; course: what commands mean;
@@ -107,14 +107,14 @@ class CommandWatch:
     """
 
     def __init__(
-        self, model: WorldModel, embodiment: Embodiment, zones: Zones, course: CourseMaker,
+        self, model: WorldModel, embodiment: Embodiment, zones: Zones, course: CommandRollout,
         settings: WatchSettings | None = None,
         lookup: Callable[[str], np.ndarray | None] = lambda frame: None,
     ) -> None:  # fmt: skip
         self.model, self.embodiment, self.zones, self.course = model, embodiment, zones, course
         self.settings = settings or WatchSettings()
         self._lookup = lookup
-        self.body = OwnBody(embodiment) if embodiment.body is not None or zones.watches("robot") else None
+        self.body = RobotSelfFilter(embodiment) if embodiment.body is not None or zones.watches("robot") else None
         self._links = {embodiment.base_frame} | ({link.name for link in self.body.body.links} if self.body else set())
         for zone in zones.zones:
             known = zone.frame_id in self._links or zone.frame_id == embodiment.camera.frame_id
@@ -126,7 +126,7 @@ class CommandWatch:
         steps = np.arange(1, self.settings.horizon + 1)
         zones.windows(embodiment.dt * steps)  # a zone that would never count is named here, not in the first verdict
         self._last: tuple[float, np.ndarray] | None = None
-        self._around = SeenThings(self.body, self._poses) if self.body is not None else None
+        self._around = OccludedPoints(self.body, self._poses) if self.body is not None else None
         links = frozenset(self._links)
         self._tubes = TubeJudging(zones, self.body, course, links, self._poses, self._transforms)
 
@@ -169,7 +169,7 @@ class CommandWatch:
         if self._unknown(transforms):
             return nothing
         view = View(self.embodiment.base_frame, points, transforms=transforms)
-        own = self.body.own(points, poses, push_prediction.TOUCH)
+        own = self.body.self_mask(points, poses, push_prediction.TOUCH)
         other = np.isfinite(depth) & ~own & ~self.zones.ignored(view, np.zeros(1), "scene")
         assert belief.intrinsics is not None
         intrinsics, pose = belief.intrinsics.double().cpu().numpy(), camera[0].double().cpu().numpy()
@@ -189,7 +189,7 @@ class CommandWatch:
 
     def standing(self, seen: Seen) -> tuple[Standing, ...]:
         """What is in zones at the seen moment and stops every command; nothing where that cannot be told."""
-        if seen.blind:
+        if seen.no_observation:
             return ()
         present = self.present(seen)
         return () if self._unknown(present.transforms) else standing(self.zones, present, self.embodiment.dt)
@@ -197,14 +197,19 @@ class CommandWatch:
     # ---- judging
 
     def judge(
-        self, seen: Seen, watched: Watched, now: float, memory: Memory | None = None, imagined: Imagined | None = None
+        self,
+        seen: Seen,
+        watched: TrackedCommand,
+        now: float,
+        memory: Memory | None = None,
+        imagined: Imagined | None = None,
     ) -> Judged:
         """Imagine what the command leads to from the seen moment on, on the fine level, and judge it.
 
         Args: now: ROS seconds, the verdict's stamp. imagined: of this moment and command, where it was imagined before.
         """
-        if seen.blind:
-            return Judged(self.blind(seen.blind, watched, seen.stamp, now))
+        if seen.no_observation:
+            return Judged(self.no_observation(seen.no_observation, watched, seen.stamp, now))
         plan = self.plan(seen, watched)
         imagined = imagined or self.imagine(seen, plan, memory)
         self._last = (seen.stamp, imagined.scene)
@@ -213,7 +218,7 @@ class CommandWatch:
         scene = np.concatenate([imagined.scene, self._shoved(seen, watched)], 1)
         return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
 
-    def plan(self, seen: Seen, watched: Watched) -> np.ndarray:
+    def plan(self, seen: Seen, watched: TrackedCommand) -> np.ndarray:
         """(H, A) what the command tells the robot in the steps after the seen moment."""
         assert seen.joints is not None
         return self.course.plan(watched, seen.stamp, seen.joints, self._ahead(1))
@@ -225,15 +230,15 @@ class CommandWatch:
         joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
         return Imagined(future, joints, self._scene(future, seen, joints))
 
-    def _shoved(self, seen: Seen, watched: Watched) -> np.ndarray:
+    def _shoved(self, seen: Seen, watched: TrackedCommand) -> np.ndarray:
         """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
         if self.body is None or not len(seen.things):
             return np.zeros((self.settings.horizon, 0, 3), np.float32)
         _, told = self._told(seen, watched)
         count = self.settings.substeps
-        return push_prediction.shoved(seen.things, seen.pixel, self.body, self._poses(told))[count - 1 :: count]
+        return push_prediction.pushed_points(seen.things, seen.pixel, self.body, self._poses(told))[count - 1 :: count]
 
-    def _told(self, seen: Seen, watched: Watched) -> tuple[np.ndarray, np.ndarray]:
+    def _told(self, seen: Seen, watched: TrackedCommand) -> tuple[np.ndarray, np.ndarray]:
         """Moments (M + 1,), seconds from the image, several a step, and where the command has the robot, (M + 1, A)."""
         assert seen.joints is not None
         fine = np.concatenate([[0.0], self._ahead(self.settings.substeps)])
@@ -241,14 +246,16 @@ class CommandWatch:
         told[0] = seen.joints
         return fine, told
 
-    def refresh(self, seen: Seen, watched: Watched, now: float) -> Verdict | None:
+    def refresh(self, seen: Seen, watched: TrackedCommand, now: float) -> Verdict | None:
         """A verdict without another fine imagination, in a few milliseconds, where one can be given; else None.
 
         The scene is taken as it was imagined last from the same picture, for another command; the body goes where this
         command leads. That is right as long as neither command changes the scene, so there is no verdict where this
         one's body meets imagined points, or the coarse level sees it near something or doubts where it will be.
         """
-        if seen.blind or self._last is None or self._last[0] != seen.stamp or seen.belief.camera_to_world is None:
+        if seen.no_observation or self._last is None or self._last[0] != seen.stamp:
+            return None
+        if seen.belief.camera_to_world is None:
             return None
         settings, scene = self.settings, self._last[1]
         plan = self.plan(seen, watched)
@@ -264,35 +271,41 @@ class CommandWatch:
                     return None
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
-            met = self.body.own(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
+            met = self.body.self_mask(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
             if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, watched).size:
                 return None
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
 
-    def judge_still(self, seen: Seen, watched: Watched, now: float) -> Verdict:
+    def judge_still(self, seen: Seen, watched: TrackedCommand, now: float) -> Verdict:
         """Without any imagination: the scene stays as it is seen, and the body goes where the command leads.
 
         What a prefilter without a world model can do; it knows nothing of what moves by itself or is moved.
         """
-        if seen.blind:
-            return self.blind(seen.blind, watched, seen.stamp, now)
+        if seen.no_observation:
+            return self.no_observation(seen.no_observation, watched, seen.stamp, now)
         assert seen.belief.camera_to_world is not None
         plan = self.plan(seen, watched)
         scene = np.where(seen.own[..., None], np.float32(np.nan), seen.points).repeat(len(plan), 0)
         return self._verdict(seen, watched, plan, scene, seen.belief.camera_to_world.expand(len(plan), 4, 4), now)
 
-    def blind(self, why: str, watched: Watched, stamp: float, now: float) -> Verdict:
+    def no_observation(self, why: str, watched: TrackedCommand, stamp: float, now: float) -> Verdict:
         """The verdict of who cannot see: stop. Args: why: half a sentence; stamp: of the newest image, ROS seconds."""
         finding = Finding(Action.STOP, scale=0.0, time_to_enter=0.0, text=f"{why}; blind is not clear")
         return self.wrap(finding, watched, stamp, now)
 
     def _verdict(
-        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor, now: float
+        self,
+        seen: Seen,
+        watched: TrackedCommand,
+        imagined: np.ndarray,
+        scene: np.ndarray,
+        camera: torch.Tensor,
+        now: float,
     ) -> Verdict:
         future = self._view(seen, watched, imagined, scene, camera)
         if isinstance(future, str):
-            return self.blind(future, watched, seen.stamp, now)
+            return self.no_observation(future, watched, seen.stamp, now)
         present = self.present(seen)
         if watched.stream is not None:
             assert seen.joints is not None
@@ -306,7 +319,9 @@ class CommandWatch:
         finding = replace(finding, time_to_enter=sure)
         return self.wrap(finding, watched, seen.stamp, now)
 
-    def wrap(self, finding: Finding, watched: Watched, stamp: float, now: float, tube: Tube | None = None) -> Verdict:
+    def wrap(
+        self, finding: Finding, watched: TrackedCommand, stamp: float, now: float, tube: Tube | None = None
+    ) -> Verdict:
         """A finding as the verdict on a command, or on the set-points of its stream that are in a tube.
 
         Args: stamp: of the image that it rests on, ROS seconds.
@@ -360,17 +375,17 @@ class CommandWatch:
     def _poses(self, joints: np.ndarray) -> Mapping[str, np.ndarray]:
         """Of all links with the robot at `joints` (S, A)."""
         assert self.body is not None
-        return self.body.poses(self.course.modalities(joints.astype(float)))
+        return self.body.forward_kinematics(self.course.modalities(joints.astype(float)))
 
     def _own(self, points: np.ndarray, joints: np.ndarray, margin: float) -> np.ndarray:
         """(S, N) bool: which points are within `margin` metres of the robot at `joints` (S, A)."""
         if self.body is None:
             return np.zeros(points.shape[:2], bool)
         poses = self._poses(joints)
-        return self.body.own(points, poses, margin)
+        return self.body.self_mask(points, poses, margin)
 
     def _view(
-        self, seen: Seen, watched: Watched, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
+        self, seen: Seen, watched: TrackedCommand, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
     ) -> View | str:
         """The future, or why there is none. Args: imagined (H, A): where the robot is when the scene is as imagined."""
         poses: Mapping[str, np.ndarray] = {}
@@ -382,7 +397,7 @@ class CommandWatch:
             off = self.course.deviation(self._ahead(1))
             slack = self._slacks(poses, off)
             if self.zones.watches("robot"):
-                centres, radii = self._balls(seen, watched, poses, off)
+                centres, radii = self._collision_spheres(seen, watched, poses, off)
         transforms = self._transforms(poses, camera)
         unknown = self._unknown(transforms)
         if unknown:
@@ -400,8 +415,8 @@ class CommandWatch:
         shift = self.body.shift(frame, poses[frame][:, None, :3, 3], poses, deviation)[:, 0]
         return Slack(shift, self.body.turn(frame, deviation))
 
-    def _balls(
-        self, seen: Seen, watched: Watched, imagined: Mapping[str, np.ndarray], off: np.ndarray
+    def _collision_spheres(
+        self, seen: Seen, watched: TrackedCommand, imagined: Mapping[str, np.ndarray], off: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Centres (H, M, 3) and radii (H, M) of balls that cover the body on its way through each step.
 
@@ -412,14 +427,14 @@ class CommandWatch:
         fine, told = self._told(seen, watched)
         deviation = self.course.modalities(self.course.deviation(fine))
         poses = self._poses(told)
-        centres, radii = self.body.balls(poses, deviation)
+        centres, radii = self.body.collision_spheres(poses, deviation)
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
         radii[1:] += half
         radii[1:-1] = np.maximum(radii[1:-1], radii[1:-1] - half[:-1] + half[1:])
         steps = self.settings.horizon
         # Each step begins with where the last one ended: nothing between two steps is left out.
         centres, radii = (part[1:].reshape(steps, -1, *part.shape[2:]) for part in (centres, radii))
-        there, wide = self.body.balls(imagined, self.course.modalities(off))
+        there, wide = self.body.collision_spheres(imagined, self.course.modalities(off))
         return np.concatenate([centres, there], 1), np.concatenate([radii, wide], 1)
 
     def present(self, seen: Seen) -> View:
@@ -440,7 +455,7 @@ class CommandWatch:
             off = self.course.deviation(self._ahead(1)[:1])
             slack = self._slacks(poses, off)
             if self.zones.watches("robot"):
-                centres, radii = self.body.balls(poses, self.course.modalities(off))
+                centres, radii = self.body.collision_spheres(poses, self.course.modalities(off))
         return View(self.embodiment.base_frame, scene, centres, radii, self._transforms(poses, camera), slack)
 
     def _unknown(self, transforms: Mapping[str, np.ndarray]) -> str:

@@ -24,7 +24,7 @@ SLOWEST = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class TrackedCommand:
     """The newest command.
 
     command: in the layout's order; start: where the robot was, or was told to be, when it came. begun: ROS seconds at
@@ -42,14 +42,14 @@ class Watched:
         """Seconds of it that are done at `now` (ROS seconds); below 0 before it began."""
         return 0.0 if self.begun is None else now - self.begun
 
-    def halted(self, now: float) -> "Watched":
+    def halted(self, now: float) -> "TrackedCommand":
         """It waits again: what is left of it begins where it was, at its own pace, as whoever sent it wants it."""
         if self.begun is None:
             return self
         left = self.command.remaining(max(self.elapsed(now), 0.0), 1 / self.pace)
         return replace(self, command=left, begun=None, pace=1.0)
 
-    def continued(self, passed: Command, now: float) -> "Watched | None":
+    def continued(self, passed: Command, now: float) -> "TrackedCommand | None":
         """It passed, as `passed`, at `now`; None where that is something else, such as a hold."""
         same_end = np.allclose(passed.values[-1], self.command.values[-1], atol=1e-3)
         if not same_end or (passed.duration > 0) != (self.command.duration > 0):
@@ -70,7 +70,7 @@ def _pace(whole: Command, passed: Command) -> float:
     return 1.0 if single and share >= 0.9 else share  # what is left of a single way is not known so exactly
 
 
-class CourseMaker:
+class CommandRollout:
     """Turns commands into what the world model imagines, and into the envelope that the verdict is for.
 
     Args: rates: a command's values are changes per second of the embodiment's values (velocities of joints); else
@@ -102,7 +102,7 @@ class CourseMaker:
             out[robot.slices[name]] = value
         return out
 
-    def plan(self, watched: Watched, now: float, here: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    def plan(self, watched: TrackedCommand, now: float, here: np.ndarray, ahead: np.ndarray) -> np.ndarray:
         """(T, A) values of the embodiment, float32, `ahead` (T,) seconds after `now` (ROS seconds).
 
         Args: here (A,): the measured state at `now`.
@@ -141,7 +141,7 @@ class CourseMaker:
         """Set-points that are in the tube, from `now` (ROS seconds) for `duration` seconds."""
         return Envelope(now, np.array([0.0, duration]), tube.along(2), tube.half_width, tube=True)
 
-    def envelope(self, watched: Watched, now: float, duration: float) -> Envelope:
+    def envelope(self, watched: TrackedCommand, now: float, duration: float) -> Envelope:
         """Commands that are within the half-widths of this one from `now` (ROS seconds) for `duration` seconds."""
         if watched.stream is not None:
             return self.tube_envelope(self.tubes(watched.stream)[0], now, duration)

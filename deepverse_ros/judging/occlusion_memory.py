@@ -4,20 +4,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from deepverse_ros.judging.push_prediction import TOUCH, shoves
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.judging.push_prediction import TOUCH, predict_pushes
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 
 _REMEMBERED = 1.5  # seconds from one picture to the next after which nobody knows what has happened to hidden things
 _MOMENTS = 8  # between two pictures at which it is looked whether the robot meets something
 
 
-class SeenThings:
+class OccludedPoints:
     """Points of what was seen last, and of what the robot hides since: where it has left or shoved it.
 
     Args: poses: of the links, (S, 4, 4) each, with the robot at joints (S, A).
     """
 
-    def __init__(self, body: OwnBody, poses: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, body: RobotSelfFilter, poses: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
         self._body, self._poses = body, poses
         self._last: tuple[float, np.ndarray, np.ndarray] | None = None
 
@@ -44,7 +44,7 @@ class SeenThings:
         """(K, 3) where things (K, 3) are after the robot went from `before` to `joints`, (A,) each."""
         out = things.copy()
         way = np.linspace(before, joints, _MOMENTS + 1).astype(float)
-        for thing, moved in shoves(things, pixel, self._body, self._poses(way)):
+        for thing, moved in predict_pushes(things, pixel, self._body, self._poses(way)):
             out[thing] += moved[-1].astype(out.dtype)
         return out
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 
 TOUCH = 0.01
 """Metres from the body's capsules at which a thing is met."""
@@ -24,7 +24,9 @@ Shove = tuple[np.ndarray, np.ndarray]
 """Of one thing: (K,) indices of its points, and (S, 3) metres by which it has been shoved at each moment."""
 
 
-def shoves(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, np.ndarray]) -> list[Shove]:
+def predict_pushes(
+    points: np.ndarray, pixel: float, body: RobotSelfFilter, poses: Mapping[str, np.ndarray]
+) -> list[Shove]:
     """What the body shoves, and how far.
 
     Args: points (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no
@@ -38,20 +40,22 @@ def shoves(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, 
         near = np.flatnonzero(((points > lower) & (points < upper)).all(1))
     points = points[near].astype(float)
     everywhere = np.broadcast_to(points.astype(np.float32), (len(placed.start), *points.shape))
-    met = np.asarray(body.own(everywhere, poses, TOUCH).any(0))
+    met = np.asarray(body.self_mask(everywhere, poses, TOUCH).any(0))
     things = [t for t in _things(points, met, _HANGS * pixel) if len(t) >= _LEAST]
     things = [t for t in things if np.linalg.norm(np.ptp(points[t], axis=0)) <= _LARGEST]
     return [(near[thing], _way(points[thing], body, poses)) for thing in things]
 
 
-def shoved(points: np.ndarray, pixel: float, body: OwnBody, poses: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where things will be that the body shoves. Args: as `shoves`.
+def pushed_points(
+    points: np.ndarray, pixel: float, body: RobotSelfFilter, poses: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Where things will be that the body shoves. Args: as `predict_pushes`.
 
     Returns: (S, K, 3) float32 metres: the points of the things that are shoved, NaN while they have not moved.
     """
     moments = len(next(iter(poses.values()))) - 1
     places: list[np.ndarray] = [np.zeros((moments, 0, 3), np.float32)]
-    for thing, way in shoves(points, pixel, body, poses):
+    for thing, way in predict_pushes(points, pixel, body, poses):
         moved = np.linalg.norm(way, axis=1) > _MOVED
         there = points[thing] + way[:, None]
         there[~moved] = np.nan
@@ -78,7 +82,7 @@ def _things(points: np.ndarray, met: np.ndarray, gap: float) -> list[np.ndarray]
     return things
 
 
-def _way(points: np.ndarray, body: OwnBody, poses: Mapping[str, np.ndarray]) -> np.ndarray:
+def _way(points: np.ndarray, body: RobotSelfFilter, poses: Mapping[str, np.ndarray]) -> np.ndarray:
     """(S, 3) metres by which one thing of points (N, 3) has been shoved at each moment after the first."""
     moments = len(next(iter(poses.values())))
     way = np.zeros((moments, 3))

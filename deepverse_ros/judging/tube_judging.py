@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from deepverse_ros.judging.command_rollout import TUBES, CourseMaker
+from deepverse_ros.judging.command_rollout import TUBES, CommandRollout
 from deepverse_ros.judging.command_stream import Stream, Tube
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.finding import Action, Finding, judge
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
@@ -26,7 +26,7 @@ class TubeJudging:
     """
 
     def __init__(
-        self, zones: Zones, body: OwnBody | None, course: CourseMaker, links: frozenset[str],
+        self, zones: Zones, body: RobotSelfFilter | None, course: CommandRollout, links: frozenset[str],
         poses: Callable[[np.ndarray], Mapping[str, np.ndarray]],
         transforms: Callable[[Mapping[str, np.ndarray], torch.Tensor | None], dict[str, np.ndarray]],
     ) -> None:  # fmt: skip
@@ -66,7 +66,7 @@ class TubeJudging:
         `times` (H,) seconds from the image; camera (H, 4, 4) to the base frame.
         """
         steps = len(times)
-        centres, radii = self._balls(tube, here, steps)
+        centres, radii = self._collision_spheres(tube, here, steps)
         parts = self._parts(tube) if self._moving else [(tube.begin, tube.half_width)]
         findings = []
         for place, off in parts:
@@ -92,7 +92,9 @@ class TubeJudging:
         ends = tube.along(count + 1)
         return [(middle, tube.half_width + way / (2 * count)) for middle in (ends[1:] + ends[:-1]) / 2]
 
-    def _balls(self, tube: Tube, here: np.ndarray, steps: int) -> tuple[np.ndarray | None, np.ndarray | float]:
+    def _collision_spheres(
+        self, tube: Tube, here: np.ndarray, steps: int
+    ) -> tuple[np.ndarray | None, np.ndarray | float]:
         """Centres (H, M, 3) and radii (H, M) of balls that cover the body on its way into the tube and wherever it is.
 
         They are placed along the way, and each reaches half the way to the next one and to the one before.
@@ -103,7 +105,7 @@ class TubeJudging:
         count = 1 + int(np.ceil((np.abs(tube.end - tube.begin) / span).max() / _STEP))
         way = np.concatenate([here[None].astype(float), tube.along(1 + count)])
         widths = np.repeat(tube.half_width[None], len(way), 0)
-        centres, radii = self._body.balls(self._poses(way), self._course.modalities(widths))
+        centres, radii = self._body.collision_spheres(self._poses(way), self._course.modalities(widths))
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
         reach = np.zeros_like(radii)
         reach[1:] = half

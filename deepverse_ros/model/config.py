@@ -131,7 +131,7 @@ Bounds = Annotated[tuple[Bound, ...], Field(min_length=1, max_length=1000)]
 
 
 class EndsFields(_Frozen):
-    """See planning.verdict.Ends."""
+    """See planning.verdicts.acceptance.ExecutedOutcomes."""
 
     steps: int = Field(strict=True, ge=1, le=1000)
     further: tuple[Annotated[float, Field(strict=True)], ...]

@@ -64,7 +64,7 @@ class _Gaussian(nn.Module):
         self.limit.copy_(self(held_out).quantile(quantile) * margin)
 
 
-class Novelty(nn.Module):
+class OodDetector(nn.Module):
     """score 1 is the calibrated limit: what lies above it is out of distribution."""
 
     def __init__(self, token_dim: int) -> None:

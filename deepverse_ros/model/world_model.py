@@ -29,7 +29,7 @@ from deepverse_ros.model.device import inference_dtype, resolve_device
 from deepverse_ros.model.dynamics import Dynamics, Steps, to_cells, to_tokens
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Belief, Future, Goal, Observation
-from deepverse_ros.model.ood import Novelty
+from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -55,7 +55,7 @@ class WorldModel(nn.Module):
         self.coarse = Coarse(config)
         self.picture_readout = PictureReadout()
         self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim)
-        self.novelty = Novelty(config.token_dim)
+        self.novelty = OodDetector(config.token_dim)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
         self._graphs: CudaGraphs | None = None
@@ -275,13 +275,13 @@ class WorldModel(nn.Module):
             "clearance": outcome.clearance,
             "clearance_std": outcome.clearance_std,
         }
-        stands = self.stand(actions, outcome.tool_position, outcome.tool_std)
+        stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
         return Future(
             self, belief.source, latents, states if stands is None else stands, readout, outcome.tool_std,
             belief.intrinsics, poses,
         )  # fmt: skip
 
-    def stand(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
+    def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
         """How the robot stands after actions, when its tool is read at a place: as it was told, unless the tool is not
         where that would bring it, because something stopped the robot.
 
@@ -294,12 +294,12 @@ class WorldModel(nn.Module):
             return None
         told, read = (t.detach().double().flatten(0, -2).cpu().numpy() for t in (actions, tool))
         values = robot.measured_values(told)
-        brought = robot.body.poses(values)[robot.tool_frame][:, :3, 3]
+        brought = robot.body.forward_kinematics(values)[robot.tool_frame][:, :3, 3]
         off = np.linalg.norm(read - brought, axis=-1)
         doubted = off > _DOUBT * std.detach().double().flatten().cpu().numpy().clip(_SHARPEST)
         if doubted.any():
             some = {name: v[doubted] for name, v in values.items()}
-            for name, v in robot.body.led(some, robot.tool_frame, read[doubted]).items():
+            for name, v in robot.body.inverse_kinematics(some, robot.tool_frame, read[doubted]).items():
                 values[name][doubted] = v
         stands = np.concatenate([values[m.name] for m in robot.measured], -1)
         return torch.from_numpy(stands).to(actions.device, torch.float32).unflatten(0, actions.shape[:-1])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.kinematics import Body, balls_along, square_distance
+from deepverse_ros.robot.kinematics import Body, spheres_along, square_distance
 
 
 class Seen(Protocol):
@@ -36,7 +36,7 @@ _CHUNK = 1 << 16  # balls looked up at once: their arrays stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
+class DistanceField:
     """Distances to all that is not the robot, from one depth image.
 
     distance: (X, Y, Z) metres from each voxel's centre to the nearest filled one; lower: (3,) metres, the grid's
@@ -55,7 +55,7 @@ class Surroundings:
         camera_to_base: np.ndarray | None,
         joints: np.ndarray,
         embodiment: Embodiment,
-    ) -> "Surroundings | None":
+    ) -> "DistanceField | None":
         """What a depth image shows beside the robot.
 
         What the robot hides is filled in from both of its sides, as a plane would go on; other things behind it, and
@@ -94,7 +94,7 @@ class Surroundings:
         return cls(embodiment, *_field(points[near], away[near]))
 
     @classmethod
-    def of(cls, belief: Seen, joints: np.ndarray, embodiment: Embodiment) -> "Surroundings | None":
+    def of(cls, belief: Seen, joints: np.ndarray, embodiment: Embodiment) -> "DistanceField | None":
         """What a belief of batch 1 saw in its newest frame; see `from_depth`."""
         depth, intrinsics, pose = belief.depth, belief.intrinsics, belief.camera_to_world
         if depth is None or intrinsics is None or pose is None:
@@ -128,7 +128,7 @@ class Surroundings:
         body = self.embodiment.body
         assert body is not None  # from_depth saw it
         starts, ends = body.capsule_ends(self.embodiment.action_values(np.asarray(joints, np.float32)))
-        capsule, share, radius = _balls(body)
+        capsule, share, radius = _collision_spheres(body)
         out = np.empty(len(joints), np.float32)
         rows = max(1, _CHUNK // len(capsule))
         for first in range(0, len(joints), rows):
@@ -228,7 +228,7 @@ def _reach(body: Body) -> float:
     )
 
 
-def _balls(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _collision_spheres(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Balls that cover the capsules which may meet something: capsule, place between its ends, radius in metres, (B,).
 
     They reach beyond a capsule by a few millimetres at most.
@@ -238,7 +238,7 @@ def _balls(body: Body) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if c.mounted:
             continue
         length = float(np.linalg.norm(np.subtract(c.end, c.start)))
-        places, radius = balls_along(length, c.radius, _SPACING)
+        places, radius = spheres_along(length, c.radius, _SPACING)
         capsules += [k] * len(places)
         shares += list(places)
         radii += [radius] * len(places)

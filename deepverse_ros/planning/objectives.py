@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.distance_field import Surroundings
+from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.robot.embodiment import Embodiment
 
 
@@ -36,7 +36,7 @@ class Future(Protocol):
 
 
 @dataclass(frozen=True)
-class Shifted:
+class BiasCorrectedFuture:
     """A future whose tool is `shift` (H, 3) metres from where it was imagined."""
 
     future: Future
@@ -55,8 +55,8 @@ class Shifted:
     def embedding(self) -> Tensor:
         return self.future.embedding
 
-    def select(self, indices: Any) -> "Shifted":
-        return Shifted(self.future.select(indices), self.shift)
+    def select(self, indices: Any) -> "BiasCorrectedFuture":
+        return BiasCorrectedFuture(self.future.select(indices), self.shift)
 
 
 class Goal(Protocol):
@@ -191,13 +191,13 @@ class Clearance:
 
 
 @dataclass(frozen=True)
-class SeenClearance:
+class DistanceFieldClearance:
     """Keep away from what the camera sees: by how much the clearance falls short of a margin, worst step plus mean.
 
     surroundings, start (A,): of where the plans begin; margin: metres to keep; a plan that keeps it costs nothing.
     """
 
-    surroundings: Surroundings
+    surroundings: DistanceField
     start: np.ndarray
     margin: float
 

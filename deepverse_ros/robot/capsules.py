@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.robot.kinematics import balls_along
+from deepverse_ros.robot.kinematics import spheres_along
 from deepverse_ros.robot.rigid import check_rigid
 
 
@@ -63,10 +63,10 @@ class Placed:
     end: np.ndarray
     radius: np.ndarray
 
-    def balls(self, spacing: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    def collision_spheres(self, spacing: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
         """Balls that cover the capsules: centres (S, M, 3) and radii (M,), metres.
 
-        They reach so little beyond a capsule (see `body.balls_along`) that a zone which they keep clear of is clear of
+        They reach so little beyond a capsule (see `spheres_along`) that a zone which they keep clear of is clear of
         the capsules: the conservative bound that a kinematic check needs.
 
         Args: spacing: largest distance between neighbouring centres, metres.
@@ -74,7 +74,7 @@ class Placed:
         centres, radii = [], []
         lengths = np.linalg.norm(self.end - self.start, axis=-1).max(0)
         for k, (length, radius) in enumerate(zip(lengths, self.radius, strict=True)):
-            places, size = balls_along(length, radius, spacing)
+            places, size = spheres_along(length, radius, spacing)
             shares = places[:, None]
             centres.append(self.start[:, k, None] * (1 - shares) + self.end[:, k, None] * shares)
             radii.append(np.full(len(places), size))

@@ -80,7 +80,7 @@ def _share(gap: list[np.ndarray], along: list[np.ndarray]) -> np.ndarray:
     return np.clip(share, 0, 1)
 
 
-def balls_along(length: float, radius: float, spacing: float) -> tuple[np.ndarray, float]:
+def spheres_along(length: float, radius: float, spacing: float) -> tuple[np.ndarray, float]:
     """Balls that cover a capsule: where their centres are between its ends, (B,) from 0 to 1, and their radius.
 
     They reach beyond it by √(radius² + spacing² / 4) - radius at most.
@@ -115,7 +115,7 @@ class Body(_Frozen):
                 raise ValueError(f"capsule: no link '{capsule.frame}'; known: {', '.join(sorted(known))}")
         return self
 
-    def poses(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def forward_kinematics(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Where the links are.
 
         Args: values: of each modality that moves a link, (..., D) in its unit.
@@ -175,7 +175,7 @@ class Body(_Frozen):
         """Names of the base and of all links."""
         return frozenset({self.base, *(link.name for link in self.links)})
 
-    def led(
+    def inverse_kinematics(
         self, values: dict[str, np.ndarray], frame: str, place: np.ndarray, steps: int = 4
     ) -> dict[str, np.ndarray]:
         """The values nearest to `values` that put a frame at a place, or as near to it as a few damped steps lead.
@@ -192,7 +192,7 @@ class Body(_Frozen):
         moving = [link for link in chain if link.modality is not None]
         out = {name: np.array(v, float) for name, v in values.items()}
         for _ in range(steps):
-            poses = self.poses(out)
+            poses = self.forward_kinematics(out)
             error = np.nan_to_num(place - poses[frame][:, :3, 3])
             columns = []
             for link in moving:

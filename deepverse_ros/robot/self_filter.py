@@ -13,7 +13,7 @@ Values = Mapping[str, np.ndarray]
 """By modality: (S, D) where the robot is, in the modality's unit."""
 
 
-class OwnBody:
+class RobotSelfFilter:
     """The capsules of an embodiment, moved by its values.
 
     Raises: ConfigError where the embodiment describes no body, or one that moves with what no command says.
@@ -39,11 +39,11 @@ class OwnBody:
         start, end = np.array([c.start for c in chosen]), np.array([c.end for c in chosen])
         return Capsules(tuple(c.frame for c in chosen), start, end, np.array([c.radius for c in chosen]))
 
-    def poses(self, values: Values) -> dict[str, np.ndarray]:
+    def forward_kinematics(self, values: Values) -> dict[str, np.ndarray]:
         """(S, 4, 4) from every link to the base frame."""
-        return self.body.poses(dict(values))
+        return self.body.forward_kinematics(dict(values))
 
-    def own(self, points: np.ndarray, poses: Mapping[str, np.ndarray], margin: float) -> np.ndarray:
+    def self_mask(self, points: np.ndarray, poses: Mapping[str, np.ndarray], margin: float) -> np.ndarray:
         """(S, N) bool: which points (S, N, 3) are within `margin` metres of the body; False for one that is NaN.
 
         Only the points in the box around the body are measured: most of a picture is far away.
@@ -80,7 +80,7 @@ class OwnBody:
         n, k = np.unravel_index(int(np.argmin(gap)), gap.shape)
         return self._all.frames[k], nearest_place(points[n], start[k], end[k]), float(gap[n, k])
 
-    def balls(
+    def collision_spheres(
         self, poses: Mapping[str, np.ndarray], deviation: Values, spacing: float = 0.04
     ) -> tuple[np.ndarray, np.ndarray]:
         """Balls that cover the body wherever it may be.
@@ -90,7 +90,7 @@ class OwnBody:
         """
         centres, radii = [], []
         for frame, capsules in self._parts.items():
-            centre, radius = capsules.placed({frame: poses[frame]}).balls(spacing)
+            centre, radius = capsules.placed({frame: poses[frame]}).collision_spheres(spacing)
             centres.append(centre)
             radii.append(radius + self.shift(frame, centre, poses, deviation))
         return np.concatenate(centres, 1), np.concatenate(radii, 1)

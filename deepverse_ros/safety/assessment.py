@@ -12,12 +12,12 @@ class Kind(Enum):
     IDLE = "idle"  # no command is on its way
     WAIT = "wait"  # no verdict answers for the command yet
     BAD = "bad"  # its verdict says stop
-    WAY_OUT = "way out"  # its verdict says stop, but it leads out of what is violated already
+    LEADS_OUT = "way out"  # its verdict says stop, but it leads out of what is violated already
     CLEAR = "clear"  # its verdict lets it pass, be it slower
 
 
 @dataclass(frozen=True)
-class Situation:
+class Assessment:
     """cover: the verdict that answers for the command. fault: name of the first check that is not fine."""
 
     kind: Kind

@@ -17,7 +17,7 @@ MEASURED_SLACK = 0.05
 
 
 @dataclass(eq=False)
-class Following:
+class ActiveCommand:
     """A command on its way.
 
     command: in the layout's order, from where the robot is; original: as it came. paused: since when, at the latest, it
@@ -53,7 +53,7 @@ class Following:
         return times, np.concatenate([command.at(self.progress)[None], command.values[later]])
 
 
-class Motion:
+class CommandTracker:
     """Keeps what was sent, and puts the next: never faster than the largest rates allow from what was sent last.
 
     safe: the last command that was passed on; it is being executed while its speed is above 0. rests: nothing that
@@ -62,12 +62,12 @@ class Motion:
 
     def __init__(self, layout: Layout, limits: CommandLimits) -> None:
         self.layout, self.limits = layout, limits
-        self.safe: Following | None = None
+        self.safe: ActiveCommand | None = None
         self.rests = layout.stays
         self._sent: np.ndarray | None = None  # the last values that were sent at once, not on a way
         self._sent_at: float | None = None
         self._passed: np.ndarray | None = None  # those of them that a command made, and no halt or fallback
-        self._lost: Following | None = None  # what the robot was told when trust in it was lost, and goes on with
+        self._lost: ActiveCommand | None = None  # what the robot was told when trust in it was lost, and goes on with
         self._lost_until = -math.inf  # and how long that counts, on the steady clock
         self._time_left = 0.0  # seconds of motion that a step may still use up
         self._filled_at: float | None = None
@@ -94,16 +94,16 @@ class Motion:
             self._keep(replace(self.safe), now)
         elif self._sent is not None:
             sent = Command.setpoint(self._sent)
-            self._keep(Following(sent, sent, now), now)
+            self._keep(ActiveCommand(sent, sent, now), now)
         at = self._sent_at
         self.forget(self._sent)
         self._sent_at = at
 
-    def went_by(self, following: Following | None, now: Now) -> None:
+    def went_by(self, following: ActiveCommand | None, now: Now) -> None:
         """The robot was told this without the gate; None for what nobody could read: it may be anywhere by now."""
         self._keep(None if following is None else replace(following, progress=0.0, speed=1.0), now)
 
-    def _keep(self, following: Following | None, now: Now) -> None:
+    def _keep(self, following: ActiveCommand | None, now: Now) -> None:
         self._lost = following
         if following is not None:
             left = (following.command.duration - following.progress) / (following.speed or 1.0)
@@ -159,7 +159,7 @@ class Motion:
             return self.safe.command.at(self.safe.progress)
         return self._sent
 
-    def follow(self, following: Following, now: Now, scale: float, max_rate: Mapping[str, float]) -> Command | None:
+    def follow(self, following: ActiveCommand, now: Now, scale: float, max_rate: Mapping[str, float]) -> Command | None:
         """Pass a command on at a share `scale` of its speed, and no faster than `max_rate` of each value.
 
         Returns: what is to be sent; the very command where nothing is changed; None where it has been sent already.
@@ -175,7 +175,7 @@ class Motion:
             self._sent_at = now.steady
         return out
 
-    def _timed(self, following: Following, scale: float, caps: np.ndarray) -> Command | None:
+    def _timed(self, following: ActiveCommand, scale: float, caps: np.ndarray) -> Command | None:
         """Trajectories are executed slower, on the same way."""
         command = following.command
         fastest = command.fastest()
@@ -187,7 +187,7 @@ class Motion:
         following.speed = speed
         return command if whole else command.remaining(following.progress, speed)
 
-    def _at_once(self, following: Following, now: Now, scale: float, caps: np.ndarray) -> Command | None:
+    def _at_once(self, following: ActiveCommand, now: Now, scale: float, caps: np.ndarray) -> Command | None:
         """Rates are made smaller; what is wanted is gone to in steps that its largest rate allows."""
         layout, wanted = self.layout, following.command.values[-1]
         out = wanted.copy()
@@ -279,7 +279,7 @@ class Motion:
             return np.zeros(self.layout.size)
         return np.where(self.layout.position, np.abs(measured - place), 0.0)
 
-    def begin_anew(self, waiting: Following) -> None:
+    def begin_anew(self, waiting: ActiveCommand) -> None:
         """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
         held, layout = self._sent, self.layout
         if self._held is None or held is None or not waiting.timed or waiting.speed > 0:

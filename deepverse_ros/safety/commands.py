@@ -8,7 +8,7 @@ import numpy as np
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.check import Check, at_most
-from deepverse_ros.safety.polyline import between
+from deepverse_ros.safety.polyline import interpolate
 from deepverse_ros.safety.settings import CommandLimits
 
 STREAM_PAUSE = 0.5
@@ -123,7 +123,7 @@ class Command:
         times, values = self.times, self.values
         if self.start is not None and times[0] > 0:
             times, values = np.concatenate([[0.0], times]), np.concatenate([self.start[None], values])
-        return between(elapsed, times, values)
+        return interpolate(elapsed, times, values)
 
     def remaining(self, elapsed: float, speed: float) -> "Command":
         """What is left after `elapsed` seconds of it, executed at a share `speed` of its pace."""
@@ -146,7 +146,7 @@ class Command:
         return np.nan_to_num(rates, nan=0.0, posinf=np.inf).max(0, initial=0.0)
 
 
-def arranged(command: Command, layout: Layout) -> tuple[Command | None, tuple[Check, ...]]:
+def in_layout_order(command: Command, layout: Layout) -> tuple[Command | None, tuple[Check, ...]]:
     """The command in the layout's order as floats, or None where names, shape or numbers are wrong; the checks made."""
     names = command.names or layout.names
     unknown = [n for n in names if n not in layout.names]
@@ -199,7 +199,7 @@ def check(
     Returns: the command in the layout's order as floats and with a start, None where any check is not fine; every
     check that was made.
     """
-    own, done = arranged(command, layout)
+    own, done = in_layout_order(command, layout)
     if own is None:
         return None, done
     if reference is not None:  # what the sender takes for the start may be out of date

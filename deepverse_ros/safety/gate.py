@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.safety.assessment import Kind, Situation
+from deepverse_ros.safety.assessment import Assessment, Kind
 from deepverse_ros.safety.check import Check
 from deepverse_ros.safety.clock import Now
-from deepverse_ros.safety.command_tracker import OTHERS_MAY_MOVE_IT, Following, Motion
+from deepverse_ros.safety.command_tracker import OTHERS_MAY_MOVE_IT, ActiveCommand, CommandTracker
 from deepverse_ros.safety.commands import Command, Layout, check
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
@@ -16,7 +16,7 @@ from deepverse_ros.safety.states import States
 from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Status
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.verdict_store import Nearest, VerdictStore
-from deepverse_ros.safety.watchdogs import Watch
+from deepverse_ros.safety.watchdogs import Watchdogs
 
 
 class Gate:
@@ -42,12 +42,12 @@ class Gate:
     ) -> None:  # fmt: skip
         settings, limits = settings or GateSettings(), limits or CommandLimits()
         self.layout, self.mode, self.counts = layout, mode, Counts()
-        self._motion = Motion(layout, limits)
-        self._watch = Watch(settings)
+        self._motion = CommandTracker(layout, limits)
+        self._watch = Watchdogs(settings)
         self._states = States(settings)
         self.limits, self.settings = limits, settings
         self._verdicts = VerdictStore()
-        self._newest: Following | None = None
+        self._newest: ActiveCommand | None = None
         self._previous: tuple[Command, Now] | None = None
         self._last_stamp = 0.0
         self._busy_until = -math.inf  # when a command was last on its way, on the steady clock
@@ -106,7 +106,7 @@ class Gate:
         else:
             self._last_stamp = max(self._last_stamp, good.stamp)
             original = command if good.duration == command.times[-1] else good
-            self._newest, self._previous = Following(good, original, now), (good, now)
+            self._newest, self._previous = ActiveCommand(good, original, now), (good, now)
         return self._decide(now, command, read=None if good is None else self._newest)
 
     def _check(self, command: Command, now: Now, problem: str) -> tuple[Command | None, tuple[Check, ...]]:
@@ -237,7 +237,7 @@ class Gate:
             self._newest, self._last_stamp = None, 0.0
         return now
 
-    def _situation(self, now: Now) -> Situation:
+    def _situation(self, now: Now) -> Assessment:
         newest = self._on_its_way(now)
         cover, excess, nearest = None, math.nan, None
         if newest is not None:
@@ -251,16 +251,16 @@ class Gate:
             name = f"zone:{finding.zone}" if finding.zone else "zones"
             checks += (Check(name, finding.action == Action.CLEAR, finding.points, finding.threshold, finding.text),)
         if fault is not None:
-            return Situation(Kind.FAULT, cover, checks, fault.text, fault.name)
+            return Assessment(Kind.FAULT, cover, checks, fault.text, fault.name)
         if newest is None:
-            return Situation(Kind.IDLE, None, checks, "no command is on its way")
+            return Assessment(Kind.IDLE, None, checks, "no command is on its way")
         if cover is None:
-            return Situation(Kind.WAIT, None, checks, f"the command waits for a verdict of its own: {why}")
+            return Assessment(Kind.WAIT, None, checks, f"the command waits for a verdict of its own: {why}")
         if cover.clear:
-            return Situation(Kind.CLEAR, cover, checks, cover.verdict.finding.text)
+            return Assessment(Kind.CLEAR, cover, checks, cover.verdict.finding.text)
         stopped = self.state in (State.STOP, State.RECOVER) and not self._states.latched
         way_out = stopped and cover.verdict.finding.leads_out
-        return Situation(Kind.WAY_OUT if way_out else Kind.BAD, cover, checks, cover.verdict.finding.text)
+        return Assessment(Kind.LEADS_OUT if way_out else Kind.BAD, cover, checks, cover.verdict.finding.text)
 
     def _unanswered(self, nearest: Nearest | None) -> str:
         if nearest is None:
@@ -269,7 +269,7 @@ class Gate:
         apart = f"{nearest.apart:.2g} {unit}".rstrip()
         return f"the nearest was made for one that differs by {apart} in {name}"
 
-    def _on_its_way(self, now: Now) -> Following | None:
+    def _on_its_way(self, now: Now) -> ActiveCommand | None:
         """The newest command, unless it is done or has waited too long."""
         newest = self._newest
         if newest is None:
@@ -288,7 +288,7 @@ class Gate:
     # --- what is sent -------------------------------------------------------------------------------------------
 
     def _decide(
-        self, now: Now, fresh: Command | None = None, newest: bool = True, read: Following | None = None
+        self, now: Now, fresh: Command | None = None, newest: bool = True, read: ActiveCommand | None = None
     ) -> Decision:
         """Args: fresh: the command that this event brought, `read` as; newest: unless it is older than one before."""
         situation = self._situation(now)
@@ -312,7 +312,7 @@ class Gate:
                 self._motion.forget(None if self._newest is None else self._newest.command.values[-1])
         return Decision(send, command, self._status(situation, would, scale, now))
 
-    def _act(self, situation: Situation, now: Now) -> tuple[Send, Command | None, float]:
+    def _act(self, situation: Assessment, now: Now) -> tuple[Send, Command | None, float]:
         """What enforcing sends, and at which share of its speed the command passes."""
         settings, kind, motion = self.settings, situation.kind, self._motion
         if self.state == State.FALLBACK:
@@ -329,7 +329,7 @@ class Gate:
         scale, max_rate = 1.0, dict[str, float]()
         if kind == Kind.CLEAR and (situation.cover.slow or self.state == State.SLOW):
             scale, max_rate = self._states.slow
-        if kind == Kind.WAY_OUT:
+        if kind == Kind.LEADS_OUT:
             max_rate = dict(finding.max_rate)
         if self.state == State.RECOVER:
             scale = min(scale, settings.recover_scale)
@@ -340,7 +340,7 @@ class Gate:
         whole = out is self._newest.command
         return (Send.COMMAND, self._newest.original, scale) if whole else (Send.SCALED, out, scale)
 
-    def _fall_back(self, situation: Situation, now: Now) -> tuple[Send, Command | None, float]:
+    def _fall_back(self, situation: Assessment, now: Now) -> tuple[Send, Command | None, float]:
         settings, motion = self.settings, self._motion
         if not self._watch.commanded:
             return Send.NOTHING, None, 0.0  # nobody has moved the robot through here
@@ -370,7 +370,7 @@ class Gate:
             return Send.NOTHING, None, 0.0
         return (Send.STOP if how == "stop" else Send.HOLD), command, 0.0
 
-    def _status(self, situation: Situation, would: Send, scale: float, now: Now) -> Status:
+    def _status(self, situation: Assessment, would: Send, scale: float, now: Now) -> Status:
         finding = situation.cover.verdict.finding if situation.cover else None
         seen = situation.cover or self._verdicts.newest
         return Status(

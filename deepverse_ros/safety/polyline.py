@@ -5,7 +5,7 @@ import numpy as np
 _SHORTEST = 1e-300  # seconds; where two way points are one, there is no way to divide
 
 
-def between(at: np.ndarray | float, times: np.ndarray, values: np.ndarray) -> np.ndarray:
+def interpolate(at: np.ndarray | float, times: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Where `at` (...) is on the way.
 
     Args: times (K,) rising seconds; values (K, A). Returns: (..., A); before the first way point the first, after the

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from deepverse_ros.safety.assessment import Kind, Situation
+from deepverse_ros.safety.assessment import Assessment, Kind
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.status import State
@@ -49,7 +49,7 @@ class States:
         self._counted = 0
         self._bad, self._good = _Streak(), _Streak()
 
-    def advance(self, situation: Situation, now: Now) -> None:
+    def advance(self, situation: Assessment, now: Now) -> None:
         """To the next state."""
         kind, cover = situation.kind, situation.cover
         new = cover is not None and cover.number > self._counted
@@ -61,7 +61,7 @@ class States:
             self._good.reset()
         if kind == Kind.FAULT:
             self.fall(situation.reason, now)
-        elif kind == Kind.WAY_OUT:
+        elif kind == Kind.LEADS_OUT:
             self.state = State.RECOVER
         elif kind == Kind.BAD:
             self._tighten(new, now)
@@ -79,7 +79,7 @@ class States:
         self._good.reset()
         self.state, self._fell_for, self._fell_at = State.FALLBACK, why, now.steady
 
-    def release(self, situation: Situation) -> tuple[bool, str]:
+    def release(self, situation: Assessment) -> tuple[bool, str]:
         """The operator ends a stop. Returns: whether it was done, and a sentence."""
         if self.state in (State.PASS, State.SLOW):
             return False, "nothing is stopped"
@@ -94,7 +94,7 @@ class States:
         self._good.reset()
         return True, "released: clear commands pass at reduced speed"
 
-    def reason(self, situation: Situation, now: Now) -> str:
+    def reason(self, situation: Assessment, now: Now) -> str:
         """One sentence on this moment; empty where commands pass as they come."""
         fine = situation.kind in (Kind.CLEAR, Kind.IDLE)
         reason = situation.reason

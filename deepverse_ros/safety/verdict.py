@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.safety.finding import Finding
-from deepverse_ros.safety.polyline import between
+from deepverse_ros.safety.polyline import interpolate
 
 _SHIFTS = 3  # shifts that are tried: none, the best for the slopes there, and the best for the slopes where that leads
 _MOMENT = 1e-3  # seconds over which slopes are taken
@@ -114,7 +114,7 @@ class Envelope:
         last = self.ahead(offset)
         at = np.concatenate([times, self.times - offset, [0.0, last]])
         at = at[(at >= 0) & (at <= last)]
-        return at, between(at, times, values) - self._center(at + offset)
+        return at, interpolate(at, times, values) - self._center(at + offset)
 
     def _nearest(self, values: np.ndarray) -> np.ndarray:
         """(K, A) places along the centre from which values (K, A) are within the half-widths, where there are such."""
@@ -127,7 +127,7 @@ class Envelope:
 
     def _center(self, at: np.ndarray) -> np.ndarray:
         """(T, A) the imagined command `at` seconds (T,) after the start."""
-        return between(at, self.times, self.center)
+        return interpolate(at, self.times, self.center)
 
 
 @dataclass(frozen=True, eq=False)

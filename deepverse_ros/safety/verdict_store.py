@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from deepverse_ros.safety.clock import Now
-from deepverse_ros.safety.command_tracker import Following
+from deepverse_ros.safety.command_tracker import ActiveCommand
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.verdict import Envelope, Verdict
@@ -89,7 +89,7 @@ class VerdictStore:
         return True
 
     def covering(
-        self, following: Following, now: Now, settings: GateSettings
+        self, following: ActiveCommand, now: Now, settings: GateSettings
     ) -> tuple[Received | None, float, Nearest | None]:
         """The verdict that answers for a command from here on.
 

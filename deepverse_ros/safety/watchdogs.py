@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from deepverse_ros.safety.check import Check, at_most
 from deepverse_ros.safety.clock import ClockWatch, Now
-from deepverse_ros.safety.command_tracker import Following
+from deepverse_ros.safety.command_tracker import ActiveCommand
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.verdict_store import Received
 
 
-class Watch:
+class Watchdogs:
     """Keeps when things were last heard of, and what was wrong with the newest of them."""
 
     def __init__(self, settings: GateSettings) -> None:
@@ -76,7 +76,7 @@ class Watch:
         return math.nan if self._beat is None else now.steady - self._beat
 
     def checks(
-        self, newest: Following | None, cover: Received | None, last: Received | None, excess: float,
+        self, newest: ActiveCommand | None, cover: Received | None, last: Received | None, excess: float,
         unanswered: str, measured_age: float | None, now: Now,
     ) -> tuple[Check, ...]:  # fmt: skip
         """All checks of this moment.
@@ -104,7 +104,7 @@ class Watch:
             *self._answer_checks(cover or last, excess, unanswered, late, now),
         )
 
-    def _forget_what_is_over(self, newest: Following | None, now: Now) -> None:
+    def _forget_what_is_over(self, newest: ActiveCommand | None, now: Now) -> None:
         """What was wrong with a command or verdict that nobody waits for any more says nothing about now."""
         if newest is None and self.command_age(now) > self.settings.pending_timeout:
             self._command_checks = ()
@@ -126,7 +126,7 @@ class Watch:
             return Check("heartbeat_age", False, age, limit, f"the world model has given no sign of life yet{why}")
         return at_most("heartbeat_age", age, limit, "seconds since the world model's last sign of life")
 
-    def _stream_check(self, newest: Following | None, now: Now) -> Check:
+    def _stream_check(self, newest: ActiveCommand | None, now: Now) -> Check:
         age, limit = self.command_age(now), self.settings.command_timeout
         under_way = newest is not None and newest.speed > 0 and newest.progress < newest.command.duration
         if limit == 0 or under_way:

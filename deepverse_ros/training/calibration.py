@@ -19,7 +19,7 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
-from deepverse_ros.planning.verdicts.acceptance import Ends
+from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes
 from deepverse_ros.planning.verdicts.monitor import PathMonitor
 from deepverse_ros.planning.verdicts.verdict import NEAR, Limits, conformal_quantile
 from deepverse_ros.simulation.arm.goals import sample_goal
@@ -56,7 +56,7 @@ class Errors:
     clearance_m: np.ndarray | None = None
     spread: np.ndarray | None = None
 
-    def ends(self) -> list[Ends]:
+    def ends(self) -> list[ExecutedOutcomes]:
         """How the plans of each length ended; a plan is as long as its errors are known."""
         if self.spread is None:
             return []
@@ -65,7 +65,7 @@ class Errors:
         found = []
         for last in sorted(set(lasts[lasts >= 0].tolist())):
             z, spread = self.goal_z[lasts == last, last], self.spread[lasts == last, last]
-            found.append(Ends(last + 1, _rounded(z * spread), _rounded(spread)))
+            found.append(ExecutedOutcomes(last + 1, _rounded(z * spread), _rounded(spread)))
         return found
 
 

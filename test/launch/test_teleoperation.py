@@ -10,7 +10,7 @@ from teleoperator import ARM, Teleoperator
 
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
 
@@ -32,9 +32,11 @@ def curve(seconds: float) -> np.ndarray:
 
 def times_in(zone: str, joints: np.ndarray) -> int:
     """At how many of joints (S, 7) any part of the body is in the zone."""
-    body, zones = OwnBody(ARM), Zones.load("config/safety/arm_zones.yaml")
+    body, zones = RobotSelfFilter(ARM), Zones.load("config/safety/arm_zones.yaml")
     values = {"joint_positions": joints, "gripper_state": np.ones((len(joints), 1))}
-    centres, radii = body.balls(body.poses(values), {name: np.zeros_like(value) for name, value in values.items()})
+    centres, radii = body.collision_spheres(
+        body.forward_kinematics(values), {name: np.zeros_like(value) for name, value in values.items()}
+    )
     view = View("base_link", np.zeros((len(joints), 0, 3)), centres, radii)
     clearance = next(z for z in zones.zones if z.name == zone).clearance(view)
     return int((clearance <= 0).any(1).sum())

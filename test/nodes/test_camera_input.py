@@ -22,7 +22,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.camera import camera_model, info_from_intrinsics
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.perception import observation_source
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -89,7 +89,7 @@ class Scene:
         self, depth: Any = None, info: CameraInfo | None = None, picture: Any = None,
         frame: str = "camera_optical_frame", depth_frame: str = "camera_optical_frame",
         topics: tuple[str, str] = ("", ""),
-    ) -> Sight:  # fmt: skip
+    ) -> ObservationWindow:  # fmt: skip
         """The sight of one picture with its depth and calibration."""
         camera, now = self.eyes.input.camera, time.time()
         if info is not None:
@@ -100,7 +100,7 @@ class Scene:
         before, topic = camera.images.total, f"camera/image_raw{topics[0]}"
         picture = image(RGB, "rgb8") if picture is None else picture
         self.deliver(topic, picture, frame, now, lambda: camera.images.total > before)
-        sight = self.eyes.input.sight()
+        sight = self.eyes.input.latest_window()
         assert sight is not None
         return sight
 
@@ -113,7 +113,7 @@ def mean(values: np.ndarray, k: int) -> np.ndarray:
     return values[: height * k, : width * k].reshape(height, k, width, k, -1).mean((1, 3))
 
 
-def rgb_of(sight: Sight) -> np.ndarray:
+def rgb_of(sight: ObservationWindow) -> np.ndarray:
     return (sight.observation.rgb[0, -1].permute(1, 2, 0) * 255).numpy()
 
 

@@ -160,11 +160,11 @@ def test_a_command_is_imagined_and_held_against_the_zones(
     np.testing.assert_allclose(verdict.envelope.center, np.tile(values, (len(verdict.envelope.times), 1)))
     # What the robot did is what it was told, from when it was.
     rest = np.asarray(drive.embodiment.home)
-    np.testing.assert_allclose(node.input.sight().actions[0], np.tile(rest, (3, 1)))
+    np.testing.assert_allclose(node.input.latest_window().actions[0], np.tile(rest, (3, 1)))
     drive.passed.publish(message(values))
 
     def moved() -> list[np.ndarray]:
-        actions = node.input.sight().actions[0]
+        actions = node.input.latest_window().actions[0]
         return [actions] if (actions[-1] != rest).any() else []
 
     (actions,) = robot.until(moved)
@@ -178,11 +178,11 @@ def test_a_moving_camera_is_where_it_was_at_each_frame_and_odometry_says_how_fas
     node = drive.start(NOWHERE)
 
     def whole() -> bool:
-        sight = node.input.sight()
+        sight = node.input.latest_window()
         return sight.observation.camera_to_world is not None and sight.observation.rgb.shape[1] == 4
 
     robot.until(whole)
-    sight = node.input.sight()
+    sight = node.input.latest_window()
     poses = sight.observation.camera_to_world.numpy()
     assert poses.shape == (4, 4, 4)
     np.testing.assert_allclose(poses[-1], drive.camera_to_world(sight.stamp), atol=0.02)
@@ -200,16 +200,16 @@ def test_odometry_that_is_wrong_or_missing_leaves_the_rest(robot, tmp_path):
     drive = Drive(robot, tmp_path, "vehicle", VehicleControl, "vehicle_control")
     drive.yaw_rate = float("nan")
     node = drive.start(NOWHERE)
-    assert node.input.sight().proprioception is None
+    assert node.input.latest_window().proprioception is None
     robot.until(lambda: "odom: odometry yaw_rate is [nan]; it must be finite" in str(node.diagnostics.status()))
-    assert node.input.sight().observation.rgb.shape[1] == 4
+    assert node.input.latest_window().observation.rgb.shape[1] == 4
 
 
 def test_where_the_camera_is_not_known_the_model_is_not_told(robot, tmp_path):
     drive = Drive(robot, tmp_path, "vehicle", VehicleControl, "vehicle_control")
     node = drive.start(NOWHERE)
-    robot.until(lambda: node.input.sight().observation.camera_to_world is not None)
+    robot.until(lambda: node.input.latest_window().observation.camera_to_world is not None)
     drive.frames = robot.peer.create_publisher(TFMessage, "/elsewhere", 10)
-    robot.until(lambda: node.input.sight().observation.camera_to_world is None, 10.0)
+    robot.until(lambda: node.input.latest_window().observation.camera_to_world is None, 10.0)
     answer = drive.verdict(lambda: control([0.0, 0.2, 0.0]))
     assert answer.finding.action != Action.CLEAR, "nothing can be held against the zones"

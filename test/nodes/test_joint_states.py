@@ -14,7 +14,7 @@ from deepverse_ros.nodes.messages.plan import knots_from_trajectory, trajectory_
 from deepverse_ros.nodes.perception.measured_joints import TURN, MeasuredJoints
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.safety.commands import Command, Layout, arranged
+from deepverse_ros.safety.commands import Command, Layout, in_layout_order
 
 ARM = Embodiment.load("arm")
 JOINTS = list(ARM.joint_names)
@@ -297,4 +297,4 @@ def test_commands_through_the_prefilter_have_the_robots_names_and_turns(kind):
 def test_a_trajectory_of_another_robot_is_none_of_ours():
     form = TrajectoryFormat(Layout.of(ARM), JointLayout(ARM, prefix="left_"))
     incoming = form.read(trajectory_from_plan(np.array([PLACE]), JointLayout(ARM), Header()), None)
-    assert arranged(incoming.command, form.layout)[0] is None
+    assert in_layout_order(incoming.command, form.layout)[0] is None

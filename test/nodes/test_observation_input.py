@@ -50,7 +50,7 @@ def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot)
         robot.until(lambda: eyes.input.joints.rate.total > before)
         camera.publish(picture)
         robot.until(lambda: eyes.input.images.total > before)
-        return eyes.input.sight().problem
+        return eyes.input.latest_window().problem
 
     window = 7 * Embodiment.load("arm").dt
     assert sees(0.0, measured) == "the camera has not been seen for as long as bounds rest on"

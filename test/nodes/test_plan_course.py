@@ -7,7 +7,7 @@ from std_msgs.msg import Header
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
 from deepverse_ros.nodes.messages.plan import trajectory_from_plan
-from deepverse_ros.nodes.planner.plan_progress import Course
+from deepverse_ros.nodes.planner.plan_progress import _Progress
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 
@@ -27,7 +27,7 @@ def message(command: Command):
 
 
 def test_a_plan_begins_when_it_passes():
-    course = Course.of(SENT, 10.0, speed=0.0)
+    course = _Progress.of(SENT, 10.0, speed=0.0)
     assert course.duration == pytest.approx(1.6)
     assert (course.elapsed(10.7), course.kept(10.7)) == (0.0, pytest.approx(0.7))
     course = course.passed(message(COMMAND), 10.7)
@@ -39,7 +39,7 @@ def test_a_plan_begins_when_it_passes():
 
 
 def test_a_slower_pass_a_halt_and_what_is_left():
-    course = Course.of(SENT, 10.0, speed=0.0).passed(message(COMMAND.remaining(0.0, 0.5)), 10.0)
+    course = _Progress.of(SENT, 10.0, speed=0.0).passed(message(COMMAND.remaining(0.0, 0.5)), 10.0)
     assert course.elapsed(11.0) == pytest.approx(0.5)
     halted = course.passed(message(Command.setpoint(PLAN[2], LAYOUT.names)), 11.0)
     assert halted.elapsed(15.0) == pytest.approx(0.5)
@@ -53,6 +53,6 @@ def test_a_slower_pass_a_halt_and_what_is_left():
 
 
 def test_without_a_prefilter_it_goes_on_at_once():
-    course = Course.of(SENT, 10.0, speed=1.0)
+    course = _Progress.of(SENT, 10.0, speed=1.0)
     assert course.elapsed(10.5) == pytest.approx(0.5)
     assert course.kept(10.5) == pytest.approx(0.0)

@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages import plan as plans
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.simulation.trajectory_follower import WATCHDOG, ArmCommands, velocities_from_data
+from deepverse_ros.nodes.simulation.trajectory_follower import WATCHDOG, TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
@@ -205,7 +205,7 @@ def test_joints_of_a_trajectory_may_stand_in_any_order():
 
 
 def test_an_arm_follows_its_trajectory_and_then_stays():
-    commands = ArmCommands(ARM, HOME)
+    commands = TrajectoryFollower(ARM, HOME)
     goal = HOME.copy()
     goal[0] += 0.4
     commands.follow(10.0, HOME, np.array([1.0]), goal[None])
@@ -214,7 +214,7 @@ def test_an_arm_follows_its_trajectory_and_then_stays():
 
 
 def test_a_velocity_ends_when_it_is_not_repeated_and_a_too_fast_one_is_clamped():
-    commands = ArmCommands(ARM, HOME)
+    commands = TrajectoryFollower(ARM, HOME)
     assert commands.move(0.0, velocities_from_data(np.array([0.5, *[0.0] * 6]), ARM)) is None
     positions = [float(commands.target(t, 0.1)[0]) for t in np.arange(0.0, 1.0, 0.1)]
     assert positions[-1] == pytest.approx(HOME[0] + 0.5 * WATCHDOG, abs=0.051)

@@ -78,7 +78,7 @@ def test_a_robot_that_was_never_seen_is_strange_to_the_shipped_model(robot, reco
     assert frames[-1].out_of_distribution
     assert stamp_seconds(frames[-1].header.stamp) < 120.0
     if source == "real":
-        assert model.input.sight().observation.rgb.shape[-2:] == (192, 320)
+        assert model.input.latest_window().observation.rgb.shape[-2:] == (192, 320)
     robot.until(lambda: "out of distribution" in model.diagnostics.status().message)
     assert model.diagnostics.status().level == DiagnosticStatus.WARN
     assert model.worker.alive

@@ -184,15 +184,17 @@ def test_commands_change_what_is_imagined(robot, sensors, start, arm):
     command = robot.peer.create_publisher(ActionPlan, "command", qos.command())
     node = start()
     robot.until(lambda: frames and command.get_subscription_count())
-    stay, _ = node.command.plan(node.input.sight(), 8)
+    stay, _ = node.command.plan(node.input.latest_window(), 8)
     np.testing.assert_allclose(stay, np.tile(np.float32(arm.home), (8, 1)), atol=1e-5)
     command.publish(plan_message(arm, joint_1=1.0))
-    robot.until(lambda: node.command.plan(node.input.sight(), 8)[1] == "p1")
-    sight = node.input.sight()
+    robot.until(lambda: node.command.plan(node.input.latest_window(), 8)[1] == "p1")
+    sight = node.input.latest_window()
     plan, _ = node.command.plan(sight, 8)
     assert (np.diff(plan[:, 0]) >= -1e-6).all()
     assert plan[-1, 0] > 0.9
-    robot.until(lambda: node.command.plan(node.input.sight(), 8)[0][0, 0] > 0.99)  # it ends, and its last target holds
+    robot.until(
+        lambda: node.command.plan(node.input.latest_window(), 8)[0][0, 0] > 0.99
+    )  # it ends, and its last target holds
 
 
 def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, start, arm):
@@ -223,7 +225,7 @@ def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, s
 
 def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm):
     node = start(goal_tolerance=2.0, max_uncertainty=2.0, max_goal_uncertainty=2.0)
-    robot.until(lambda: node.input.images.total and not node.input.sight().problem)
+    robot.until(lambda: node.input.images.total and not node.input.latest_window().problem)
     goal = image_from_array(np.full((30, 50, 3), 90, np.uint8), "bgr8")
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
     judged = robot.call(EvaluatePlan, "world_model/evaluate_plan", request)
@@ -337,7 +339,7 @@ def test_a_picture_waits_for_its_depth(robot, sensors, start, monkeypatch):
     robot.until(lambda: sensors.image.get_subscription_count() and sensors.depth.get_subscription_count())
 
     def stamp() -> float:
-        sight = node.input.sight()
+        sight = node.input.latest_window()
         return 0.0 if sight is None else stamp_seconds(sight.header.stamp)
 
     for tenth in range(3):
@@ -349,7 +351,7 @@ def test_a_picture_waits_for_its_depth(robot, sensors, start, monkeypatch):
         if tenth:  # before the first depth image nobody knows that there will be one
             assert stamp() == before
         sensors.depth.publish(image_from_depth(np.ones((48, 64), np.float32), "16UC1", header))
-        robot.until(lambda now=now: stamp() == now and node.input.sight().observation.depth is not None)
+        robot.until(lambda now=now: stamp() == now and node.input.latest_window().observation.depth is not None)
 
 
 def test_without_depth_or_joints_it_says_what_it_lacks(robot, sensors, start):

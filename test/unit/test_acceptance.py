@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.verdicts.acceptance import ROOM, Ends, margin_multiple
+from deepverse_ros.planning.verdicts.acceptance import ROOM, ExecutedOutcomes, margin_multiple
 
 TOLERANCE = 0.08
 
@@ -18,9 +18,9 @@ def world(rng: np.random.Generator, plans: int) -> tuple[np.ndarray, np.ndarray]
     return spread * worse * rng.normal(size=plans), spread
 
 
-def ends(rng: np.random.Generator, plans: int) -> Ends:
+def ends(rng: np.random.Generator, plans: int) -> ExecutedOutcomes:
     further, spread = world(rng, plans)
-    return Ends(8, tuple(further), tuple(spread))
+    return ExecutedOutcomes(8, tuple(further), tuple(spread))
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
@@ -59,10 +59,10 @@ def test_it_asks_for_more_where_more_is_promised_or_less_is_tolerated() -> None:
 
 
 def test_too_few_plans_promise_nothing() -> None:
-    good = Ends(8, (0.0,) * 8, (0.01,) * 8)
+    good = ExecutedOutcomes(8, (0.0,) * 8, (0.01,) * 8)
     assert margin_multiple(good, 0.9, TOLERANCE) == math.inf, "the one more that is added may miss"
-    assert margin_multiple(Ends(8, (0.0,) * 10, (0.01,) * 10), 0.9, TOLERANCE) < math.inf
-    assert margin_multiple(Ends(8, (1.0,) * 99, (0.01,) * 99), 0.9, TOLERANCE) == math.inf
+    assert margin_multiple(ExecutedOutcomes(8, (0.0,) * 10, (0.01,) * 10), 0.9, TOLERANCE) < math.inf
+    assert margin_multiple(ExecutedOutcomes(8, (1.0,) * 99, (0.01,) * 99), 0.9, TOLERANCE) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_too_few_plans_promise_nothing() -> None:
 )
 def test_ends_that_mean_nothing_are_refused(steps: int, further: tuple, spread: tuple) -> None:
     with pytest.raises(ShapeError, match="ends"):
-        Ends(steps, further, spread)
+        ExecutedOutcomes(steps, further, spread)

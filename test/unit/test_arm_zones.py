@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepverse_ros.judging.command_judge import CommandWatch, Seen
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_judge import CommandJudge, Seen
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
@@ -59,7 +59,7 @@ def bare() -> Iterator[tuple[ArmSimulation, RobotControl]]:
     torch.set_num_threads(threads)
 
 
-def look(simulation: ArmSimulation, control: RobotControl, watch: CommandWatch) -> Seen:
+def look(simulation: ArmSimulation, control: RobotControl, watch: CommandJudge) -> Seen:
     control.reset()
     for _ in range(4):
         rgb, depth = simulation.render()
@@ -73,7 +73,7 @@ def look(simulation: ArmSimulation, control: RobotControl, watch: CommandWatch) 
 @pytest.mark.parametrize("turned", [-0.4, 0.0, 0.4])
 def test_the_arm_that_reaches_into_a_zone_of_people_is_not_taken_for_one(bare, turned):
     simulation, control = bare
-    watch = CommandWatch(control.model, ARM, ZONES, CourseMaker(ARM, Layout.of(ARM)))
+    watch = CommandJudge(control.model, ARM, ZONES, CommandRollout(ARM, Layout.of(ARM)))
     start = np.array(REACHING)
     end = start + np.array([turned, -0.2, 0.2, 0.2, 0.3, 0.0, 0.3, 0.0])
     simulation.reset(1, joints=start)
@@ -84,7 +84,7 @@ def test_the_arm_that_reaches_into_a_zone_of_people_is_not_taken_for_one(bare, t
     values = start + (end - start) * np.linspace(1 / 8, 1, 8)[:, None]
     for command in (values, np.repeat(start[None], 8, 0)):
         times = ARM.dt * np.arange(1, 9)
-        watched = Watched(Command(command, times, Layout.of(ARM).names, 0.0, simulation.joints), "c1")
+        watched = TrackedCommand(Command(command, times, Layout.of(ARM).names, 0.0, simulation.joints), "c1")
         imagined = watch.imagine(seen, watch.plan(seen, watched))
         view = View(ARM.base_frame, imagined.scene)
         counts = ~ZONES.ignored(view, times, "scene")
@@ -95,7 +95,7 @@ def test_the_arm_that_reaches_into_a_zone_of_people_is_not_taken_for_one(bare, t
 
 def test_somebody_who_is_there_at_the_start_is_told(bare):
     simulation, control = bare
-    watch = CommandWatch(control.model, ARM, ZONES, CourseMaker(ARM, Layout.of(ARM)))
+    watch = CommandJudge(control.model, ARM, ZONES, CommandRollout(ARM, Layout.of(ARM)))
     simulation.reset(1)
     seen = look(simulation, control, watch)
     assert not watch.standing(seen)
@@ -106,4 +106,4 @@ def test_somebody_who_is_there_at_the_start_is_told(bare):
     found = watch.standing(replace(seen, points=points, own=own))
     assert [one.zone for one in found] == ["person", "coming_person"]
     assert "40 points that are not the robot, 15 count: 40 around (1.05, 0.20, 0.30)" in found[0].text
-    assert not watch.standing(replace(seen, blind="the newest picture has no depth"))
+    assert not watch.standing(replace(seen, no_observation="the newest picture has no depth"))

@@ -39,7 +39,7 @@ vectors = arrays(float, 3, elements=coordinate)
 @settings(max_examples=60)
 def test_balls_cover_the_capsule_and_little_more(start, end, radius, spacing, seed):
     placed = Capsules(("a",), start[None], end[None], np.array([radius])).placed({"a": np.eye(4)})
-    centres, radii = placed.balls(spacing)
+    centres, radii = placed.collision_spheres(spacing)
     rng = np.random.default_rng(seed)
     on = start + rng.uniform(0, 1, (50, 1)) * (end - start)
     outward = rng.normal(size=(50, 3))
@@ -56,7 +56,7 @@ def test_a_zone_that_the_balls_keep_clear_of_is_clear_of_the_capsule(values):
     placed = Capsules(
         ("a",), np.array([[x, y, z]]), np.array([[x + np.cos(turn), y + np.sin(turn), z]]), np.array([0.1])
     ).placed({"a": np.eye(4)})
-    centres, radii = placed.balls(0.3)
+    centres, radii = placed.collision_spheres(0.3)
     box = {"kind": "box", "size": [0.4, 0.6, 0.8]}
     loaded = Zones.model_validate(
         {"zones": [{"name": "a", "type": "stop", "frame_id": "base", "of": "robot", "shape": box}]}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from deepverse_ros.model.codec import Codec, Decoded, Merge, _composite
 from deepverse_ros.model.config import CodecConfig
-from deepverse_ros.model.ood import Novelty, content, texture
+from deepverse_ros.model.ood import OodDetector, content, texture
 from deepverse_ros.model.readout import gaussian_nll
 from deepverse_ros.training.losses.pictures import codec_loss, ssim
 
@@ -78,10 +78,10 @@ def scenes(count: int, mix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return tokens, frames
 
 
-def fitted() -> tuple[Novelty, torch.Tensor]:
+def fitted() -> tuple[OodDetector, torch.Tensor]:
     torch.manual_seed(0)
     mix = torch.randn(12, 12)
-    detector = Novelty(12)
+    detector = OodDetector(12)
     training, held_out = ((content(t), texture(f)) for t, f in (scenes(3000, mix), scenes(600, mix)))
     assert torch.isinf(detector(*scenes(5, mix))).all()
     detector.fit(training, held_out)

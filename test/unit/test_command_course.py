@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 
@@ -33,48 +33,48 @@ def moved(*first: float) -> np.ndarray:
     return out
 
 
-def trajectory(*first: float, seconds: float = 0.5) -> Watched:
+def trajectory(*first: float, seconds: float = 0.5) -> TrackedCommand:
     times = seconds * np.arange(1, len(first) + 1)
-    return Watched(Command(moved(*first), times, LAYOUT.names, 0.0, HOME))
+    return TrackedCommand(Command(moved(*first), times, LAYOUT.names, 0.0, HOME))
 
 
 def test_a_trajectory_is_driven_from_where_it_is():
-    course = CourseMaker(ARM, LAYOUT)
+    course = CommandRollout(ARM, LAYOUT)
     waiting = trajectory(0.5, 0.0)
     np.testing.assert_allclose(course.plan(waiting, 7.0, HOME, AHEAD)[:5, 0], [0.2, 0.4, 0.4, 0.2, 0.0], atol=1e-6)
-    begun = Watched(waiting.command, begun=7.0)
+    begun = TrackedCommand(waiting.command, begun=7.0)
     np.testing.assert_allclose(course.plan(begun, 7.2, HOME, AHEAD)[:4, 0], [0.4, 0.4, 0.2, 0.0], atol=1e-6)
     early = course.plan(begun, 6.9, HOME, AHEAD)  # an image of before it began
     np.testing.assert_allclose(early[:2, 0], [0.1, 0.3], atol=1e-6)
 
 
 def test_a_set_point_is_gone_to_straight_and_as_fast_as_allowed():
-    course = CourseMaker(ARM, LAYOUT)
+    course = CommandRollout(ARM, LAYOUT)
     target = HOME.copy()
     target[:2] += (1.483, 0.5)
-    plan = course.plan(Watched(Command.setpoint(target)), 0.0, HOME, AHEAD)
+    plan = course.plan(TrackedCommand(Command.setpoint(target)), 0.0, HOME, AHEAD)
     np.testing.assert_allclose(plan[:, 0], np.minimum(1.483 * AHEAD, 1.483), rtol=1e-5)
     np.testing.assert_allclose(plan[:, 1], 0.6 + np.minimum(0.5 * AHEAD, 0.5), rtol=1e-5)
-    here = course.plan(Watched(Command.setpoint(HOME)), 0.0, HOME, AHEAD)
+    here = course.plan(TrackedCommand(Command.setpoint(HOME)), 0.0, HOME, AHEAD)
     np.testing.assert_allclose(here, np.repeat(HOME[None], 8, 0), rtol=1e-6)
 
 
 def test_rates_add_up_within_the_limits_and_so_does_what_they_may_be_off():
-    course = CourseMaker(ARM, rate_layout(), rates=True, half_width={"joint_positions": 0.1})
+    course = CommandRollout(ARM, rate_layout(), rates=True, half_width={"joint_positions": 0.1})
     rate = np.zeros(8)
     rate[[0, 3]] = 0.5, -1.0
-    plan = course.plan(Watched(Command.setpoint(rate)), 0.0, HOME, AHEAD)
+    plan = course.plan(TrackedCommand(Command.setpoint(rate)), 0.0, HOME, AHEAD)
     np.testing.assert_allclose(plan[:, 0], 0.5 * AHEAD, rtol=1e-5)
     np.testing.assert_allclose(plan[:, 3], np.maximum(-1.4 - AHEAD, -2.094), rtol=1e-5)
     np.testing.assert_allclose(course.deviation(AHEAD)[:, 0], 0.1 * AHEAD)
-    envelope = course.envelope(Watched(Command.setpoint(rate)), 3.0, 1.6)
+    envelope = course.envelope(TrackedCommand(Command.setpoint(rate)), 3.0, 1.6)
     assert (envelope.center == rate).all()
 
 
 @pytest.mark.parametrize("elapsed", [0.0, 0.13, 0.5, 0.9])
 def test_the_envelope_holds_the_command_that_it_is_of_and_little_more(elapsed):
-    course = CourseMaker(ARM, LAYOUT, half_width={"joint_positions": 0.02, "gripper_state": 0.1}, time_slack=0.01)
-    watched = Watched(trajectory(0.5, 0.0, 0.3).command, begun=4.0)
+    course = CommandRollout(ARM, LAYOUT, half_width={"joint_positions": 0.02, "gripper_state": 0.1}, time_slack=0.01)
+    watched = TrackedCommand(trajectory(0.5, 0.0, 0.3).command, begun=4.0)
     envelope = course.envelope(watched, 4.0 + elapsed, 1.6)
     assert not envelope.problem(8)
     times = np.concatenate([[0.0], watched.command.times[watched.command.times > elapsed] - elapsed])
@@ -122,7 +122,7 @@ def test_a_trajectory_that_was_slowed_down_and_halted_waits_at_its_own_pace():
 
 def test_a_finished_hold_that_passes_again_begins_again():
     hold = Command(HOME[None], np.array([0.2]), LAYOUT.names)
-    watched = Watched(hold)
+    watched = TrackedCommand(hold)
     for now in (10.0, 10.5, 11.0, 11.5):
         watched = watched.continued(hold, now)
         assert (watched.begun, watched.pace) == (now, 1.0)
@@ -138,7 +138,7 @@ SHARES = st.sampled_from([1e-9, 1.0]) | st.floats(0.01, 1.0)
        waits=st.lists(st.just(0.0) | SECONDS, min_size=4, max_size=4))  # fmt: skip
 def test_whatever_passes_of_a_trajectory_and_however_long_it_takes_it_has_a_pace(steps, speeds, waits):
     times = np.unique(np.cumsum(steps))
-    whole = Watched(Command(moved(*np.linspace(0.1, 0.3, len(times))), times, LAYOUT.names, 0.0, HOME))
+    whole = TrackedCommand(Command(moved(*np.linspace(0.1, 0.3, len(times))), times, LAYOUT.names, 0.0, HOME))
     now, watched = 10.0, whole
     for speed, wait in zip(speeds, waits, strict=False):
         now += wait
@@ -154,4 +154,4 @@ def test_whatever_passes_of_a_trajectory_and_however_long_it_takes_it_has_a_pace
 )
 def test_half_widths_that_do_not_fit_are_named(width, said):
     with pytest.raises(ConfigError, match=said):
-        CourseMaker(ARM, LAYOUT, half_width=width)
+        CommandRollout(ARM, LAYOUT, half_width=width)

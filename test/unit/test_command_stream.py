@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import LEAST, SetpointStream, Stream, Told, Tube
 from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.zones import Zones
@@ -20,7 +20,7 @@ from deepverse_ros.safety.zones import Zones
 ARM = Embodiment.load("arm")
 LAYOUT = Layout.of(ARM)
 HOME = np.array(ARM.home)
-COURSE = CourseMaker(ARM, LAYOUT)
+COURSE = CommandRollout(ARM, LAYOUT)
 
 
 def at(joint_1: float = 0.0, joint_4: float = 0.0) -> np.ndarray:
@@ -82,7 +82,9 @@ def test_where_the_robot_is_held_is_in_every_tube_and_it_is_taken_to_go_on_from_
         envelope = COURSE.tube_envelope(tube, 0.0, 1.6)
         assert envelope.excess(np.zeros(2), np.stack([at(0.1), stream.value]), 0.0) <= 1
         assert (tube.half_width >= COURSE.half_width - 1e-12).all()
-    plan = COURSE.plan(Watched(single(stream.value), stream=stream), stream.at, at(0.1), np.array([0.2, 0.4, 5.0]))
+    plan = COURSE.plan(
+        TrackedCommand(single(stream.value), stream=stream), stream.at, at(0.1), np.array([0.2, 0.4, 5.0])
+    )
     assert (np.diff([0.1, *plan[:2, 0]]) <= 0.2 * LAYOUT.max_rate[0] + 1e-6).all()
     assert plan[2, 0] == pytest.approx(stream.value[0] + 0.3 * stream.lasts, abs=1e-3)
 
@@ -117,11 +119,11 @@ ZONES = Zones.model_validate(
         ]
     }
 )  # fmt: skip
-BODY = OwnBody(ARM)
+BODY = RobotSelfFilter(ARM)
 STILL = {name: np.zeros((1, size)) for name, size in (("joint_positions", 7), ("gripper_state", 1))}
 JUDGING = TubeJudging(
     ZONES, BODY, COURSE, frozenset(link.name for link in BODY.body.links),
-    lambda joints: BODY.poses(COURSE.modalities(joints.astype(float))),
+    lambda joints: BODY.forward_kinematics(COURSE.modalities(joints.astype(float))),
     lambda poses, camera: {"tool0": np.linalg.inv(poses["tool0"])},
 )  # fmt: skip
 
@@ -138,13 +140,15 @@ def test_a_clear_tube_is_clear_wherever_in_it_the_robot_is(seed):
     begin = at(rng.uniform(-1.5, 1.5), rng.uniform(-0.5, 0.5))
     end = begin + rng.uniform(-0.4, 0.4, 8) * [1, 1, 1, 1, 1, 1, 1, 0]
     tube = Tube(begin, end, rng.uniform(0.001, 0.03, 8))
-    thing = BODY.poses(COURSE.modalities(at(rng.uniform(-1.5, 1.5))[None]))["tool0"][0, :3, 3] + rng.normal(0, 0.1, 3)
+    thing = BODY.forward_kinematics(COURSE.modalities(at(rng.uniform(-1.5, 1.5))[None]))["tool0"][
+        0, :3, 3
+    ] + rng.normal(0, 0.1, 3)
     finding = judged(tube, thing[None].astype(np.float32))
     if finding.action != Action.CLEAR:
         return
     there = begin + rng.uniform(0, 1, (40, 1)) * (end - begin) + rng.uniform(-1, 1, (40, 8)) * tube.half_width
-    poses = BODY.poses(COURSE.modalities(there))
-    centres, radii = BODY.balls(poses, {name: np.repeat(zero, 40, 0) for name, zero in STILL.items()})
+    poses = BODY.forward_kinematics(COURSE.modalities(there))
+    centres, radii = BODY.collision_spheres(poses, {name: np.repeat(zero, 40, 0) for name, zero in STILL.items()})
     gaps = np.abs(centres - [0.4, 0.5, 0.4]) - [0.15, 0.15, 0.3]
     assert (np.linalg.norm(np.maximum(gaps, 0), axis=-1) > radii).all()
     assert (np.linalg.norm(poses["tool0"][:, :3, 3] - thing, axis=-1) > 0.1).all()

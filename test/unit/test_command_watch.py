@@ -10,14 +10,14 @@ import torch
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.evaluation.prefilter.pushes import draw_push
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, look, obstacle_zones, tool_zones
-from deepverse_ros.judging.command_judge import CommandWatch, Seen
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_judge import CommandJudge, Seen
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
@@ -27,7 +27,7 @@ from deepverse_ros.simulation.arm.tasks.push import Push
 
 ARM = Embodiment.load("arm")
 LAYOUT = Layout.of(ARM)
-BODY, LAYOUT_COURSE = OwnBody(ARM), CourseMaker(ARM, LAYOUT)
+BODY, LAYOUT_COURSE = RobotSelfFilter(ARM), CommandRollout(ARM, LAYOUT)
 STAMP, NOW = 50.0, 50.2
 
 
@@ -39,24 +39,26 @@ class Place:
     control: RobotControl
     scenario: Scenario | None = None
 
-    def begin(self, number: int) -> Watched:
+    def begin(self, number: int) -> TrackedCommand:
         self.scenario = draw(self.simulation, 5, number, 8)
         look(self.simulation, self.control, self.scenario)
         return self.command(self.scenario.commands)
 
-    def command(self, values: np.ndarray) -> Watched:
+    def command(self, values: np.ndarray) -> TrackedCommand:
         times = ARM.dt * np.arange(1, len(values) + 1)
-        return Watched(Command(np.asarray(values, float), times, LAYOUT.names, 0.0, self.simulation.joints), "c1")
+        return TrackedCommand(
+            Command(np.asarray(values, float), times, LAYOUT.names, 0.0, self.simulation.joints), "c1"
+        )
 
-    def watch(self, zones: Zones) -> CommandWatch:
-        return CommandWatch(self.control.model, ARM, zones, CourseMaker(ARM, LAYOUT))
+    def watch(self, zones: Zones) -> CommandJudge:
+        return CommandJudge(self.control.model, ARM, zones, CommandRollout(ARM, LAYOUT))
 
     def observation(self) -> Observation:
         rgb, depth = self.simulation.render()
         sim = self.simulation
         return Observation.from_numpy(rgb[None], depth[None], sim.intrinsics, sim.camera_to_world)
 
-    def seen(self, watch: CommandWatch) -> Seen:
+    def seen(self, watch: CommandJudge) -> Seen:
         joints = self.simulation.joints.astype(np.float32)
         return watch.see(self.control.believe(), self.observation(), joints, STAMP)
 
@@ -113,7 +115,7 @@ def test_a_stream_is_answered_for_ahead_of_time_and_not_where_a_zone_is(place):
             value = start + 0.3 * (k - 50) * 0.02 * np.eye(8)[0]
             stream = maker.add(Command(value[None], np.array([0.02]), LAYOUT.names), STAMP - 1 + 0.02 * k)
         watch = place.watch(zones)
-        watched = Watched(Command.setpoint(value), stream=replace(stream, lasts=0.6))
+        watched = TrackedCommand(Command.setpoint(value), stream=replace(stream, lasts=0.6))
         seen = place.seen(watch)
         verdict = watch.judge(seen, watched, NOW).verdict
         return (watch.refresh(seen, watched, NOW) if refreshed else verdict), start + 0.18 * np.eye(8)[0]
@@ -126,11 +128,11 @@ def test_a_stream_is_answered_for_ahead_of_time_and_not_where_a_zone_is(place):
         assert verdict.envelope.tube
         assert verdict.envelope.excess(np.zeros(2), np.stack([start, turned]), 0.3) <= 1
     # Where the hand will be.
-    tool = BODY.poses(LAYOUT_COURSE.modalities((start + 0.5 * np.eye(8)[0])[None]))["tool0"][0, :3, 3]
+    tool = BODY.forward_kinematics(LAYOUT_COURSE.modalities((start + 0.5 * np.eye(8)[0])[None]))["tool0"][0, :3, 3]
     verdict, _ = judged(keep_out([0.1, 0.1, 0.1], tool))
     beyond = np.stack([start, start + 0.5 * np.eye(8)[0]])
     assert verdict.finding.action != Action.CLEAR or verdict.envelope.excess(np.zeros(2), beyond, 0.3) > 1
-    here = BODY.poses(LAYOUT_COURSE.modalities(start[None]))["tool0"][0, :3, 3]
+    here = BODY.forward_kinematics(LAYOUT_COURSE.modalities(start[None]))["tool0"][0, :3, 3]
     verdict, _ = judged(keep_out([0.1, 0.1, 0.1], here))
     assert (verdict.finding.action, verdict.finding.zone) == (Action.STOP, "box")
     assert verdict.envelope.excess(np.zeros(1), start[None], 0.3) <= 1
@@ -180,8 +182,8 @@ def test_what_is_seen_in_a_zone_counts_and_what_has_no_place_is_no_point(place):
     assert (finding.action, finding.step, finding.zone) == (Action.STOP, 0, "there")
     # The same future, of a scene in which nobody can tell how far anything is.
     blind = zones.model_copy(update={"min_seen": 500})
-    unsure = CommandWatch(
-        place.control.model, ARM, blind, CourseMaker(ARM, LAYOUT), replace(watch.settings, max_scale=0.0)
+    unsure = CommandJudge(
+        place.control.model, ARM, blind, CommandRollout(ARM, LAYOUT), replace(watch.settings, max_scale=0.0)
     )
     finding = unsure.judge(place.seen(unsure), command, NOW).verdict.finding
     assert finding.action == Action.STOP
@@ -284,9 +286,11 @@ def test_the_way_between_two_steps_counts(place):
     values = np.repeat(start[None], 8, 0)
     values[:, 0] += 0.29 * np.arange(1, 9)
     watch = place.watch(keep_out([0.004, 0.004, 0.004], [0, 0, 2.5]))
-    ends, middle = (watch.body.poses(watch.course.modalities(v)) for v in (values[2:4], values[2:4].mean(0)[None]))
+    ends, middle = (
+        watch.body.forward_kinematics(watch.course.modalities(v)) for v in (values[2:4], values[2:4].mean(0)[None])
+    )
     tip = (middle["finger_0"][0] @ (0, 0, 0.09, 1))[:3]
-    assert not watch.body.own(np.tile(tip, (2, 1, 1)), ends, 0.005).any()
+    assert not watch.body.self_mask(np.tile(tip, (2, 1, 1)), ends, 0.005).any()
     watch = place.watch(keep_out([0.004, 0.004, 0.004], tip))
     finding = watch.judge(place.seen(watch), place.command(values), NOW).verdict.finding
     assert (finding.action, finding.step) == (Action.STOP, 3)
@@ -296,7 +300,7 @@ def test_a_command_that_leads_out_of_a_zone_says_so(place):
     place.begin(3)
     start = place.simulation.joints
     watch = place.watch(obstacle_zones(place.simulation, ARM))
-    at = watch.body.poses(watch.course.modalities(start[None]))["tool0"][0, :3, 3]
+    at = watch.body.forward_kinematics(watch.course.modalities(start[None]))["tool0"][0, :3, 3]
     watch = place.watch(keep_out([0.1, 0.1, 0.1], at))
     values = np.repeat(start[None], 8, 0)
     values[:, 1] -= 0.12 * np.arange(1, 9)  # backwards and up
@@ -337,7 +341,7 @@ def test_frames_of_zones(place):
     assert "where the frame 'cell' of a zone is is not known" in finding.text
     pose = np.eye(4)
     pose[:3, 3] = 0.0, 0.0, 3.0
-    known = CommandWatch(place.control.model, ARM, far, CourseMaker(ARM, LAYOUT), lookup={"cell": pose}.get)
+    known = CommandJudge(place.control.model, ARM, far, CommandRollout(ARM, LAYOUT), lookup={"cell": pose}.get)
     assert known.judge(place.seen(known), command, NOW).verdict.finding.action == Action.CLEAR
     with pytest.raises(ConfigError, match="describes no body"):
-        CommandWatch(place.control.model, Embodiment.load("drone"), far, CourseMaker(ARM, LAYOUT))
+        CommandJudge(place.control.model, Embodiment.load("drone"), far, CommandRollout(ARM, LAYOUT))

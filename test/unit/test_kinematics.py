@@ -16,7 +16,7 @@ assert BODY is not None
 
 
 def poses(joints: np.ndarray) -> dict[str, np.ndarray]:
-    return BODY.poses(ARM.measured_values(joints))
+    return BODY.forward_kinematics(ARM.measured_values(joints))
 
 
 @settings(deadline=None, max_examples=50)

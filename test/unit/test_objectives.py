@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.objectives import (
+    BiasCorrectedFuture,
     Certainty,
     Clearance,
     Effort,
     GoalImage,
     GoalPosition,
     Objective,
-    Shifted,
     Smoothness,
     Straightness,
     WeightedSum,
@@ -282,7 +282,7 @@ def test_a_shifted_future_differs_in_its_tool_alone():
     readout = {"tool_position": torch.zeros(2, 3, 3), "clearance": torch.ones(2, 3)}
     future = Imagined(readout, torch.ones(2, 3), torch.zeros(2, 3, 4))
     shift = torch.arange(9.0).reshape(3, 3)
-    moved = Shifted(future, shift)
+    moved = BiasCorrectedFuture(future, shift)
     torch.testing.assert_close(moved.readout["tool_position"], shift.expand(2, 3, 3))
     assert moved.readout["clearance"] is future.readout["clearance"]
     assert moved.uncertainty is future.uncertainty

@@ -150,7 +150,7 @@ def test_recordings_are_shown_with_their_joints(model, tmp_path, source):
     if source == "made":
         frames = np.stack([np.full((48, 64, 3), 40 * index, np.uint8) for index in range(6)])
         write_recording(tmp_path, "1", frames, [[0.1 * s] * 7 for s in range(17)], [0.25] * 17)
-    sight = next(evaluate.sightings(model, REAL if source == "real" else tmp_path))
+    sight = next(evaluate.ood_windows(model, REAL if source == "real" else tmp_path))
     assert sight.seen.rgb.shape == (1, 4, 3, SIZE, SIZE)
     assert sight.seen.depth is None
     assert sight.past.shape == (1, 3, 8)
@@ -164,9 +164,9 @@ def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_p
     with pytest.raises(EpisodeError, match="12 frames"):
         evaluate.evaluate(model, [])
     with pytest.raises(EpisodeError, match="absent: no such folder"):
-        next(evaluate.sightings(model, tmp_path / "absent"))
+        next(evaluate.ood_windows(model, tmp_path / "absent"))
     with pytest.raises(EpisodeError, match="neither pictures"):
-        next(evaluate.sightings(model, tmp_path))
+        next(evaluate.ood_windows(model, tmp_path))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(EpisodeError, match=r"broken\.png: not a readable picture"):
-        next(evaluate.sightings(model, tmp_path))
+        next(evaluate.ood_windows(model, tmp_path))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deepverse_ros.safety.polyline import between
+from deepverse_ros.safety.polyline import interpolate
 
 NUMBERS = st.floats(-1e3, 1e3)
 
@@ -22,17 +22,17 @@ def ways(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def test_it_is_numpys_interpolation_of_each_value(way, at):
     times, values = way
     expected = np.stack([np.interp(at, times, column) for column in values.T], -1)
-    np.testing.assert_allclose(between(at, times, values), expected, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(between(float(at[0]), times, values), expected[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(interpolate(at, times, values), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(interpolate(float(at[0]), times, values), expected[0], rtol=1e-9, atol=1e-9)
 
 
 @given(ways())
 def test_way_points_are_kept_to_the_last_bit(way):
     times, values = way
-    np.testing.assert_array_equal(between(times, times, values), values)
-    np.testing.assert_array_equal(between(np.array([-np.inf, np.inf]), times, values), values[[0, -1]])
+    np.testing.assert_array_equal(interpolate(times, times, values), values)
+    np.testing.assert_array_equal(interpolate(np.array([-np.inf, np.inf]), times, values), values[[0, -1]])
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
 def test_the_shape_of_the_times_stays(shape):
-    assert between(np.zeros(shape), np.zeros(1), np.ones((1, 5))).shape == (*shape, 5)
+    assert interpolate(np.zeros(shape), np.zeros(1), np.ones((1, 5))).shape == (*shape, 5)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from test_shoving import BODY, PIXEL, along_x, block, joints_of
 
-from deepverse_ros.judging.occlusion_memory import SeenThings, hidden
+from deepverse_ros.judging.occlusion_memory import OccludedPoints, hidden
 
 NOTHING = np.zeros((0, 3))
 
 
 def poses(joints: np.ndarray):
-    return BODY.poses({"joint_positions": joints[:, :7], "gripper_state": joints[:, 7:]})
+    return BODY.forward_kinematics({"joint_positions": joints[:, :7], "gripper_state": joints[:, 7:]})
 
 
 def everything(points: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def nothing(points: np.ndarray) -> np.ndarray:
 
 def test_a_thing_that_the_robot_hides_is_where_it_has_taken_it():
     way = joints_of(along_x(0.45, 0.65, 10))
-    things = SeenThings(BODY, poses)
+    things = OccludedPoints(BODY, poses)
     seen = block(0.55, 0.0)
     assert len(things.see(seen, PIXEL, everything, way[0], 1.0)) == len(seen)
     for k in range(1, 11):
@@ -37,7 +37,7 @@ def test_a_thing_that_the_robot_hides_is_where_it_has_taken_it():
 
 def test_it_is_forgotten_after_a_pause_and_in_another_scene():
     here = joints_of(along_x(0.45, 0.65, 1))[0]
-    things, seen = SeenThings(BODY, poses), block(0.75, 0.2)
+    things, seen = OccludedPoints(BODY, poses), block(0.75, 0.2)
     things.see(seen, PIXEL, nothing, here, 1.0)
     assert len(things.see(NOTHING, PIXEL, everything, here, 1.4)) == len(seen)
     assert len(things.see(NOTHING, PIXEL, everything, here, 9.0)) == 0

@@ -6,12 +6,12 @@ import pytest
 from deepverse_ros.errors import ConfigError, ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import square_distance
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 
 ARM = Embodiment.load("arm")
-BODY = OwnBody(ARM)
+BODY = RobotSelfFilter(ARM)
 
 
 def modalities(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -24,13 +24,13 @@ def configurations(count: int, seed: int) -> np.ndarray:
 
 def test_its_points_are_those_near_its_capsules():
     rng = np.random.default_rng(0)
-    poses = BODY.poses(modalities(configurations(5, 0)))
+    poses = BODY.forward_kinematics(modalities(configurations(5, 0)))
     points = rng.uniform(-1.2, 1.2, (5, 4000, 3))
     points[:, ::7] = np.nan
     placed = BODY._all.placed(poses)
     ends = placed.start[:, None], placed.end[:, None]
     distance = (np.sqrt(square_distance(points[:, :, None], *ends)) - placed.radius).min(-1)
-    own = BODY.own(points, poses, 0.03)
+    own = BODY.self_mask(points, poses, 0.03)
     sure = np.abs(distance - 0.03) > 1e-5  # single precision
     assert np.array_equal(own[sure], (distance <= 0.03)[sure])
     assert 50 < own.sum() < 5000
@@ -43,13 +43,15 @@ def test_no_deviation_within_the_bounds_moves_the_body_beyond_its_balls(seed):
     values = configurations(20, seed)
     width = rng.uniform(0, 0.15, ARM.action_dim)
     deviation = np.repeat(width[None], len(values), 0)
-    poses = BODY.poses(modalities(values))
-    grown, wide = BODY.balls(poses, modalities(deviation))
-    _, plain = BODY.balls(poses, modalities(0 * deviation))
+    poses = BODY.forward_kinematics(modalities(values))
+    grown, wide = BODY.collision_spheres(poses, modalities(deviation))
+    _, plain = BODY.collision_spheres(poses, modalities(0 * deviation))
     largest = np.zeros(grown.shape[:2])
     for corner in range(30):
         sign = rng.choice([-1, 1], values.shape) if corner < 20 else rng.uniform(-1, 1, values.shape)
-        centres, _ = BODY.balls(BODY.poses(modalities(values + sign * width)), modalities(0 * deviation))
+        centres, _ = BODY.collision_spheres(
+            BODY.forward_kinematics(modalities(values + sign * width)), modalities(0 * deviation)
+        )
         largest = np.maximum(largest, np.linalg.norm(centres - grown, axis=-1))
     assert (largest <= wide - plain + 1e-9).all()
     # And it is no mere guess on the safe side: the worst corner comes near to it.
@@ -61,7 +63,7 @@ def test_a_point_of_the_world_is_where_the_slack_of_a_moving_frame_says():
     rng = np.random.default_rng(1)
     values, width = configurations(10, 1), np.full(ARM.action_dim, 0.02)
     deviation = modalities(np.repeat(width[None], len(values), 0))
-    poses = BODY.poses(modalities(values))
+    poses = BODY.forward_kinematics(modalities(values))
     slack = Slack(
         BODY.shift("tool0", poses["tool0"][:, None, :3, 3], poses, deviation)[:, 0], BODY.turn("tool0", deviation)
     )
@@ -69,7 +71,7 @@ def test_a_point_of_the_world_is_where_the_slack_of_a_moving_frame_says():
     local = (np.linalg.inv(poses["tool0"])[:, None] @ points[..., None])[..., :3, 0]
     radius = slack.radius(local)
     for _ in range(30):
-        off = BODY.poses(modalities(values + rng.choice([-1, 1], values.shape) * width))
+        off = BODY.forward_kinematics(modalities(values + rng.choice([-1, 1], values.shape) * width))
         there = (np.linalg.inv(off["tool0"])[:, None] @ points[..., None])[..., :3, 0]
         assert (np.linalg.norm(there - local, axis=-1) <= radius + 1e-9).all()
     assert np.isinf(Slack(np.zeros(1), np.ones(1)).radius(points[None, :, :3])).all()
@@ -102,4 +104,4 @@ def test_each_moment_may_have_balls_of_its_own_size():
 
 def test_a_robot_without_a_body_is_named():
     with pytest.raises(ConfigError, match="'drone' describes no body"):
-        OwnBody(Embodiment.load("drone"))
+        RobotSelfFilter(Embodiment.load("drone"))

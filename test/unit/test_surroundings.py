@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.distance_field import VOXEL, Surroundings
-from deepverse_ros.planning.objectives import SeenClearance
+from deepverse_ros.planning.distance_field import VOXEL, DistanceField
+from deepverse_ros.planning.objectives import DistanceFieldClearance
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import Body, Capsule, Link
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
@@ -49,10 +49,10 @@ def looking_along_x(depth: np.ndarray | float, back: float = 1.5) -> tuple[np.nd
     return np.broadcast_to(np.asarray(depth, np.float32), (128, 128)), pose
 
 
-def wall(x: float, robot: Embodiment, at: np.ndarray) -> Surroundings:
+def wall(x: float, robot: Embodiment, at: np.ndarray) -> DistanceField:
     """A wall across the rail at x metres."""
     depth, pose = looking_along_x(1.5 + x)
-    seen = Surroundings.from_depth(depth, INTRINSICS, pose, at, robot)
+    seen = DistanceField.from_depth(depth, INTRINSICS, pose, at, robot)
     assert seen is not None
     return seen
 
@@ -79,7 +79,7 @@ def test_what_is_passed_between_two_steps_counts_and_belongs_to_the_step():
     depth, pose = looking_along_x(3.0)
     depth = depth.copy()
     depth[44:84, 44:84] = 1.9  # a board across the rail at x = 0.4
-    seen = Surroundings.from_depth(depth, INTRINSICS, pose, at, robot)
+    seen = DistanceField.from_depth(depth, INTRINSICS, pose, at, robot)
     over = np.array([[[0.0], [0.8], [0.8]]], np.float32)
     told = seen.clearance(over, at, between=8)
     assert told.shape == (1, 3)
@@ -90,7 +90,7 @@ def test_what_is_passed_between_two_steps_counts_and_belongs_to_the_step():
     # An objective sees the same, and what keeps the margin costs nothing.
     staying = np.zeros((1, 3, 1), np.float32)
     plans = torch.from_numpy(np.concatenate([over, staying]))
-    cost = SeenClearance(seen, at, 0.05)(None, plans)
+    cost = DistanceFieldClearance(seen, at, 0.05)(None, plans)
     assert cost[0] > 0.05
     assert cost[1] == 0
 
@@ -107,7 +107,7 @@ def test_the_robot_is_nothing_to_keep_clear_of_and_what_it_hides_goes_on_behind_
     depth = depth.copy()
     ahead = np.hypot(*(np.mgrid[:128, :128] - 63.5)) < 150 * RADIUS / 1.7
     depth[ahead] = 1.7 - RADIUS  # the ball itself, about its front
-    seen = Surroundings.from_depth(depth, INTRINSICS, pose, at, robot)
+    seen = DistanceField.from_depth(depth, INTRINSICS, pose, at, robot)
     assert seen.at(at[None])[0] > 0.1
     whole = wall(0.5, robot, at)
     for x in (0.3, 0.4, 0.5):
@@ -121,29 +121,29 @@ def test_unknown_pixels_are_filled_and_too_many_tell_nothing():
     rng = np.random.default_rng(0)
     holes = np.where(rng.random(depth.shape) < 0.4, np.nan, depth)
     there = np.array([[0.3]], np.float32)
-    seen = Surroundings.from_depth(holes, INTRINSICS, pose, at, robot)
+    seen = DistanceField.from_depth(holes, INTRINSICS, pose, at, robot)
     assert seen.at(there)[0] == pytest.approx(wall(0.4, robot, at).at(there)[0], abs=1e-4)
     for nothing in (np.nan, 0.0, np.inf):
         blind = np.where(rng.random(depth.shape) < 0.6, nothing, depth)
-        assert Surroundings.from_depth(blind, INTRINSICS, pose, at, robot) is None
+        assert DistanceField.from_depth(blind, INTRINSICS, pose, at, robot) is None
 
 
 def test_without_depth_pose_or_body_geometry_tells_nothing():
     depth, pose = looking_along_x(2.0)
     given_all = depth, INTRINSICS, pose, HOME, ARM
-    assert Surroundings.from_depth(*given_all) is not None
+    assert DistanceField.from_depth(*given_all) is not None
     for missing in range(3):
-        assert Surroundings.from_depth(*(None if k == missing else v for k, v in enumerate(given_all))) is None
+        assert DistanceField.from_depth(*(None if k == missing else v for k, v in enumerate(given_all))) is None
     bodiless = ARM.model_copy(update={"body": None})
-    assert Surroundings.from_depth(depth, INTRINSICS, pose, HOME, bodiless) is None
+    assert DistanceField.from_depth(depth, INTRINSICS, pose, HOME, bodiless) is None
     # Actions that are not what moves the links do not tell where these go.
     moved = slider().modalities[0]
     twisted = ARM.model_copy(update={"modalities": (moved,), "proprioception": ARM.modalities, "home": (0.0,)})
-    assert Surroundings.from_depth(depth, INTRINSICS, pose, np.zeros(1, np.float32), twisted) is None
+    assert DistanceField.from_depth(depth, INTRINSICS, pose, np.zeros(1, np.float32), twisted) is None
     whole = Belief(torch.tensor(depth.copy())[None], torch.tensor(INTRINSICS), torch.tensor(pose)[None])
-    assert Surroundings.of(whole, HOME, ARM) is not None
+    assert DistanceField.of(whole, HOME, ARM) is not None
     for name in ("depth", "intrinsics", "camera_to_world"):
-        assert Surroundings.of(replace(whole, **{name: None}), HOME, ARM) is None
+        assert DistanceField.of(replace(whole, **{name: None}), HOME, ARM) is None
 
 
 @pytest.mark.parametrize("wrong", [{"depth": np.ones(128)}, {"joints": np.zeros(7)}])
@@ -151,7 +151,7 @@ def test_a_wrong_shape_is_named(wrong):
     depth, pose = looking_along_x(2.0)
     values = {"depth": depth, "joints": HOME} | wrong
     with pytest.raises(ShapeError, match="surroundings"):
-        Surroundings.from_depth(values["depth"], INTRINSICS, pose, values["joints"], ARM)
+        DistanceField.from_depth(values["depth"], INTRINSICS, pose, values["joints"], ARM)
 
 
 def test_the_simulated_arm_is_as_clear_as_the_simulator_says():
@@ -161,7 +161,7 @@ def test_the_simulated_arm_is_as_clear_as_the_simulator_says():
             simulation.reset(seed, base_offset=(0.0, 0.0))
             _, depth = simulation.render()
             pose, joints = simulation.camera_to_world, simulation.joints.astype(np.float32)
-            seen = Surroundings.from_depth(depth, simulation.intrinsics, pose, joints, ARM)
+            seen = DistanceField.from_depth(depth, simulation.intrinsics, pose, joints, ARM)
             rng = np.random.default_rng(seed)
             postures = np.clip(joints + rng.normal(0, 0.35, (80, 8)), ARM.lower, ARM.upper).astype(np.float32)
             true = np.array([simulation.clearance_at(q) for q in postures])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import CheckpointError, ShapeError
-from deepverse_ros.planning.verdicts.acceptance import Ends, margin_multiple
+from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes, margin_multiple
 from deepverse_ros.planning.verdicts.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -137,7 +137,7 @@ def test_a_plan_is_accepted_only_when_its_upper_bound_is_within_tolerance():
 
 
 def test_where_ends_of_plans_of_its_length_are_known_a_plan_needs_the_margin_that_they_ask_for():
-    ends = Ends(4, tuple(np.linspace(0, 0.02, 60)), (SPREAD,) * 60)
+    ends = ExecutedOutcomes(4, tuple(np.linspace(0, 0.02, 60)), (SPREAD,) * 60)
     measured = replace(CALIBRATION, ends=(ends,))
     margin = margin_multiple(ends, 0.9, 0.08) * SPREAD
     assert 0.001 < margin < 0.03, "less than the bound that covers every plan"

@@ -7,7 +7,7 @@ from zones_made import EXAMPLE, TIMES, example
 
 from deepverse_ros.errors import ConfigError, ResourceError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.self_filter import OwnBody
+from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.finding import Action, judge
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
@@ -27,9 +27,11 @@ def test_the_example_shows_every_type_and_knows_its_frames():
 
 def test_the_arm_at_home_enters_no_zone_of_the_example():
     arm = Embodiment.load("arm")
-    body, home = OwnBody(arm), np.array([arm.home])
+    body, home = RobotSelfFilter(arm), np.array([arm.home])
     values = {name: home[:, part] for name, part in arm.slices.items()}
-    centres, radii = body.balls(body.poses(values), {name: 1e-3 * np.ones_like(v) for name, v in values.items()})
+    centres, radii = body.collision_spheres(
+        body.forward_kinematics(values), {name: 1e-3 * np.ones_like(v) for name, v in values.items()}
+    )
     view = View("base_link", np.zeros((1, 0, 3)), centres, radii, {"tool0": np.eye(4)})
     assert not Zones.load(EXAMPLE).count(view, TIMES[:1]).any()
 

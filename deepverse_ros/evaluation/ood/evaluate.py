@@ -18,7 +18,7 @@ from deepverse_ros import files
 from deepverse_ros.data.importers.droid import STATES_PER_FRAME, read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.ood.scenes import KINDS, Sighting, Strangers
+from deepverse_ros.evaluation.ood.scenes import KINDS, OodWindow, Strangers
 from deepverse_ros.evaluation.prediction.evaluate import windows_of
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -121,7 +121,7 @@ def evaluate(
         scores = _simulated(model, min(MOST, len(known)), seed, step)
         out["simulated"] = {kind: separation(known, values) for kind, values in scores.items()}
     if folder is not None:
-        seen = [_novelty(model, sight.seen, sight.past) for sight in sightings(model, folder)]
+        seen = [_novelty(model, sight.seen, sight.past) for sight in ood_windows(model, folder)]
         out["folder"] = {"path": str(folder), **separation(known, np.concatenate(seen))}
         step()
     return out
@@ -179,7 +179,7 @@ def corrupt(seen: Observation, name: str, generator: torch.Generator) -> Observa
     return Observation(rgb, depth, seen.intrinsics, seen.camera_to_world)
 
 
-def sightings(model: WorldModel, folder: Path) -> Iterator[Sighting]:
+def ood_windows(model: WorldModel, folder: Path) -> Iterator[OodWindow]:
     """What a folder holds: each picture, as if the camera had seen nothing else; or windows of DROID recordings.
 
     At most `MOST`, evenly chosen. Raises: EpisodeError naming the folder or the file that cannot be used.
@@ -196,7 +196,7 @@ def sightings(model: WorldModel, folder: Path) -> Iterator[Sighting]:
     still = np.tile(np.asarray(model.embodiment.home, np.float32), (1, c.context - 1, 1))
     for path in _evenly(pictures, MOST):
         rgb = _picture(path)
-        yield Sighting(_fitted(model, np.repeat(rgb[None], c.context, axis=0)), still)
+        yield OodWindow(_fitted(model, np.repeat(rgb[None], c.context, axis=0)), still)
     chosen = _evenly(recordings, MOST)
     for path in chosen:
         recording = read_recording(path)
@@ -205,7 +205,7 @@ def sightings(model: WorldModel, folder: Path) -> Iterator[Sighting]:
         for start in _evenly(starts, max(1, MOST // len(chosen))):
             past = measured[None, start + 1 : start + c.context].astype(np.float32)
             known = past.shape == still.shape  # another robot than the arm has other joints
-            yield Sighting(_fitted(model, recording.rgb[start : start + c.context]), past if known else still)
+            yield OodWindow(_fitted(model, recording.rgb[start : start + c.context]), past if known else still)
 
 
 def _picture(path: Path) -> np.ndarray:

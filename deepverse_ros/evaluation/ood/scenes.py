@@ -91,7 +91,7 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Scene]] = {
 
 
 @dataclass(frozen=True)
-class Sighting:
+class OodWindow:
     """T frames of one scene as the model observes them.
 
     seen: Observation of (1, T) frames. past (1, T-1, A): the joints at each frame but the first; the arm's home pose
@@ -103,7 +103,7 @@ class Sighting:
 
 
 class Strangers:
-    """Draws sightings; belongs to the thread that made it, as its renderer does."""
+    """Draws ood_windows; belongs to the thread that made it, as its renderer does."""
 
     def __init__(self, embodiment: Embodiment, width: int, height: int) -> None:
         """Args: width, height: pixels. Raises: EmbodimentError for a robot that is not simulated."""
@@ -112,7 +112,7 @@ class Strangers:
         self._embodiment, self._width, self._height = embodiment, width, height
         self._renderer: Renderer | None = None
 
-    def sight(self, kind: str, seed: int, frames: int) -> Sighting:
+    def sight(self, kind: str, seed: int, frames: int) -> OodWindow:
         """`frames` pictures of a scene of `kind` (a key of `KINDS`), the robot slowly moving."""
         # Each from a generator of its own, so that the kinds of one seed share the scene and the arm's motion.
         looks, change, motion = (np.random.default_rng([seed, k]) for k in range(3))
@@ -135,7 +135,7 @@ class Strangers:
         camera = np.eye(4)
         camera[:3, :3], camera[:3, 3] = scene.camera_axes, scene.camera_position
         seen = Observation.from_numpy(rgb, depth, intrinsics(self._width, self._height), camera)
-        return Sighting(seen, joints[None, 1:].astype(np.float32))
+        return OodWindow(seen, joints[None, 1:].astype(np.float32))
 
     def _xml(self, kind: str, scene: Scene) -> str:
         xml = build_xml(self._embodiment, scene, (0.0, 0.0), 0.005, (self._width, self._height))

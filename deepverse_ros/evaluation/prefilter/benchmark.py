@@ -12,8 +12,8 @@ from deepverse_ros import processes
 from deepverse_ros.evaluation.prefilter.loop import Judge, Onlooker, Run, imagining, kinematic, present_only, run
 from deepverse_ros.evaluation.prefilter.pushes import PushScenario, draw_push
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones, tool_zones
-from deepverse_ros.judging.command_judge import CommandWatch, WatchSettings
-from deepverse_ros.judging.command_rollout import CourseMaker
+from deepverse_ros.judging.command_judge import CommandJudge, WatchSettings
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
@@ -115,8 +115,8 @@ class Worker:
         free = run(self.simulation, onlooker, scenario, None, None, self.latency, streamed)
         rows = []
         for kind, what in zones.items():
-            course = CourseMaker(self.embodiment, Layout.of(self.embodiment))
-            watch = CommandWatch(self.model, self.embodiment, what, course, self._settings)
+            course = CommandRollout(self.embodiment, Layout.of(self.embodiment))
+            watch = CommandJudge(self.model, self.embodiment, what, course, self._settings)
             runs = {
                 name: run(self.simulation, onlooker, scenario, watch, judge, self.latency, streamed) if judge else free
                 for name, judge in VARIANTS.items()

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from deepverse_ros.evaluation.prefilter.scenarios import LOOK, Begins, look
-from deepverse_ros.judging.command_judge import CommandWatch, Imagined, Seen
-from deepverse_ros.judging.command_rollout import Watched
+from deepverse_ros.judging.command_judge import CommandJudge, Imagined, Seen
+from deepverse_ros.judging.command_rollout import TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Stream, Told
 from deepverse_ros.model.observation import Belief, Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -73,7 +73,7 @@ class Onlooker:
         look(simulation, self._control, scenario)
         self._frames = []
 
-    def look(self, watch: CommandWatch, simulation: ArmSimulation, now: float) -> Seen:
+    def look(self, watch: CommandJudge, simulation: ArmSimulation, now: float) -> Seen:
         rgb, depth = simulation.render()
         here, pose = simulation.joints, simulation.camera_to_world
         self._control.see(rgb, here, depth, intrinsics=simulation.intrinsics, camera_to_world=pose)
@@ -85,9 +85,9 @@ class Onlooker:
         assert isinstance(belief, Belief)
         return watch.see(belief, observation, here.astype(np.float32), now)
 
-    def imagine(self, watch: CommandWatch, seen: Seen, watched: Watched) -> Imagined | None:
+    def imagine(self, watch: CommandJudge, seen: Seen, watched: TrackedCommand) -> Imagined | None:
         """None where nothing can be seen."""
-        if seen.blind:
+        if seen.no_observation:
             return None
         plan = watch.plan(seen, watched)
         imagined = self._once((*self._frames, watch.settings, plan.tobytes()), lambda: watch.imagine(seen, plan))
@@ -104,22 +104,22 @@ class Onlooker:
         return self._known[key][0]
 
 
-Judge = Callable[[CommandWatch, Onlooker, Seen, Watched], Verdict]
+Judge = Callable[[CommandJudge, Onlooker, Seen, TrackedCommand], Verdict]
 
 
-def present_only(watch: CommandWatch, _onlooker: Onlooker, seen: Seen, watched: Watched) -> Verdict:
+def present_only(watch: CommandJudge, _onlooker: Onlooker, seen: Seen, watched: TrackedCommand) -> Verdict:
     """Stops while a zone is violated now."""
     assert seen.joints is not None
-    stay = Watched(Command.setpoint(seen.joints.astype(float), watch.course.layout.names))
+    stay = TrackedCommand(Command.setpoint(seen.joints.astype(float), watch.course.layout.names))
     return watch.wrap(watch.judge_still(seen, stay, seen.stamp).finding, watched, seen.stamp, seen.stamp)
 
 
-def kinematic(watch: CommandWatch, _onlooker: Onlooker, seen: Seen, watched: Watched) -> Verdict:
+def kinematic(watch: CommandJudge, _onlooker: Onlooker, seen: Seen, watched: TrackedCommand) -> Verdict:
     """The scene stays as it is seen, the body goes where the command leads."""
     return watch.judge_still(seen, watched, seen.stamp)
 
 
-def imagining(watch: CommandWatch, onlooker: Onlooker, seen: Seen, watched: Watched) -> Verdict:
+def imagining(watch: CommandJudge, onlooker: Onlooker, seen: Seen, watched: TrackedCommand) -> Verdict:
     """The world model imagines scene and body."""
     return watch.judge(seen, watched, seen.stamp, imagined=onlooker.imagine(watch, seen, watched)).verdict
 
@@ -130,7 +130,7 @@ class _Whole:
     passed: float | None = None
 
     def __init__(self, command: Command) -> None:
-        self.command, self._watched = command, Watched(command)
+        self.command, self._watched = command, TrackedCommand(command)
         self._sent = False
 
     def next(self, since: float, now: float) -> Command | None:
@@ -147,7 +147,7 @@ class _Whole:
         robot.tell(decision.command, now)
         self._watched = self._watched.continued(decision.command, now) or self._watched.halted(now)
 
-    def watched(self, now: float, measured: np.ndarray) -> Watched:
+    def watched(self, now: float, measured: np.ndarray) -> TrackedCommand:
         return self._watched
 
 
@@ -180,11 +180,11 @@ class _Streamed:
             robot.tell(decision.command, now)
             self._told.passed(decision.command, now)
 
-    def watched(self, now: float, measured: np.ndarray) -> Watched:
+    def watched(self, now: float, measured: np.ndarray) -> TrackedCommand:
         stream, places = self._stream, self._told.places(now, measured)
         if stream is not None and places is not None:
             stream = replace(stream, places=places, lasts=self._lasts)
-        return Watched(self._newest, stream=stream)
+        return TrackedCommand(self._newest, stream=stream)
 
     @property
     def passed(self) -> float | None:
@@ -215,7 +215,7 @@ class _Robot:
 
 
 def run(
-    simulation: ArmSimulation, onlooker: Onlooker, scenario: Scenario, watch: CommandWatch | None, judge: Judge | None,
+    simulation: ArmSimulation, onlooker: Onlooker, scenario: Scenario, watch: CommandJudge | None, judge: Judge | None,
     latency: float, streamed: bool = False,
 ) -> Run:  # fmt: skip
     """One scenario, with images and judgements every dt, and verdicts `latency` seconds later.

@@ -47,7 +47,7 @@ def base_frame(node: RobotNode, embodiment: Embodiment) -> str:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ObservationWindow:
     """What the model is given.
 
     observation: batch of one, 1 to context frames. actions (1, T-1, A): what the joints did between these frames.
@@ -177,7 +177,7 @@ class ObservationInput:
         """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
         return self._transforms.tree.lookup(base_frame(self._node, self.layout.embodiment), frame, stamp)
 
-    def sight(self) -> Sight | None:
+    def latest_window(self) -> ObservationWindow | None:
         """The window that ends at the newest frame; None before the first one.
 
         Depth, joints and calibration that cannot be used are left out with a warning.
@@ -206,7 +206,7 @@ class ObservationInput:
         depth = None if view.depth is None else view.depth[first:]
         matrix = None if view.intrinsics is None else view.intrinsics.matrix
         cameras = self._cameras(newest.header.frame_id, view.stamps[first:])
-        return Sight(
+        return ObservationWindow(
             observation=Observation.from_numpy(view.rgb[first:], depth, matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
             proprioception=self._proprioception([None if m is None else m[1] for m in moving[first:]]),

@@ -13,11 +13,11 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief, Goal
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
-from deepverse_ros.nodes.perception.observation_source import Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
 from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
-from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
+from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
 from deepverse_ros.planning.search.mpc import Mpc, PlanResult
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
@@ -89,7 +89,7 @@ def failed_result(error: Exception) -> Result:
     return Result(code=Result.FAILED, message=message, final_distance=math.nan)
 
 
-class Pursuit:
+class GoalController:
     """Receding-horizon control to one goal. `run` blocks until the goal has a result.
 
     After that, `watch` blocks until the goal is left again, and `aim` sets another one for the next `run`.
@@ -105,7 +105,7 @@ class Pursuit:
         self._kept: list[Kept] = []
         """Of the last plans, one after the other and for one cause."""
 
-    def aim(self, goal: Goal) -> None:
+    def set_goal(self, goal: Goal) -> None:
         """Pursue this goal from the next `run` on; its plans are counted on."""
         self._goal = goal
 
@@ -157,11 +157,11 @@ class Pursuit:
             return self._end(Result.NOT_REACHED, self._short_of_it())
         return None
 
-    def watch(self) -> None:
+    def wait_until_left(self) -> None:
         """Look on, without a command, until the tool has left the goal that was reached, or an end is asked for."""
         robot, task, away, after = self._robot, self._task, 0, 0.0
         while away < AWAY and not task.stopped():
-            robot.meanwhile()
+            robot.on_idle()
             sight = self._look(after)
             if sight is None:
                 continue
@@ -170,9 +170,9 @@ class Pursuit:
             away = 0 if self._is_there(belief, robot.settings()) else away + 1
             task.pause(robot.model.embodiment.dt)
 
-    def settle(self) -> None:
+    def wait_until_still(self) -> None:
         """Wait until a robot that was stopped stands still: a plan made before that would be withdrawn."""
-        robot, rest, begin = self._robot, Rest(self._robot.model.embodiment), time.monotonic()
+        robot, rest, begin = self._robot, StandstillDetector(self._robot.model.embodiment), time.monotonic()
         while (elapsed := time.monotonic() - begin) < robot.node.parameters["settle_timeout"]:
             if rest.reached(elapsed, robot.joints()) or self._task.pause(POLL):
                 break
@@ -215,7 +215,7 @@ class Pursuit:
             plans_rejected=self._rejected,
         )
 
-    def _look(self, after: float) -> Sight | None:
+    def _look(self, after: float) -> ObservationWindow | None:
         """The first usable frame that arrived later than `after` (time.monotonic()); None at the time limit."""
         robot, task = self._robot, self._task
         begin, reported, tried = time.monotonic(), False, 0.0
@@ -226,7 +226,7 @@ class Pursuit:
             if not stale and received > max(after, tried):
                 tried = received
                 try:
-                    sight = robot.input.sight()
+                    sight = robot.input.latest_window()
                     if sight is not None and not sight.problem:
                         return sight
                     self._problem = "the first image waits for its depth" if sight is None else sight.problem
@@ -239,11 +239,11 @@ class Pursuit:
                     reported = True
             if time.monotonic() - begin > settings.observation_timeout:
                 return None
-            robot.meanwhile()
+            robot.on_idle()
             task.pause(POLL)
         return None
 
-    def _plan(self, mpc: Mpc, sight: Sight, belief: Belief, left: int, settings: Settings) -> PlanResult:
+    def _plan(self, mpc: Mpc, sight: ObservationWindow, belief: Belief, left: int, settings: Settings) -> PlanResult:
         assert sight.joints is not None
 
         def on_verdict(verdict: Verdict) -> None:
@@ -272,7 +272,7 @@ class Pursuit:
             on_verdict=on_verdict,
             stop=self._task.stopped,
         )
-        self._robot.outputs.thoughts(result, sight, belief, self._goal, mpc.calibration)
+        self._robot.outputs.publish_search(result, sight, belief, self._goal, mpc.calibration)
         return result
 
     def _learn(self, executed: Executed, tool: np.ndarray) -> None:
@@ -288,7 +288,7 @@ class Pursuit:
                 f"({recalibration.missed} of {recalibration.executed} plans missed theirs)"
             )
 
-    def _withdrawn(self, sight: Sight, verdict: Verdict) -> bool:
+    def _withdrawn(self, sight: ObservationWindow, verdict: Verdict) -> bool:
         """Whether an accepted plan is void because the robot left its start meanwhile, or nobody knows whether it did.
 
         Says so in a second verdict.

@@ -12,7 +12,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.messages.goal import goal_from_images
-from deepverse_ros.nodes.planner.goal_controller import GoalTask, Pursuit, Result, stopped_result
+from deepverse_ros.nodes.planner.goal_controller import GoalController, GoalTask, Result, stopped_result
 from deepverse_ros.nodes.planner.robot_interface import POLL, Robot
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -47,7 +47,7 @@ class TrackingTask(GoalTask):
         return super().stop_code if super().stopped() else Result.PREEMPTED
 
 
-class Tracking:
+class GoalImageTracker:
     """Keeps the robot at the goal that the newest picture shows. `run` blocks until the task is ended.
 
     A goal that was reached is watched and pursued again when the tool has left it. Where no plan is accepted, no image
@@ -62,9 +62,9 @@ class Tracking:
         self._node = node
         self._task = task
         self._aim = aim
-        self._others = robot.meanwhile
-        self._robot = replace(robot, meanwhile=self._meanwhile)
-        self._pursuit: Pursuit | None = None
+        self._others = robot.on_idle
+        self._robot = replace(robot, on_idle=self._on_idle)
+        self._pursuit: GoalController | None = None
         self._goal: Goal | None = None
         self._newest: Goal | None = None
         self._read: Image | None = None
@@ -92,27 +92,27 @@ class Tracking:
         self._goal = goal
         self._aim(goal)
         if self._pursuit is None:
-            self._pursuit = Pursuit(self._robot, task, goal)
-        self._pursuit.aim(goal)
+            self._pursuit = GoalController(self._robot, task, goal)
+        self._pursuit.set_goal(goal)
         if task.changed:
             task.changed = False
-            self._pursuit.settle()
+            self._pursuit.wait_until_still()
         result = self._pursuit.run()
         self._begins, self._not_before = False, 0.0  # nothing is executed any more
         if task.stopped():
             return
         self._node.get_logger().info(f"{task.name}: {result.message}")
         if result.reached:
-            self._pursuit.watch()
+            self._pursuit.wait_until_left()
         else:
             end = time.monotonic() + self._node.parameters["retry_period"]
             while time.monotonic() < end and not task.pause(POLL):
-                self._meanwhile()
+                self._on_idle()
 
     def _on_feedback(self, feedback: PlanToGoal.Feedback) -> None:
         self._begins = feedback.verdict.accepted
 
-    def _meanwhile(self) -> None:
+    def _on_idle(self) -> None:
         self._others()
         if self._begins:  # the plan that was accepted is executed from now on
             self._begins, self._not_before = False, time.monotonic() + self._node.parameters["goal_dwell"]

@@ -23,8 +23,8 @@ from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_po
 from deepverse_ros.nodes.messages.image_decoding import picture_size
 from deepverse_ros.nodes.perception.model_loading import load_model
 from deepverse_ros.nodes.perception.observation_source import ObservationInput, base_frame
-from deepverse_ros.nodes.planner.goal_controller import GoalTask, Pursuit, Result, failed_result
-from deepverse_ros.nodes.planner.goal_image_tracker import Tracking, TrackingTask
+from deepverse_ros.nodes.planner.goal_controller import GoalController, GoalTask, Result, failed_result
+from deepverse_ros.nodes.planner.goal_image_tracker import GoalImageTracker, TrackingTask
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.planner.proposed_plans import Proposals
@@ -259,7 +259,7 @@ class PlannerNode(RobotNode):
 
     def _run(self, task: GoalTask) -> Result:
         if isinstance(task, TrackingTask):
-            result = Tracking(self, self.robot, task, self._aim).run()
+            result = GoalImageTracker(self, self.robot, task, self._aim).run()
             self._goal = None
         else:
             request = task.request
@@ -269,7 +269,7 @@ class PlannerNode(RobotNode):
             except DeepverseError as error:
                 self.warn("goal_image", f"{named}: {error}")
                 return Result(code=Result.INVALID_GOAL, message=f"{named}: {error}", final_distance=float("nan"))
-            result = Pursuit(self.robot, task, self._goal).run()
+            result = GoalController(self.robot, task, self._goal).run()
         counts = f"{result.plans_accepted} plans accepted, {result.plans_rejected} rejected"
         self.get_logger().info(f"{task.name}: {result.message} ({counts})")
         return result

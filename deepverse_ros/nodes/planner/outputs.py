@@ -18,11 +18,11 @@ from deepverse_ros.nodes.messages.plan import interpolate, plan_to_msg, trajecto
 from deepverse_ros.nodes.messages.plan_markers import candidate_markers
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception.measured_joints import Posture
-from deepverse_ros.nodes.perception.observation_source import Sight, base_frame
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow, base_frame
 from deepverse_ros.nodes.planner.controller_reports import ControllerReports
 from deepverse_ros.nodes.planner.holding import OVER, SentPlan, resting_place, steps_to
 from deepverse_ros.nodes.planner.keeper import Keeper
-from deepverse_ros.nodes.planner.plan_progress import PlanCourse
+from deepverse_ros.nodes.planner.plan_progress import PlanProgress
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -58,7 +58,7 @@ class PlanOutputs:
         self._verdict = node.advertise(PlanVerdict, "~/verdict", qos.debug_output())
         self._candidates = node.advertise(MarkerArray, "~/candidates", qos.debug_output())
         self._outcome = node.advertise(PredictedFrames, "~/imagined_outcome", qos.debug_output())
-        self.course = PlanCourse(node)
+        self.course = PlanProgress(node)
         self.keeper = Keeper(node)
 
     def destroy(self) -> None:
@@ -149,8 +149,8 @@ class PlanOutputs:
             self._node.get_logger().info(printable(f"plan {verdict.plan_id} rejected, {sentence}"))
         self.last_verdict = sentence
 
-    def thoughts(
-        self, result: PlanResult, sight: Sight, belief: Belief, goal: Goal, calibration: Calibration | None
+    def publish_search(
+        self, result: PlanResult, sight: ObservationWindow, belief: Belief, goal: Goal, calibration: Calibration | None
     ) -> None:
         """The outcome of the best plan, and the candidates of the last round; calibration: what judged them."""
         self.plan_ms.add(result.latency_ms)
@@ -168,7 +168,7 @@ class PlanOutputs:
             )
             self._candidates.publish(markers)
 
-    def outcome(self, future: Future, sight: Sight, belief: Belief, verdict: Verdict) -> None:
+    def outcome(self, future: Future, sight: ObservationWindow, belief: Belief, verdict: Verdict) -> None:
         """The imagined frames of one plan."""
         if not self._outcome.get_subscription_count():
             return

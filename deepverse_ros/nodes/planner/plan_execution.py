@@ -10,10 +10,10 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.nodes.perception.measured_joints import Posture
-from deepverse_ros.nodes.perception.observation_source import Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings
-from deepverse_ros.nodes.planner.robot_interface import POLL, Rest, Robot, tool_of
+from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
 from deepverse_ros.planning.search.mpc import PlanResult
 from deepverse_ros.planning.verdicts.monitor import Deviation, PathMonitor
 from deepverse_ros.planning.verdicts.verdict import Reason, rejected
@@ -73,7 +73,7 @@ class Execution:
         robot.outputs.send(self._plan, self._id, self._steps, self._start)
         watch = None if self._monitor is None else _Watch(robot, self._monitor)
         steps, end = self._steps, self._steps * self._dt + settings.settle_time
-        rest, stopped = Rest(robot.model.embodiment), math.inf
+        rest, stopped = StandstillDetector(robot.model.embodiment), math.inf
         while True:
             now = robot.now()
             elapsed = course.elapsed(now) if now < stopped else end + now - stopped
@@ -103,7 +103,7 @@ class Execution:
             if left is not None:
                 self._stop(*left)
                 watch, steps, stopped = None, left[0].step + 1, robot.now() + settings.settle_time
-            robot.meanwhile()
+            robot.on_idle()
         return self._ended(steps)
 
     def _ended(self, steps: int) -> Executed:
@@ -138,7 +138,7 @@ class Execution:
         self._robot.hold_blind(self._id, problem, max(unseen, unwatched))
         return True
 
-    def _stop(self, deviation: Deviation, sight: Sight) -> None:
+    def _stop(self, deviation: Deviation, sight: ObservationWindow) -> None:
         self._robot.hold()
         calibration = self._robot.recalibration.calibration
         assert calibration is not None
@@ -161,14 +161,14 @@ class _Watch:
         self._received = 0.0
         self._compared = time.monotonic()
 
-    def look(self) -> tuple[Deviation, Sight] | None:
+    def look(self) -> tuple[Deviation, ObservationWindow] | None:
         """What the newest image shows, if it is new and shows that the path was left."""
         received = self._robot.newest_image()
         if received <= self._received:
             return None
         self._received = received
         try:
-            sight = self._robot.input.sight()
+            sight = self._robot.input.latest_window()
         except MessageError:  # counts as not seen
             return None
         # A frame alone is read less sharply than what the bounds were calibrated with.

@@ -30,7 +30,7 @@ _SAME = 1e-3  # rad, or share of the gripper's way, within which a last point is
 
 
 @dataclass(frozen=True)
-class Course:
+class _Progress:
     """Where a plan is: `done` of its seconds at ROS seconds `at`, and `speed` of them in every second from then on.
 
     end: its last positions by joint. step, duration: seconds of one of its steps, and of all.
@@ -44,7 +44,7 @@ class Course:
     speed: float = 0.0
 
     @classmethod
-    def of(cls, sent: JointTrajectory, now: float, speed: float) -> "Course":
+    def of(cls, sent: JointTrajectory, now: float, speed: float) -> "_Progress":
         end = dict(zip(sent.joint_names, sent.points[-1].positions, strict=True))
         duration = _seconds(sent.points[-1])
         return cls(end, duration / len(sent.points), duration, at=now, speed=speed)
@@ -57,7 +57,7 @@ class Course:
         """Seconds for which it has not gone on."""
         return now - self.at if self.speed == 0 else 0.0
 
-    def passed(self, message: JointTrajectory, now: float) -> "Course":
+    def passed(self, message: JointTrajectory, now: float) -> "_Progress":
         """The robot was sent what is left of the plan, at some pace, or something else: then the plan is halted."""
         done, points = self.elapsed(now), message.points
         last = dict(zip(message.joint_names, points[-1].positions, strict=False)) if points else {}
@@ -71,7 +71,7 @@ class Course:
         return replace(self, done=self.duration - speed * times[-1], at=now, speed=speed)
 
 
-class PlanCourse:
+class PlanProgress:
     """Follows the plan that was sent last, by what passes.
 
     waits: whether a prefilter stands between, so that a plan begins when it passes.
@@ -79,7 +79,7 @@ class PlanCourse:
 
     def __init__(self, node: RobotNode) -> None:
         self._node, self._lock = node, threading.Lock()
-        self._course: Course | None = None
+        self._course: _Progress | None = None
         topic = node.parameters["passed_command_topic"]
         self.waits = bool(topic)
         self._subscription = node.subscribe(JointTrajectory, topic, self._on_passed, qos.command()) if topic else None
@@ -92,7 +92,7 @@ class PlanCourse:
         """A plan is about to be sent."""
         speed = 0.0 if self.waits else 1.0
         with self._lock:
-            self._course = Course.of(sent, self._node.now(), speed) if sent.points else None
+            self._course = _Progress.of(sent, self._node.now(), speed) if sent.points else None
 
     def elapsed(self, now: float) -> float:
         """Seconds of the plan that are done at `now` (ROS seconds), or have passed since its end."""

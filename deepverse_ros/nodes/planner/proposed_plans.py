@@ -14,7 +14,7 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.plan import plan_from_msg, plan_from_trajectory
 from deepverse_ros.nodes.perception.measured_joints import Posture
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import mpc_config
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
@@ -125,12 +125,12 @@ class Proposals:
             return plan_from_msg(message, self._model.embodiment, start)
         return plan_from_trajectory(message, self._input.layout, start, turns)
 
-    def _look(self) -> tuple[Sight | None, str]:
+    def _look(self) -> tuple[ObservationWindow | None, str]:
         """The newest sight, and what is wrong where there is none or no plan can be judged from it."""
         if problem := self._input.stale():
             return None, problem
         try:
-            sight = self._input.sight()
+            sight = self._input.latest_window()
         except MessageError as error:
             return None, str(error)
         return sight, "the first image waits for its depth" if sight is None else sight.problem

@@ -26,7 +26,7 @@ POLL = 0.02
 class Robot:
     """Everything is used on the worker's thread.
 
-    meanwhile: called again and again while the robot moves or an image is awaited.
+    on_idle: called again and again while the robot moves or an image is awaited.
     """
 
     node: RobotNode
@@ -34,7 +34,7 @@ class Robot:
     input: ObservationInput
     outputs: PlanOutputs
     recalibration: Recalibration
-    meanwhile: Callable[[], None]
+    on_idle: Callable[[], None]
 
     def settings(self) -> Settings:
         return Settings.of(self.node.parameters)
@@ -70,7 +70,7 @@ class Robot:
         self.outputs.verdict(verdict, Header())
 
 
-class Rest:
+class StandstillDetector:
     """Whether the joints have stopped: over one step of the model they move by less than a fiftieth of the most."""
 
     def __init__(self, embodiment: Embodiment) -> None:

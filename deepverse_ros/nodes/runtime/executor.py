@@ -17,7 +17,7 @@ from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.subscription import Subscription
 
-GATHER = 0.002
+BATCH_SECONDS = 0.002
 """Seconds; see `NodeExecutor`."""
 
 
@@ -34,7 +34,7 @@ def _while_entities_go() -> Iterator[None]:
             raise
 
 
-class _Guard(GuardCondition):
+class WakeGuard(GuardCondition):
     """What wakes an executor: not for what the spinning thread itself does, as that looks again before it waits.
 
     rclpy's handlers trigger it twice for each callback: every message would be followed by one wait for nothing.
@@ -54,10 +54,10 @@ class _NodeSpinning(Executor):
         super().__init__(*args, **kwargs)
         assert self._guard is not None  # made just now
         self._guard.destroy()
-        self._guard: GuardCondition | None = _Guard(None, None, self._context)
+        self._guard: GuardCondition | None = WakeGuard(None, None, self._context)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        if isinstance(self._guard, _Guard):  # not shut down
+        if isinstance(self._guard, WakeGuard):  # not shut down
             self._guard.spinning = threading.get_ident()
         with _while_entities_go():
             super().spin_once(timeout_sec)
@@ -100,7 +100,7 @@ class NodeExecutor(_NodeSpinning, MultiThreadedExecutor):
 
     _executor: WorkerPool
 
-    def __init__(self, num_threads: int, gather: float = GATHER, **kwargs: Any) -> None:
+    def __init__(self, num_threads: int, gather: float = BATCH_SECONDS, **kwargs: Any) -> None:
         super().__init__(num_threads, **kwargs)
         self._gather = gather
         self._executor.shutdown(wait=False)  # has no thread yet

@@ -24,7 +24,7 @@ from rclpy.subscription import Subscription
 from deepverse_ros.errors import DeepverseError, printable
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import DiagnosticsPublisher
-from deepverse_ros.nodes.runtime.executor import GATHER, NodeExecutor, OneThreadExecutor
+from deepverse_ros.nodes.runtime.executor import BATCH_SECONDS, NodeExecutor, OneThreadExecutor
 from deepverse_ros.nodes.runtime.message_bounds import Bound, BoundedReader, bound_of
 from deepverse_ros.nodes.runtime.parameter_files import check_files
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
@@ -244,7 +244,7 @@ def named(error: BaseException) -> str:
 
 
 def run(
-    node_class: Callable[[], RobotNode], threads: int = 2, gather: float = GATHER, argv: list[str] | None = None
+    node_class: Callable[[], RobotNode], threads: int = 2, gather: float = BATCH_SECONDS, argv: list[str] | None = None
 ) -> int:
     """Spin one node until SIGINT or SIGTERM, then end it in order: deactivate (hold), cleanup, destroy.
 

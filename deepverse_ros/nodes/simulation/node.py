@@ -36,7 +36,7 @@ from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.simulation import trajectory_action_server
 from deepverse_ros.nodes.simulation.trajectory_action_server import ArmControllers
-from deepverse_ros.nodes.simulation.trajectory_follower import ArmCommands, velocities_from_data
+from deepverse_ros.nodes.simulation.trajectory_follower import TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
@@ -90,7 +90,7 @@ class SimNode(RobotNode):
         self.embodiment = Embodiment.load("arm")
         self._layout = JointLayout.of(self.embodiment, p)
         self._kinematics = ArmKinematics(self.embodiment)
-        self._commands = ArmCommands(self.embodiment, np.asarray(self.embodiment.home, np.float32))
+        self._commands = TrajectoryFollower(self.embodiment, np.asarray(self.embodiment.home, np.float32))
         self._joints = np.asarray(self.embodiment.home, np.float32)
         self._time = FIRST_STAMP
         self._frames, self._ticks = RateMeter(), RateMeter()

@@ -27,7 +27,7 @@ class _Velocity:
     values: np.ndarray
 
 
-class ArmCommands:
+class TrajectoryFollower:
     """The running command of one arm; the newest replaces the one before it, and none means: hold.
 
     Times are seconds of one clock that the caller chooses. Thread-safe.

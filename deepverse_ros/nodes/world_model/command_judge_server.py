@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.judging.command_judge import CommandWatch, Seen, WatchSettings
-from deepverse_ros.judging.command_rollout import CourseMaker, Watched
+from deepverse_ros.judging.command_judge import CommandJudge, Seen, WatchSettings
+from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Told
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.observation import Belief, Future
@@ -22,14 +22,14 @@ from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.messages.command_layout import layout_from
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.perception.joint_input import JointInput
-from deepverse_ros.nodes.perception.observation_source import Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.world_model.zone_reports import ZoneReports
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.safety.commands import STREAM_PAUSE, Command, arranged
+from deepverse_ros.safety.commands import STREAM_PAUSE, Command, in_layout_order
 from deepverse_ros.safety.finding import Action, Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
@@ -91,18 +91,18 @@ class _Current:
     received: time.monotonic() of its coming.
     """
 
-    watched: Watched
+    watched: TrackedCommand
     came: float
     since: float
     received: float
 
 
-class CommandWatching:
+class CommandJudgeServer:
     """Subscribes to commands, and publishes a verdict on the newest one: at once, and again with every new image.
 
     Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
 
-    Args: joints: where the robot is. lookup: as of `CommandWatch`. tell: takes what a robot without
+    Args: joints: where the robot is. lookup: as of `CommandJudge`. tell: takes what a robot without
     joints does from now on: ROS seconds and values (A,).
     Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
     """
@@ -127,11 +127,11 @@ class CommandWatching:
         )  # fmt: skip
         rates = p.watched_command_values == "rates"
         widths = {name: dict(_widths(name, getattr(p, name))) for name in ("half_width", "stream_margin")}
-        course = CourseMaker(embodiment, layout, rates, time_slack=p.time_slack, **widths)
+        course = CommandRollout(embodiment, layout, rates, time_slack=p.time_slack, **widths)
         settings = WatchSettings(
             horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
         )
-        self.watch = CommandWatch(model, embodiment, Zones.load(p.zones), course, settings, lookup)
+        self.watch = CommandJudge(model, embodiment, Zones.load(p.zones), course, settings, lookup)
         self.reports = ZoneReports(node, self.watch)
         self.latency = Quantiles()
         self._node, self._joints, self._layout = node, joints, layout
@@ -188,7 +188,7 @@ class CommandWatching:
             at_once = not self._node.parameters["passed_command_topic"]
             passes = at_once and command.duration > 0
             stream = None if self.watch.course.rates else self._stream.add(command, now)
-            watched = Watched(command, begun=now if passes else None, stream=stream)
+            watched = TrackedCommand(command, begun=now if passes else None, stream=stream)
             self._current = _Current(watched, now, now, time.monotonic())
             if at_once:
                 self._told.passed(command, now)
@@ -228,7 +228,7 @@ class CommandWatching:
         incoming = self._format.read(message, None if here is None else here.values)
         problem = incoming.problem
         if not problem:
-            command, checks = arranged(incoming.command, self._layout)
+            command, checks = in_layout_order(incoming.command, self._layout)
             if command is not None and command.times[0] >= 0 and (np.diff(command.times) > 0).all():
                 return command
             problem = next((c.text for c in checks if not c.ok), "times of the way points must rise from 0 or later")
@@ -250,7 +250,7 @@ class CommandWatching:
         """Whether there is a command to judge."""
         return self._newest() is not None
 
-    def on_frame(self, sight: Sight, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
+    def on_frame(self, sight: ObservationWindow, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
         """Judge the newest command by a new image. Returns: the future that was imagined for it, and its id.
 
         What stands in a zone is told also while there is no command.
@@ -259,7 +259,7 @@ class CommandWatching:
         if current is None and not self.reports.due:
             return None
         if sight.joints_problem:
-            self.say_blind(sight.joints_problem, sight.stamp)
+            self.publish_no_observation(sight.joints_problem, sight.stamp)
             return None
         seen = self.watch.see(belief, sight.observation, sight.joints, sight.stamp)
         self.reports.look(seen)
@@ -288,12 +288,12 @@ class CommandWatching:
         current = self._newest()
         return current is not None and (self._answered is None or current.received != self._answered.received)
 
-    def say_blind(self, why: str, stamp: float) -> None:
+    def publish_no_observation(self, why: str, stamp: float) -> None:
         """Nothing can be judged: the newest command must not pass. Args: stamp: of the newest image, ROS seconds."""
         current = self._newest()
         if current is not None:
             self._answered = current
-            self._publish(self.watch.blind(why, current.watched, stamp, self._node.now()), current.received)
+            self._publish(self.watch.no_observation(why, current.watched, stamp, self._node.now()), current.received)
 
     def _judge(
         self, current: _Current, seen: Seen, received: float, memory: Memory | None
@@ -302,7 +302,7 @@ class CommandWatching:
         try:
             judged = self.watch.judge(seen, current.watched, self._node.now(), memory)
         except Exception as error:
-            self.say_blind(f"judging failed: {type(error).__name__}: {error}", seen.stamp)
+            self.publish_no_observation(f"judging failed: {type(error).__name__}: {error}", seen.stamp)
             raise
         self._seen = seen
         since = max(current.received, received)

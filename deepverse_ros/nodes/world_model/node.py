@@ -23,17 +23,17 @@ from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.messages.plan import plan_from_msg
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, Sight, base_frame
+from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow, base_frame
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
 from deepverse_ros.nodes.world_model import command_judge_server
-from deepverse_ros.nodes.world_model.command_judge_server import CommandWatching
+from deepverse_ros.nodes.world_model.command_judge_server import CommandJudgeServer
 from deepverse_ros.nodes.world_model.outputs import PredictionOutputs
 from deepverse_ros.nodes.world_model.running_command import CommandInput
-from deepverse_ros.planning.distance_field import Surroundings
+from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.planning.verdicts.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
 from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
@@ -68,13 +68,13 @@ class _Condition:
 class WorldModelNode(RobotNode):
     """Imagines the future of the running command from each new camera frame, and of plans that services hand in.
 
-    With `zones`, it also judges the commands that a prefilter is given (`CommandWatching`).
+    With `zones`, it also judges the commands that a prefilter is given (`CommandJudgeServer`).
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("world_model", PARAMETERS, **kwargs)
         self._entities: list[tuple[Callable, object]] = []
-        self._watching: CommandWatching | None = None
+        self._watching: CommandJudgeServer | None = None
         self._judging: Job[None] | None = None
 
     # Made by `configure`, gone after `cleanup`.
@@ -101,7 +101,7 @@ class WorldModelNode(RobotNode):
         self.outputs = PredictionOutputs(self, model.embodiment)
         self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
         if p.zones:
-            self._watching = CommandWatching(self, model, self.input.joints, self.input.to_base, self.input.tell)
+            self._watching = CommandJudgeServer(self, model, self.input.joints, self.input.to_base, self.input.tell)
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
@@ -195,7 +195,7 @@ class WorldModelNode(RobotNode):
         newest, problem = self.input.slot.peek(), self.input.stale()
         if newest is None or problem:
             why = problem or "the first image waits for its depth"
-            watching.say_blind(why, 0.0 if newest is None else newest.stamp)
+            watching.publish_no_observation(why, 0.0 if newest is None else newest.stamp)
             return
         started = time.monotonic()
         sight = self._see()
@@ -208,13 +208,13 @@ class WorldModelNode(RobotNode):
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):
             self._on_error(error)
 
-    def _see(self) -> Sight:
-        sight = self.input.sight()
+    def _see(self) -> ObservationWindow:
+        sight = self.input.latest_window()
         if sight is None:
             raise MessageError(self.input.stale() or "the first image waits for its depth")
         return sight
 
-    def _observe(self, sight: Sight) -> Belief:
+    def _observe(self, sight: ObservationWindow) -> Belief:
         belief = sight.observed_by(self.model)
         if self._memory is not None:
             self.model.remember(self._memory, belief, sight.stamp)
@@ -297,7 +297,7 @@ class WorldModelNode(RobotNode):
             future = self.model.imagine(belief, plan[None])
             goal, seen = self.model.encode_goal(*goal_picture), None
             if limits.clearance is not None and sight.joints is not None:
-                around = Surroundings.of(belief, sight.joints, self.model.embodiment.with_known_body())
+                around = DistanceField.of(belief, sight.joints, self.model.embodiment.with_known_body())
                 seen = None if around is None else around.judged_clearance(plan, sight.joints)
             verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
             response.outcome = self.outputs.message(sight, belief, future, request.plan.id, started)

@@ -9,7 +9,7 @@ from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages import predicted_frames
-from deepverse_ros.nodes.perception.observation_source import Sight, base_frame
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow, base_frame
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -44,7 +44,9 @@ class PredictionOutputs:
         """Whether anybody listens."""
         return any(output.get_subscription_count() for output in self._all)
 
-    def message(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> PredictedFrames:
+    def message(
+        self, sight: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float
+    ) -> PredictedFrames:
         """Args: started: time.monotonic() when the work on it began."""
         message = predicted_frames.predicted_frames(
             future,
@@ -58,7 +60,7 @@ class PredictionOutputs:
         message.latency_ms = 1e3 * (time.monotonic() - started)
         return message
 
-    def publish(self, sight: Sight, belief: Belief, future: Future, plan_id: str, started: float) -> None:
+    def publish(self, sight: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float) -> None:
         """Args: as `message`."""
         header = sight.header
         if self._frames.get_subscription_count():

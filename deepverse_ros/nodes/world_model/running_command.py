@@ -12,7 +12,7 @@ from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.plan import interpolate, knots_from_trajectory, plan_from_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception.joint_input import JointInput
-from deepverse_ros.nodes.perception.observation_source import Sight
+from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
@@ -90,7 +90,7 @@ class CommandInput:
         with self._lock:
             self._command = _Command(begin, start, times, targets, plan_id)
 
-    def plan(self, sight: Sight, horizon: int) -> tuple[np.ndarray | None, str]:
+    def plan(self, sight: ObservationWindow, horizon: int) -> tuple[np.ndarray | None, str]:
         """What the robot will do in the `horizon` steps after the newest frame.
 
         Returns: (horizon, A) float32 and the plan's id. Without a command the robot stays where it is; (None, "")

@@ -5,12 +5,12 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from deepverse_ros.judging.command_judge import CommandWatch, Seen
+from deepverse_ros.judging.command_judge import CommandJudge, Seen
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 PERIOD = 1.0
 """Seconds between two looks while nothing is commanded."""
-WAY_OUT = (
+LEADS_OUT = (
     "a prefilter that enforces lets no command pass that does not lead out of it: take it away (where latch_stop is "
     "set, call the prefilter's ~/release then), or change the file of zones (parameter zones, zones:=FILE at launch), "
     "or only watch (mode: monitor, prefilter:=monitor at launch)"
@@ -20,7 +20,7 @@ WAY_OUT = (
 class ZoneReports:
     """`look` runs on the worker's thread, the rest on any."""
 
-    def __init__(self, node: RobotNode, watch: CommandWatch) -> None:
+    def __init__(self, node: RobotNode, watch: CommandJudge) -> None:
         self._node, self._watch = node, watch
         self.forget()
 
@@ -40,9 +40,9 @@ class ZoneReports:
         self._looked = time.monotonic()
         standing = {one.zone: one.text for one in self._watch.standing(seen)}
         new = standing.keys() - self._standing.keys()
-        self._standing, self._blind = standing, seen.blind
+        self._standing, self._blind = standing, seen.no_observation
         for zone in sorted(new):
-            self._node.warn(f"zone {zone}", f"{standing[zone]}; {WAY_OUT}")
+            self._node.warn(f"zone {zone}", f"{standing[zone]}; {LEADS_OUT}")
 
     def check(self) -> tuple[bytes, str]:
         """Level and sentence for /diagnostics."""
@@ -50,5 +50,5 @@ class ZoneReports:
         if blind:
             return DiagnosticStatus.WARN, f"no command can be judged: {blind}; a prefilter that enforces lets none pass"
         if standing:
-            return DiagnosticStatus.WARN, f"{'; '.join(standing.values())}; {WAY_OUT}"
+            return DiagnosticStatus.WARN, f"{'; '.join(standing.values())}; {LEADS_OUT}"
         return DiagnosticStatus.OK, ""

@@ -8,7 +8,7 @@ _PLACES = 8  # through which the tool is led to the end of its way
 _NEAR = 0.01  # metres from the place: nearer than that, the shorter way counts
 
 
-def approach(
+def kinematic_seed(
     robot: Embodiment, start: np.ndarray, place: np.ndarray, steps: int, straight: bool = False
 ) -> np.ndarray | None:
     """From `start` to a posture that has the tool at a place, or as near to it as damped least squares lead.
@@ -38,11 +38,11 @@ def _led(robot: Embodiment, begin: np.ndarray, place: np.ndarray, steps: int) ->
     tool, course = _tool(robot, begin), [begin]
     for share in np.linspace(0, 1, steps + 1)[1:]:
         there = (tool + share * (place - tool))[None]
-        values = robot.body.led(robot.action_values(course[-1][None]), robot.tool_frame, there)
+        values = robot.body.inverse_kinematics(robot.action_values(course[-1][None]), robot.tool_frame, there)
         course.append(np.clip(np.concatenate([values[m.name][0] for m in robot.modalities]), robot.lower, robot.upper))
     return np.stack(course)
 
 
 def _tool(robot: Embodiment, action: np.ndarray) -> np.ndarray:
     assert robot.body is not None
-    return robot.body.poses(robot.action_values(action[None]))[robot.tool_frame][0, :3, 3]
+    return robot.body.forward_kinematics(robot.action_values(action[None]))[robot.tool_frame][0, :3, 3]

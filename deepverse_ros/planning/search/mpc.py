@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.distance_field import Surroundings
+from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.planning.objectives import (
+    BiasCorrectedFuture,
     Certainty,
     Clearance,
+    DistanceFieldClearance,
     Effort,
     Future,
     Goal,
     GoalImage,
     GoalPosition,
     Objective,
-    SeenClearance,
-    Shifted,
     Smoothness,
     Straightness,
     WeightedSum,
 )
 from deepverse_ros.planning.search.icem import Icem, IcemConfig
-from deepverse_ros.planning.search.kinematic_seed import approach
+from deepverse_ros.planning.search.kinematic_seed import kinematic_seed
 from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
 from deepverse_ros.planning.search.samplers import Sampler
 from deepverse_ros.planning.verdicts.verdict import (
@@ -181,17 +181,17 @@ class Mpc:
         self._last: np.ndarray | None = None  # (1 + H, A), where the last accepted plan began, and the plan
         self._plans = 0
 
-    def surroundings(self, belief: Belief, joints: np.ndarray) -> Surroundings | None:
+    def surroundings(self, belief: Belief, joints: np.ndarray) -> DistanceField | None:
         """What there is to keep clear of; None where nobody asks for a clearance, or geometry cannot tell.
 
         Args: joints (A,) where the robot was when the belief's newest frame was taken.
         """
         if self.config.limits.clearance is None and not self.config.clearance:
             return None
-        return Surroundings.of(belief, np.asarray(joints, np.float32), self.embodiment)
+        return DistanceField.of(belief, np.asarray(joints, np.float32), self.embodiment)
 
     def objective(
-        self, goal: Goal, surroundings: Surroundings | None = None, joints: np.ndarray | None = None
+        self, goal: Goal, surroundings: DistanceField | None = None, joints: np.ndarray | None = None
     ) -> Objective:
         """What plans from `joints` (A,) cost. Without surroundings the clearance is what is imagined."""
         config, least = self.config, self.config.limits.clearance
@@ -203,7 +203,7 @@ class Mpc:
                 margin = least + error + _RESERVE
         keep: Objective = Clearance(margin)
         if surroundings is not None and joints is not None:
-            keep = SeenClearance(surroundings, joints, margin)
+            keep = DistanceFieldClearance(surroundings, joints, margin)
         aim: Objective = GoalPosition(goal.tool_position, config.early)
         if goal.embedding is not None:
             aim = GoalImage(goal, config.early, config.latent)
@@ -250,7 +250,7 @@ class Mpc:
                     steps *= self.config.longer
             if warm is None and search < self.config.approaches:
                 straight = self.config.straightness > 0
-                warm = approach(self.embodiment, joints, goal.tool_position, steps, straight)
+                warm = kinematic_seed(self.embodiment, joints, goal.tool_position, steps, straight)
             found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)
             if found is None:
                 break
@@ -295,7 +295,7 @@ class Mpc:
         belief: Belief,
         goal: Goal,
         joints: np.ndarray,
-        surroundings: Surroundings | None,
+        surroundings: DistanceField | None,
         warm: np.ndarray | None,
         deadline: float,
         round_s: float,
@@ -328,7 +328,7 @@ class Mpc:
             plans = sampler.ask()
             future = search(belief, plans)
             if shift is not None:
-                future = Shifted(future, shift)
+                future = BiasCorrectedFuture(future, shift)
             costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
             sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
@@ -366,7 +366,7 @@ class Mpc:
         goal: Goal,
         plan: np.ndarray,
         joints: np.ndarray,
-        surroundings: Surroundings | None,
+        surroundings: DistanceField | None,
     ) -> Verdict:
         """Args: plan (H, A): number `index` of the future."""
         seen = None if surroundings is None else surroundings.judged_clearance(plan, joints)
@@ -378,7 +378,7 @@ class Mpc:
         goal: Goal,
         plans: np.ndarray,
         joints: np.ndarray,
-        surroundings: Surroundings | None,
+        surroundings: DistanceField | None,
         objective: Objective,
     ) -> tuple[Verdict, np.ndarray, Future]:
         """Imagine plans (N, H, A) on the fine level and judge them there.

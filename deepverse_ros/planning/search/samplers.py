@@ -166,7 +166,7 @@ class WayPoints:
         if robot.body is None or not robot.actions_place_body or robot.tool_frame not in robot.body.frames:
             return None
         near = self.start + delta * np.concatenate([np.eye(self.start.size), -np.eye(self.start.size)])
-        tool = robot.body.poses(robot.action_values(near))[robot.tool_frame][:, :3, 3]
+        tool = robot.body.forward_kinematics(robot.action_values(near))[robot.tool_frame][:, :3, 3]
         slope = (tool[: self.start.size] - tool[self.start.size :]) / (2 * delta)  # (A, 3)
         return np.linalg.solve(slope.T @ slope + 0.01 * np.eye(3), slope.T)
 

@@ -19,7 +19,7 @@ _STEP, _MOST = 0.01, 20.0
 
 
 @dataclass(frozen=True)
-class Ends:
+class ExecutedOutcomes:
     """How executed plans of one length ended: how much further from the goal than imagined, against what was expected.
 
     steps: H of the plans. further (n,): metres, negative for nearer. spread (n,): metres, predicted standard deviation
@@ -42,7 +42,7 @@ class Ends:
 
 
 @lru_cache(maxsize=128)
-def margin_multiple(ends: Ends, level: float, tolerance: float) -> float:
+def margin_multiple(ends: ExecutedOutcomes, level: float, tolerance: float) -> float:
     """The least multiple of the spread by which plans must be imagined within `tolerance`, in metres, such that a share
     of `level` of those that are accepted by it ends there; inf where too few plans are known for the level.
 

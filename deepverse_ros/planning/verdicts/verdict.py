@@ -12,7 +12,7 @@ from torch import Tensor
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.planning.distance_field import Seen
 from deepverse_ros.planning.objectives import Future, Goal, goal_distance
-from deepverse_ros.planning.verdicts.acceptance import Ends, margin_multiple
+from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes, margin_multiple
 from deepverse_ros.robot.embodiment import Embodiment
 
 NEAR = 0.1
@@ -97,7 +97,7 @@ class Calibration:
     further from the goal than imagined the tool ends there. clearance_error_z: likewise, of how much nearer than
     imagined the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are
     covered; None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
-    `Surroundings` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
+    `DistanceField` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
     the model reads the tool while the plan is executed. ends: how plans of the planner's own lengths ended, which says
     by how much a verdict must see them within their tolerance. factor: how much wider than calibrated the bounds and
     margins of the goal distance are.
@@ -108,7 +108,7 @@ class Calibration:
     clearance_error_z: tuple[float, ...] | None = None
     path_error_z: tuple[float, ...] | None = None
     clearance_error_m: tuple[float, ...] | None = None
-    ends: tuple[Ends, ...] = ()
+    ends: tuple[ExecutedOutcomes, ...] = ()
     factor: float = 1.0
 
     @classmethod
@@ -123,7 +123,9 @@ class Calibration:
             level, goal = float(values["level"]), tuple(float(z) for z in values["goal_error_z"])
             names = ("clearance_error_z", "path_error_z", "clearance_error_m")
             clearance, path, metres = (_optional(values.get(name)) for name in names)
-            ends = tuple(Ends(e["steps"], tuple(e["further"]), tuple(e["spread"])) for e in values.get("ends", ()))
+            ends = tuple(
+                ExecutedOutcomes(e["steps"], tuple(e["further"]), tuple(e["spread"])) for e in values.get("ends", ())
+            )
         except (KeyError, TypeError, ValueError, ShapeError) as error:
             raise CheckpointError(
                 f"calibration: needs 'level' and 'goal_error_z' (multiples of the spread per step): {error}"
@@ -177,7 +179,7 @@ class Calibration:
 
         What the camera sees tells more of it than what is imagined, which is for those who see nothing.
 
-        Args: future of one plan; seen (H,) metres, of `Surroundings`, or None.
+        Args: future of one plan; seen (H,) metres, of `DistanceField`, or None.
         """
         if seen is not None and self.clearance_error_m is not None:
             return seen - _multiples(self.clearance_error_m, len(seen))
@@ -287,7 +289,7 @@ def judge(
     lower bound of the clearance is above its limit at every step, and the model is not asked about something that it
     does not know.
 
-    Args: clearance (H,) metres: what the `Surroundings` of this plan tell; None: only what is imagined is known of it.
+    Args: clearance (H,) metres: what the `DistanceField` of this plan tell; None: only what is imagined is known of it.
     """
     future = future.select([index])
     distance, spread = _array(goal_distance(future, goal)), _array(future.uncertainty)

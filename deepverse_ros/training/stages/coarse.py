@@ -26,7 +26,7 @@ _Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class _Lessons:
+class DistillationSet:
     """Of N windows, on the CPU: embedding now (N, E); plans (N, H, A); embedding ahead (N, H, E), of the fine level;
     tool ahead (N, H, 3) metres, true where the plan was executed, else as the fine level reads it; clearance (N, H)
     metres, NaN where the plan was not executed; bootstrap (heads, M): the windows that each head learns from.
@@ -111,7 +111,9 @@ class CoarseStage:
 
 
 @torch.inference_mode()
-def _lessons(model: WorldModel, encoded: EncodedEpisodes, windows: int, seed: int, precision: Precision) -> _Lessons:
+def _lessons(
+    model: WorldModel, encoded: EncodedEpisodes, windows: int, seed: int, precision: Precision
+) -> DistillationSet:
     c, episodes = model.config, encoded.episodes
     rng = np.random.default_rng(seed)
     index = np.repeat(np.arange(len(encoded)), windows)
@@ -139,7 +141,7 @@ def _lessons(model: WorldModel, encoded: EncodedEpisodes, windows: int, seed: in
     rows = [torch.nonzero(episode == k)[:, 0] for k in range(len(encoded))]
     drawn = rng.integers(0, len(encoded), (model.coarse.heads, len(encoded)))
     bootstrap = torch.stack([torch.cat([rows[k] for k in head]) for head in drawn])
-    return _Lessons(now, plans, ahead, tool, clearance, bootstrap)
+    return DistillationSet(now, plans, ahead, tool, clearance, bootstrap)
 
 
 def _moved(model: WorldModel, foreign: Steps, whole: Steps) -> Tensor:

@@ -59,7 +59,7 @@ class DecoderStage(CodecStage):
         states = self.train.states[index[rows, None], when].to(self.device)
         led = whole.actions[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows]) + c.context - 2]
         read = self.model.outcome_readout(chosen, led)
-        stands = self.model.stand(led, read.tool_position, read.tool_std)
+        stands = self.model.reconcile_state(led, read.tool_position, read.tool_std)
         if stands is not None:
             states = torch.where(torch.from_numpy(ahead[rows] > 0).to(self.device)[..., None], stands, states)
         return Imagined(torch.from_numpy(rows).to(self.device), cells, states)

@@ -226,7 +226,7 @@ def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Step
     c, horizon = model.config, latents.shape[1]
     plans = windows.actions[:, c.context - 1 : c.window - 1]
     outcome = model.outcome_readout(latents, plans)
-    states = model.stand(plans, outcome.tool_position, outcome.tool_std)
+    states = model.reconcile_state(plans, outcome.tool_position, outcome.tool_std)
     if states is None or not model.embodiment.camera.fixed:
         return None
     matrices, poses = (
