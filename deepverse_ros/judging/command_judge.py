@@ -65,8 +65,8 @@ class Seen:
 
     stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. no_observation: why nothing can be
     judged from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and
-    own (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in an
-    exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
+    own (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in
+    an exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
@@ -215,7 +215,7 @@ class CommandJudge:
         self._last = (seen.stamp, imagined.scene)
         camera = imagined.future.camera_to_world
         assert camera is not None
-        scene = np.concatenate([imagined.scene, self._shoved(seen, watched)], 1)
+        scene = np.concatenate([imagined.scene, self._pushed_points(seen, watched)], 1)
         return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
 
     def plan(self, seen: Seen, watched: TrackedCommand) -> np.ndarray:
@@ -230,7 +230,7 @@ class CommandJudge:
         joints = np.where(np.isfinite(states), states, plan) if states.shape == plan.shape else plan
         return Imagined(future, joints, self._scene(future, seen, joints))
 
-    def _shoved(self, seen: Seen, watched: TrackedCommand) -> np.ndarray:
+    def _pushed_points(self, seen: Seen, watched: TrackedCommand) -> np.ndarray:
         """(H, K, 3) points of what the body shoves along, NaN while it has not moved."""
         if self.body is None or not len(seen.things):
             return np.zeros((self.settings.horizon, 0, 3), np.float32)
@@ -272,7 +272,7 @@ class CommandJudge:
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
             met = self.body.self_mask(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
-            if (met.sum(1) > settings.refresh_points).any() or self._shoved(seen, watched).size:
+            if (met.sum(1) > settings.refresh_points).any() or self._pushed_points(seen, watched).size:
                 return None
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)

@@ -20,13 +20,13 @@ _AROUND = 0.2  # metres around the body's way in which things are looked for
 _MOVED = 0.01  # metres: what has moved less is where it is seen
 
 
-Shove = tuple[np.ndarray, np.ndarray]
+Push = tuple[np.ndarray, np.ndarray]
 """Of one thing: (K,) indices of its points, and (S, 3) metres by which it has been shoved at each moment."""
 
 
 def predict_pushes(
     points: np.ndarray, pixel: float, body: RobotSelfFilter, poses: Mapping[str, np.ndarray]
-) -> list[Shove]:
+) -> list[Push]:
     """What the body shoves, and how far.
 
     Args: points (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no

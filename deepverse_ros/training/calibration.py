@@ -20,8 +20,9 @@ from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes
+from deepverse_ros.planning.verdicts.calibration import NEAR, conformal_quantile
+from deepverse_ros.planning.verdicts.judge import Limits
 from deepverse_ros.planning.verdicts.monitor import PathMonitor
-from deepverse_ros.planning.verdicts.verdict import NEAR, Limits, conformal_quantile
 from deepverse_ros.simulation.arm.goals import sample_goal
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import make_task

@@ -22,7 +22,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.camera import camera_model, info_from_intrinsics
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.perception import observation_source
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow
+from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -40,7 +40,7 @@ class Eyes(RobotNode):
 
     def activate(self) -> None:
         layout = JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0)
-        self.input = ObservationInput(self, layout, 8, (60, 80))
+        self.input = ObservationSource(self, layout, 8, (60, 80))
         self.input.start()
 
     def deactivate(self) -> None:

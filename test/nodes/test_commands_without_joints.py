@@ -178,19 +178,19 @@ def test_a_moving_camera_is_where_it_was_at_each_frame_and_odometry_says_how_fas
     node = drive.start(NOWHERE)
 
     def whole() -> bool:
-        sight = node.input.latest_window()
-        return sight.observation.camera_to_world is not None and sight.observation.rgb.shape[1] == 4
+        window = node.input.latest_window()
+        return window.observation.camera_to_world is not None and window.observation.rgb.shape[1] == 4
 
     robot.until(whole)
-    sight = node.input.latest_window()
-    poses = sight.observation.camera_to_world.numpy()
+    window = node.input.latest_window()
+    poses = window.observation.camera_to_world.numpy()
     assert poses.shape == (4, 4, 4)
-    np.testing.assert_allclose(poses[-1], drive.camera_to_world(sight.stamp), atol=0.02)
+    np.testing.assert_allclose(poses[-1], drive.camera_to_world(window.stamp), atol=0.02)
     np.testing.assert_allclose(np.diff(poses[:, 0, 3]), drive.speed * drive.embodiment.dt, atol=0.1)
-    np.testing.assert_allclose(sight.proprioception, np.tile(np.float32([3.0, 0.1]), (1, 4, 1)))
+    np.testing.assert_allclose(window.proprioception, np.tile(np.float32([3.0, 0.1]), (1, 4, 1)))
     # And the model is told all of it.
-    told, model = sight.observed_by(node.model), node.model
-    silent = model.observe(sight.observation, sight.actions)
+    told, model = window.observed_by(node.model), node.model
+    silent = model.observe(window.observation, window.actions)
     np.testing.assert_allclose(told.camera_to_world[0], poses[-1], atol=1e-5)
     assert not torch.equal(told.newest.states, silent.newest.states)
     np.testing.assert_array_equal(silent.newest.states.isnan(), np.full(silent.newest.states.shape, True))

@@ -98,18 +98,18 @@ def test_an_empty_history_has_no_window_and_a_slow_camera_gives_one_frame():
 @pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 10.0, 30.0])
 def test_a_history_is_whole_when_it_began_as_long_ago_as_a_window_does(rate):
     history = FrameHistory(0.2, 4)
-    assert not history.whole
+    assert not history.complete
     for index in range(100):
         history.add(50.0 + index / rate, index, SHAPE)
-        assert history.whole == (index / rate >= 0.6 - history.tolerance)
-        if history.whole and rate >= 10:
+        assert history.complete == (index / rate >= 0.6 - history.tolerance)
+        if history.complete and rate >= 10:
             assert len(history.window().frames) == 4
     history.add(10.0, 0, SHAPE)
-    assert not history.whole
+    assert not history.complete
     history.add(10.6, 1, SHAPE)
-    assert history.whole
+    assert history.complete
     history.add(10.8, 2, (8, 8))
-    assert not history.whole
+    assert not history.complete
 
 
 def test_time_that_jumps_back_clears_and_a_late_frame_is_put_in_its_place():

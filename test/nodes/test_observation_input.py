@@ -12,7 +12,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.perception import observation_source
-from deepverse_ros.nodes.perception.observation_source import ObservationInput
+from deepverse_ros.nodes.perception.observation_source import ObservationSource
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -27,7 +27,7 @@ class Eyes(RobotNode):
         super().__init__("eyes", observation_source.PARAMETERS, **kwargs)
 
     def activate(self) -> None:
-        self.input = ObservationInput(self, JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0), 8)
+        self.input = ObservationSource(self, JointLayout(Embodiment.load("arm"), "gripper_joint", 0.0, 1.0), 8)
         self.input.start()
 
     def deactivate(self) -> None:

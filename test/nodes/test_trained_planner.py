@@ -134,18 +134,18 @@ def test_the_clearance_of_a_proposed_plan_is_what_the_camera_sees_of_the_way(wor
     client, planner = world.client, world.planner
     world.set(min_clearance=0.0, max_uncertainty=2.0)
     client.result(client.send(newest_picture(world), max_plans=1))  # a goal to judge plans against
-    sight = planner.input.sight()
-    around = Surroundings.of(sight.observed_by(planner.model), sight.joints, ARM)
+    window = planner.input.latest_window()
+    around = Surroundings.of(window.observed_by(planner.model), window.joints, ARM)
     assert around is not None, "the planner is told where the camera is"
-    down = np.tile(sight.joints, (8, 1))
+    down = np.tile(window.joints, (8, 1))
     down[:, 1] += np.linspace(0.1, 0.8, 8)  # the shoulder leans the arm onto the table
-    assert around.judged_clearance(down, sight.joints)[-1] < 0.0 < around.judged_clearance(down, sight.joints)[0]
+    assert around.judged_clearance(down, window.joints)[-1] < 0.0 < around.judged_clearance(down, window.joints)[0]
     client.proposal.publish(plan_to_msg(down, ARM, Header(), "down"))
     until(lambda: [v for v in client.heard["planner/verdict"] if v.plan_id == "down"])
     verdict = client.heard["planner/verdict"][-1]
     assert verdict.reason == PlanVerdict.COLLISION_ZONE, verdict.reason_text
     assert planner.calibration is not None
-    seen = around.judged_clearance(down, sight.joints)
+    seen = around.judged_clearance(down, window.joints)
     bound = seen - np.array(planner.calibration.clearance_error_m[:8])
     assert verdict.first_offending_step == np.flatnonzero(bound < 0.0)[0]
     assert verdict.value == pytest.approx(bound[verdict.first_offending_step], abs=0.01)

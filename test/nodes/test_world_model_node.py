@@ -188,8 +188,8 @@ def test_commands_change_what_is_imagined(robot, sensors, start, arm):
     np.testing.assert_allclose(stay, np.tile(np.float32(arm.home), (8, 1)), atol=1e-5)
     command.publish(plan_message(arm, joint_1=1.0))
     robot.until(lambda: node.command.plan(node.input.latest_window(), 8)[1] == "p1")
-    sight = node.input.latest_window()
-    plan, _ = node.command.plan(sight, 8)
+    window = node.input.latest_window()
+    plan, _ = node.command.plan(window, 8)
     assert (np.diff(plan[:, 0]) >= -1e-6).all()
     assert plan[-1, 0] > 0.9
     robot.until(
@@ -339,8 +339,8 @@ def test_a_picture_waits_for_its_depth(robot, sensors, start, monkeypatch):
     robot.until(lambda: sensors.image.get_subscription_count() and sensors.depth.get_subscription_count())
 
     def stamp() -> float:
-        sight = node.input.latest_window()
-        return 0.0 if sight is None else stamp_seconds(sight.header.stamp)
+        window = node.input.latest_window()
+        return 0.0 if window is None else stamp_seconds(window.header.stamp)
 
     for tenth in range(3):
         header = Header(stamp=Time(sec=100, nanosec=tenth * 100_000_000), frame_id="camera_optical_frame")

@@ -46,7 +46,7 @@ from deepverse_ros.evaluation.prefilter import bag
 from deepverse_ros.evaluation.reporting import report
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.verdicts.verdict import Calibration
+from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.faults import Schedule
 from deepverse_ros.safety.zones import Zones

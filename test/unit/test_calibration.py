@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from untrained import untrained_checkpoint
 
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.verdicts.verdict import Calibration
+from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
 from deepverse_ros.training.calibration import Errors, avoiding_errors, calibrate, executed_errors

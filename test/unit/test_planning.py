@@ -17,7 +17,8 @@ from deepverse_ros.model.observation import Goal
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
 from deepverse_ros.planning.search.mppi import MppiConfig
-from deepverse_ros.planning.verdicts.verdict import Limits, Reason, Verdict
+from deepverse_ros.planning.verdicts.judge import Limits
+from deepverse_ros.planning.verdicts.verdict import Reason, Verdict
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import make_task

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.planning.verdicts.recalibration import Recalibration
-from deepverse_ros.planning.verdicts.verdict import Calibration
 
 CALIBRATION = Calibration(0.9, (1.0, 2.0), (1.0, 1.0), (4.0, 4.0))
 

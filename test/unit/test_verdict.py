@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes, margin_multiple
-from deepverse_ros.planning.verdicts.verdict import Calibration, Limits, Reason, check_plan, conformal_quantile, judge
+from deepverse_ros.planning.verdicts.calibration import Calibration, conformal_quantile
+from deepverse_ros.planning.verdicts.judge import Limits, check_plan, judge
+from deepverse_ros.planning.verdicts.verdict import Reason
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

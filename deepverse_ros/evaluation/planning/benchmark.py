@@ -17,7 +17,8 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import MpcConfig, PlanResult
-from deepverse_ros.planning.verdicts.verdict import Limits, Reason
+from deepverse_ros.planning.verdicts.judge import Limits
+from deepverse_ros.planning.verdicts.verdict import Reason
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import make_task
 from deepverse_ros.simulation.arm.tasks.base import MAX_STEPS, Task

@@ -86,11 +86,11 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraWindow:
     """Frames as the model takes them, oldest first, made smaller (`reduction`) and rectified.
 
     rgb (T, h, w, 3) uint8. depth (T, h, w) metres, NaN where unknown, None where no frame has any. intrinsics: of these
-    pixels; None: not calibrated. frames: as many. whole: whether was looked for as long as a whole window takes.
+    pixels; None: not calibrated. frames: as many. complete: whether was looked for as long as a whole window takes.
     """
 
     rgb: np.ndarray
@@ -98,7 +98,7 @@ class View:
     intrinsics: Intrinsics | None
     stamps: tuple[float, ...]
     frames: tuple[Frame, ...]
-    whole: bool
+    complete: bool
 
 
 class CameraInput:
@@ -214,7 +214,7 @@ class CameraInput:
         self._node.warn("depth", f"{self._node.parameters['depth_topic']}: {problem}; going on without depth")
 
     # On the worker's thread ---------------------------------------------------------------------------------------
-    def view(self) -> View | None:
+    def view(self) -> CameraWindow | None:
         """The window that ends at the newest frame; None before the first one.
 
         Depth and calibration that cannot be used are left out with a warning, and so is what lies before a damaged
@@ -223,7 +223,7 @@ class CameraInput:
         with self._lock:
             depth_is_live = time.monotonic() - self._depth_seen < DEPTH_MEMORY
             window = self._history.window((lambda frame: frame.complete) if depth_is_live else None)
-            whole = self._history.whole
+            complete = self._history.complete
         if window is None:
             return None
         window = self._decoded(window)
@@ -241,7 +241,7 @@ class CameraInput:
                 ]
             )
         intrinsics = None if model is None else model.reduced(k)
-        return View(np.stack(rgb), depth, intrinsics, window.stamps, window.frames, whole)
+        return CameraWindow(np.stack(rgb), depth, intrinsics, window.stamps, window.frames, complete)
 
     def _decoded(self, window: Window[Frame]) -> Window[Frame]:
         for back, frame in enumerate(reversed(window.frames)):

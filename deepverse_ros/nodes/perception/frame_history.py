@@ -129,7 +129,7 @@ class FrameHistory(Generic[T]):
         return len(self._ring)
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether it began as long ago as a window does; one that is shorter then is that of a slow camera."""
         newest = self._ring.newest
         return newest is not None and newest[0] - self._began >= (self.context - 1) * self.dt - self.tolerance

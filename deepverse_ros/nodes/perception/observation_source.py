@@ -56,8 +56,8 @@ class ObservationWindow:
     for too long, when it was looked; empty where none was.
     proprioception (1, T, K): what it measured of itself by odometry, NaN where it did not; None without odometry.
     header: of the newest image, in the camera's frame.
-    stamp: of that image, seconds; received: time.monotonic() when it arrived. whole: whether it was looked for as long
-    as a whole window takes, which bounds rest on.
+    stamp: of that image, seconds; received: time.monotonic() when it arrived. complete: whether it was looked for as
+    long as a whole window takes, which bounds rest on.
     """
 
     observation: Observation
@@ -69,14 +69,14 @@ class ObservationWindow:
     header: Header
     stamp: float
     received: float
-    whole: bool
+    complete: bool
 
     @property
     def problem(self) -> str:
         """Why no plan can be judged from it; empty where one can."""
         if self.joints_problem or self.joints is None:
             return self.joints_problem or "the joints are unknown"
-        if not self.whole:
+        if not self.complete:
             # A frame alone is read less sharply than what the bounds were calibrated with.
             return "the camera has not been seen for as long as bounds rest on"
         return ""
@@ -92,14 +92,14 @@ class ObservationWindow:
         return model.observe(self.observation, self.actions, self.proprioception)
 
 
-class ObservationInput:
+class ObservationSource:
     """Subscribes to a robot's topics, keeps the recent frames, and builds what the model observes.
 
-    Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`; `sight()`
-    is called on the worker's thread and decodes the frames of the window.
+    Callbacks only look at the header and store. `slot` gets every new complete frame and drives a `Worker`;
+    `latest_window()` is called on the worker's thread and decodes the frames of the window.
 
-    A robot without joints, such as a vehicle, does not say what it did: its past actions are what it was told (`tell`),
-    and before that to rest. What it measures of itself comes by odometry.
+    A robot without joints, such as a vehicle, does not say what it did: its past actions are what it was told
+    (`record_command`), and before that to rest. What it measures of itself comes by odometry.
 
     Where the camera is comes by tf: a fixed one's newest place, and of one that moves that of each frame's moment.
 
@@ -120,7 +120,7 @@ class ObservationInput:
         self.age, self.stale = self.health.age, self.health.stale
         span, jump = context * layout.embodiment.dt + 1.0, layout.embodiment.dt
         self.joints = JointInput(node, layout, span)
-        self._told: TimedRing[np.ndarray] = TimedRing(span, jump)
+        self._commanded: TimedRing[np.ndarray] = TimedRing(span, jump)
         self._measured: TimedRing[Odometry] = TimedRing(span, jump)
         self._subscriptions: list = []
 
@@ -150,7 +150,7 @@ class ObservationInput:
 
     def clear(self) -> None:
         with self._lock:
-            for ring in (self._told, self._measured):
+            for ring in (self._commanded, self._measured):
                 ring.clear()
         self.camera.clear()
 
@@ -163,10 +163,10 @@ class ObservationInput:
         """The header's stamp; a driver that leaves it zero gets the time of arrival."""
         return stamp_seconds(message.header.stamp) or self._node.now()
 
-    def tell(self, stamp: float, values: np.ndarray) -> None:
+    def record_command(self, stamp: float, values: np.ndarray) -> None:
         """A robot without joints does this from now on. Args: stamp: seconds; values (A,), of the embodiment."""
         with self._lock:
-            self._told.add(stamp, values.astype(np.float32))
+            self._commanded.add(stamp, values.astype(np.float32))
 
     # On the worker's thread ---------------------------------------------------------------------------------------
     def joints_now(self) -> np.ndarray | None:
@@ -186,7 +186,7 @@ class ObservationInput:
         if view is None:
             return None
         with self._lock:
-            told = [self._told.last(stamp) for stamp in view.stamps]
+            told = [self._commanded.last(stamp) for stamp in view.stamps]
             moving = [self._measured.nearest(stamp, 2 * SYNC_TOLERANCE) for stamp in view.stamps]
         past: list[np.ndarray | None]
         if self.layout.embodiment.joint_names:
@@ -216,7 +216,7 @@ class ObservationInput:
             header=newest.header,
             stamp=view.stamps[-1],
             received=newest.received,
-            whole=view.whole,
+            complete=view.complete,
         )
 
     def _cameras(self, frame: str, stamps: tuple[float, ...]) -> np.ndarray | None:

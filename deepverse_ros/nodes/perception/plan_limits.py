@@ -1,7 +1,8 @@
 """What a plan must keep to be accepted, as parameters of every node that judges plans."""
 
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
-from deepverse_ros.planning.verdicts.verdict import NEAR, Limits
+from deepverse_ros.planning.verdicts.calibration import NEAR
+from deepverse_ros.planning.verdicts.judge import Limits
 
 _TOUCHING_IS_ALLOWED = -1.0
 

@@ -119,13 +119,13 @@ class GoalController:
         executed: Executed | None = None
         self._kept = []
         while not task.stopped():
-            sight = self._look(0.0 if executed is None else executed.after)
-            if sight is None:
+            window = self._look(0.0 if executed is None else executed.after)
+            if window is None:
                 if task.stopped():
                     break
                 robot.hold()
                 return self._end(Result.NO_OBSERVATION, self._problem)
-            belief = sight.observed_by(robot.model)
+            belief = window.observed_by(robot.model)
             if executed is not None and not belief.out_of_distribution:
                 self._learn(executed, tool_of(belief))
             executed = None
@@ -135,15 +135,15 @@ class GoalController:
             if ended is not None:
                 robot.hold()
                 return ended
-            result = self._plan(mpc, sight, belief, left, settings)
+            result = self._plan(mpc, window, belief, left, settings)
             if task.stopped():
                 break
             if not result.verdict.accepted or result.plan is None:
                 robot.hold()
                 return self._end(Result.NO_ACCEPTED_PLAN, f"{result.verdict.reason.value}: {result.verdict.text}")
-            if self._withdrawn(sight, result.verdict):
+            if self._withdrawn(window, result.verdict):
                 continue
-            executed = Execution(robot, result, belief, sight.posture, settings, task.pause).run()
+            executed = Execution(robot, result, belief, window.posture, settings, task.pause).run()
             self._note(executed.kept)
             if executed.failure:
                 return self._end(Result.CONTROLLER_FAILED, f"{executed.failure}; the robot holds")
@@ -162,11 +162,11 @@ class GoalController:
         robot, task, away, after = self._robot, self._task, 0, 0.0
         while away < AWAY and not task.stopped():
             robot.on_idle()
-            sight = self._look(after)
-            if sight is None:
+            window = self._look(after)
+            if window is None:
                 continue
-            after = sight.received
-            belief = sight.observed_by(robot.model)
+            after = window.received
+            belief = window.observed_by(robot.model)
             away = 0 if self._is_there(belief, robot.settings()) else away + 1
             task.pause(robot.model.embodiment.dt)
 
@@ -226,10 +226,10 @@ class GoalController:
             if not stale and received > max(after, tried):
                 tried = received
                 try:
-                    sight = robot.input.latest_window()
-                    if sight is not None and not sight.problem:
-                        return sight
-                    self._problem = "the first image waits for its depth" if sight is None else sight.problem
+                    window = robot.input.latest_window()
+                    if window is not None and not window.problem:
+                        return window
+                    self._problem = "the first image waits for its depth" if window is None else window.problem
                 except MessageError as error:
                     self._problem = str(error)
             elif stale:
@@ -243,21 +243,21 @@ class GoalController:
             task.pause(POLL)
         return None
 
-    def _plan(self, mpc: Mpc, sight: ObservationWindow, belief: Belief, left: int, settings: Settings) -> PlanResult:
-        assert sight.joints is not None
+    def _plan(self, mpc: Mpc, window: ObservationWindow, belief: Belief, left: int, settings: Settings) -> PlanResult:
+        assert window.joints is not None
 
         def on_verdict(verdict: Verdict) -> None:
             if verdict.accepted:
                 self._accepted += 1
             else:
                 self._rejected += 1
-            self._robot.outputs.verdict(verdict, sight.header)
+            self._robot.outputs.verdict(verdict, window.header)
             self._task.feedback(
                 PlanToGoal.Feedback(
                     iteration=self._tried,
                     best_score=float(verdict.score),
                     estimated_distance=self._distance,
-                    verdict=verdict_to_msg(verdict, sight.header),
+                    verdict=verdict_to_msg(verdict, window.header),
                 )
             )
 
@@ -266,13 +266,13 @@ class GoalController:
         result = mpc.plan(
             belief,
             self._goal,
-            sight.joints,
+            window.joints,
             deadline=time.monotonic() + settings.planning_timeout,
             plan_id=f"{self._task.name}.{self._tried}",
             on_verdict=on_verdict,
             stop=self._task.stopped,
         )
-        self._robot.outputs.publish_search(result, sight, belief, self._goal, mpc.calibration)
+        self._robot.outputs.publish_search(result, window, belief, self._goal, mpc.calibration)
         return result
 
     def _learn(self, executed: Executed, tool: np.ndarray) -> None:
@@ -288,12 +288,12 @@ class GoalController:
                 f"({recalibration.missed} of {recalibration.executed} plans missed theirs)"
             )
 
-    def _withdrawn(self, sight: ObservationWindow, verdict: Verdict) -> bool:
+    def _withdrawn(self, window: ObservationWindow, verdict: Verdict) -> bool:
         """Whether an accepted plan is void because the robot left its start meanwhile, or nobody knows whether it did.
 
         Says so in a second verdict.
         """
-        now, start = self._robot.posture(), sight.posture
+        now, start = self._robot.posture(), window.posture
         limit = DRIFT * self._robot.model.embodiment.max_step
         if now is None:
             reason, why = Reason.STALE_INPUT, self._robot.input.joints.problem()
@@ -303,5 +303,5 @@ class GoalController:
             reason, why = Reason.INVALID_PLAN, "the robot moved while the plan was made"
         self._accepted, self._rejected = self._accepted - 1, self._rejected + 1
         text = f"{why}; the plan is withdrawn"
-        self._robot.outputs.verdict(rejected(reason, text, plan_id=verdict.plan_id), sight.header)
+        self._robot.outputs.verdict(rejected(reason, text, plan_id=verdict.plan_id), window.header)
         return True

@@ -64,7 +64,7 @@ class GoalImageTracker:
         self._aim = aim
         self._others = robot.on_idle
         self._robot = replace(robot, on_idle=self._on_idle)
-        self._pursuit: GoalController | None = None
+        self._controller: GoalController | None = None
         self._goal: Goal | None = None
         self._newest: Goal | None = None
         self._read: Image | None = None
@@ -84,26 +84,26 @@ class GoalImageTracker:
                 self._robot.hold()
                 self._node.warn_unexpected("tracking", f"{task.name}: the robot holds, as planning failed", error)
                 task.pause(self._node.parameters["retry_period"])
-        return stopped_result(task.stop_code) if self._pursuit is None else self._pursuit.stop()
+        return stopped_result(task.stop_code) if self._controller is None else self._controller.stop()
 
     def _pursue(self, goal: Goal) -> None:
         """Go there and stay, until the tool has left it or another goal is shown; or wait where that is impossible."""
         task = self._task
         self._goal = goal
         self._aim(goal)
-        if self._pursuit is None:
-            self._pursuit = GoalController(self._robot, task, goal)
-        self._pursuit.set_goal(goal)
+        if self._controller is None:
+            self._controller = GoalController(self._robot, task, goal)
+        self._controller.set_goal(goal)
         if task.changed:
             task.changed = False
-            self._pursuit.wait_until_still()
-        result = self._pursuit.run()
+            self._controller.wait_until_still()
+        result = self._controller.run()
         self._begins, self._not_before = False, 0.0  # nothing is executed any more
         if task.stopped():
             return
         self._node.get_logger().info(f"{task.name}: {result.message}")
         if result.reached:
-            self._pursuit.wait_until_left()
+            self._controller.wait_until_left()
         else:
             end = time.monotonic() + self._node.parameters["retry_period"]
             while time.monotonic() < end and not task.pause(POLL):

@@ -22,7 +22,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_point
 from deepverse_ros.nodes.messages.image_decoding import picture_size
 from deepverse_ros.nodes.perception.model_loading import load_model
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, base_frame
+from deepverse_ros.nodes.perception.observation_source import ObservationSource, base_frame
 from deepverse_ros.nodes.planner.goal_controller import GoalController, GoalTask, Result, failed_result
 from deepverse_ros.nodes.planner.goal_image_tracker import GoalImageTracker, TrackingTask
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
@@ -33,8 +33,8 @@ from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
+from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.planning.verdicts.recalibration import Recalibration
-from deepverse_ros.planning.verdicts.verdict import Calibration
 from deepverse_ros.processes import keep_freed_memory
 
 
@@ -46,7 +46,7 @@ class PlannerNode(RobotNode):
 
     # Made by `configure`, gone after `cleanup`.
     model: WorldModel
-    input: ObservationInput
+    input: ObservationSource
     worker: Worker[GoalTask]
     robot: Robot
 
@@ -76,7 +76,7 @@ class PlannerNode(RobotNode):
         self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
         layout = JointLayout.of(model.embodiment, p)
-        self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
+        self.input = ObservationSource(self, layout, model.config.context, (model.config.height, model.config.width))
         self._outputs = PlanOutputs(self, layout)
         self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
         self._goals: LatestSlot[GoalTask] = LatestSlot()

@@ -28,7 +28,8 @@ from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.planning.objectives import Future
 from deepverse_ros.planning.search.mpc import PlanResult
-from deepverse_ros.planning.verdicts.verdict import Calibration, Verdict
+from deepverse_ros.planning.verdicts.calibration import Calibration
+from deepverse_ros.planning.verdicts.verdict import Verdict
 
 HOLD = "hold"
 """Id of the plan that says: stay where you are."""
@@ -150,13 +151,13 @@ class PlanOutputs:
         self.last_verdict = sentence
 
     def publish_search(
-        self, result: PlanResult, sight: ObservationWindow, belief: Belief, goal: Goal, calibration: Calibration | None
+        self, result: PlanResult, window: ObservationWindow, belief: Belief, goal: Goal, calibration: Calibration | None
     ) -> None:
         """The outcome of the best plan, and the candidates of the last round; calibration: what judged them."""
         self.plan_ms.add(result.latency_ms)
         if result.future is None or result.candidates is None:
             return
-        self.outcome(result.future, sight, belief, result.verdict)
+        self.outcome(result.future, window, belief, result.verdict)
         if self._candidates.get_subscription_count():
             markers = candidate_markers(
                 result.candidates,
@@ -164,17 +165,17 @@ class PlanOutputs:
                 result.verdict,
                 goal=np.asarray(goal.tool_position),
                 largest_distance=self._largest_distance(result.tool_std, goal, calibration),
-                header=predicted_frames.with_frame(sight.header, self._base().frame_id),
+                header=predicted_frames.with_frame(window.header, self._base().frame_id),
             )
             self._candidates.publish(markers)
 
-    def outcome(self, future: Future, sight: ObservationWindow, belief: Belief, verdict: Verdict) -> None:
+    def outcome(self, future: Future, window: ObservationWindow, belief: Belief, verdict: Verdict) -> None:
         """The imagined frames of one plan."""
         if not self._outcome.get_subscription_count():
             return
         message = predicted_frames.predicted_frames(
             cast(observation.Future, future),
-            sight.header,
+            window.header,
             self._layout.embodiment.dt,
             self._base().frame_id,
             plan_id=verdict.plan_id,

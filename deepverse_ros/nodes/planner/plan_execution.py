@@ -138,7 +138,7 @@ class Execution:
         self._robot.hold_blind(self._id, problem, max(unseen, unwatched))
         return True
 
-    def _stop(self, deviation: Deviation, sight: ObservationWindow) -> None:
+    def _stop(self, deviation: Deviation, window: ObservationWindow) -> None:
         self._robot.hold()
         calibration = self._robot.recalibration.calibration
         assert calibration is not None
@@ -150,7 +150,7 @@ class Execution:
             Reason.LEFT_IMAGINED_PATH, text, value=deviation.metres, threshold=deviation.bound,
             first_offending_step=deviation.step, plan_id=self._id, level=calibration.level,
         )  # fmt: skip
-        self._robot.outputs.verdict(verdict, sight.header)
+        self._robot.outputs.verdict(verdict, window.header)
 
 
 class _Watch:
@@ -168,23 +168,23 @@ class _Watch:
             return None
         self._received = received
         try:
-            sight = self._robot.input.latest_window()
+            window = self._robot.input.latest_window()
         except MessageError:  # counts as not seen
             return None
         # A frame alone is read less sharply than what the bounds were calibrated with.
-        if sight is None or not sight.actions.shape[1]:
+        if window is None or not window.actions.shape[1]:
             return None
         course = self._robot.outputs.course
         if course.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet
             self._compared = time.monotonic()
             return None
-        elapsed = course.elapsed(sight.stamp)
+        elapsed = course.elapsed(window.stamp)
         if not 0 < elapsed <= self._monitor.duration:
             return None
-        belief = sight.observed_by(self._robot.model)
+        belief = window.observed_by(self._robot.model)
         self._compared = time.monotonic()
         deviation = self._monitor.check(tool_of(belief), elapsed)
-        return (deviation, sight) if deviation.left else None
+        return (deviation, window) if deviation.left else None
 
     def blind(self) -> float:
         """Seconds since an image was last compared; 0 after the plan's end."""

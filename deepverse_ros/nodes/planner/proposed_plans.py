@@ -14,7 +14,7 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.plan import plan_from_msg, plan_from_trajectory
 from deepverse_ros.nodes.perception.measured_joints import Posture
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow
+from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import mpc_config
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
@@ -36,7 +36,7 @@ class Proposals:
         self,
         node: RobotNode,
         model: WorldModel,
-        seen: ObservationInput,
+        seen: ObservationSource,
         outputs: PlanOutputs,
         recalibration: Recalibration,
     ) -> None:
@@ -101,23 +101,23 @@ class Proposals:
         if goal is None:
             return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None, None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
-        sight, problem = self._look()
-        if sight is None or sight.joints is None or problem:
-            if sight is not None and sight.joints_problem:
+        window, problem = self._look()
+        if window is None or window.joints is None or problem:
+            if window is not None and window.joints_problem:
                 age, stale = self._input.joints.age(), self._node.parameters["joints_timeout"]
             age = age if math.isfinite(age) else math.nan
             return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None, None
-        header.stamp, header.frame_id = sight.header.stamp, sight.header.frame_id
-        plan = self._plan(message, sight.joints, sight.turns)
-        belief = sight.observed_by(self._model)
+        header.stamp, header.frame_id = window.header.stamp, window.header.frame_id
+        plan = self._plan(message, window.joints, window.turns)
+        belief = window.observed_by(self._model)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
         mpc.calibration = self._recalibration.calibration
-        verdict, future = mpc.judge_plan(belief, goal, plan, sight.joints)
+        verdict, future = mpc.judge_plan(belief, goal, plan, window.joints)
         if future is not None:
-            self._outputs.outcome(future, sight, belief, verdict.with_(plan_id=plan_id))
+            self._outputs.outcome(future, window, belief, verdict.with_(plan_id=plan_id))
         if verdict.accepted and (lost := self._input.joints.problem()):  # while it was judged
             return rejected(Reason.STALE_INPUT, lost), None, None
-        return verdict, plan, sight.posture
+        return verdict, plan, window.posture
 
     def _plan(self, message: Proposal, start: np.ndarray, turns: np.ndarray | None) -> np.ndarray:
         """(H, A) at the model's step time, from `start` (A,) with `turns` (A,). Raises: MessageError."""
@@ -126,14 +126,14 @@ class Proposals:
         return plan_from_trajectory(message, self._input.layout, start, turns)
 
     def _look(self) -> tuple[ObservationWindow | None, str]:
-        """The newest sight, and what is wrong where there is none or no plan can be judged from it."""
+        """The newest window, and what is wrong where there is none or no plan can be judged from it."""
         if problem := self._input.stale():
             return None, problem
         try:
-            sight = self._input.latest_window()
+            window = self._input.latest_window()
         except MessageError as error:
             return None, str(error)
-        return sight, "the first image waits for its depth" if sight is None else sight.problem
+        return window, "the first image waits for its depth" if window is None else window.problem
 
     @staticmethod
     def _topic(message: Proposal) -> str:

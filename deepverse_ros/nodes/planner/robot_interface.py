@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.perception.measured_joints import Posture
-from deepverse_ros.nodes.perception.observation_source import ObservationInput
+from deepverse_ros.nodes.perception.observation_source import ObservationSource
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import Settings
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -31,7 +31,7 @@ class Robot:
 
     node: RobotNode
     model: WorldModel
-    input: ObservationInput
+    input: ObservationSource
     outputs: PlanOutputs
     recalibration: Recalibration
     on_idle: Callable[[], None]

@@ -102,14 +102,14 @@ class CommandJudgeServer:
 
     Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
 
-    Args: joints: where the robot is. lookup: as of `CommandJudge`. tell: takes what a robot without
+    Args: joints: where the robot is. lookup: as of `CommandJudge`. record_command: takes what a robot without
     joints does from now on: ROS seconds and values (A,).
     Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
     """
 
     def __init__(
         self, node: RobotNode, model: WorldModel, joints: JointInput,
-        lookup: Callable[[str], np.ndarray | None], tell: Callable[[float, np.ndarray], None],
+        lookup: Callable[[str], np.ndarray | None], record_command: Callable[[float, np.ndarray], None],
     ) -> None:  # fmt: skip
         p = node.parameters.values()
         embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
@@ -131,11 +131,11 @@ class CommandJudgeServer:
         settings = WatchSettings(
             horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
         )
-        self.watch = CommandJudge(model, embodiment, Zones.load(p.zones), course, settings, lookup)
-        self.reports = ZoneReports(node, self.watch)
+        self.judge = CommandJudge(model, embodiment, Zones.load(p.zones), course, settings, lookup)
+        self.reports = ZoneReports(node, self.judge)
         self.latency = Quantiles()
         self._node, self._joints, self._layout = node, joints, layout
-        self._tell = None if embodiment.joint_names else tell
+        self._record_command = None if embodiment.joint_names else record_command
         self._format = FORMATS[p.watched_command_type](layout, joints.layout)
         self._lock = threading.Lock()
         self._current: _Current | None = None
@@ -171,7 +171,7 @@ class CommandJudgeServer:
             self._stream.forget()
             self._told.forget()
         self._seen = self._answered = None
-        self.watch.forget()
+        self.judge.forget()
         self.reports.forget()
 
     def destroy(self) -> None:
@@ -187,7 +187,7 @@ class CommandJudgeServer:
             command = replace(command, start=self._start(now))
             at_once = not self._node.parameters["passed_command_topic"]
             passes = at_once and command.duration > 0
-            stream = None if self.watch.course.rates else self._stream.add(command, now)
+            stream = None if self.judge.course.rates else self._stream.add(command, now)
             watched = TrackedCommand(command, begun=now if passes else None, stream=stream)
             self._current = _Current(watched, now, now, time.monotonic())
             if at_once:
@@ -212,8 +212,8 @@ class CommandJudgeServer:
                 self._current = replace(current, watched=watched, since=now)
 
     def _hear(self, now: float, command: Command) -> None:
-        if self._tell is not None and command.duration == 0:
-            self._tell(now, command.values[-1])
+        if self._record_command is not None and command.duration == 0:
+            self._record_command(now, command.values[-1])
 
     def _on_the_way(self, info: Any) -> float:
         """Seconds that a message took to get here: the robot has had it since it was sent."""
@@ -250,7 +250,7 @@ class CommandJudgeServer:
         """Whether there is a command to judge."""
         return self._newest() is not None
 
-    def on_frame(self, sight: ObservationWindow, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
+    def on_frame(self, window: ObservationWindow, belief: Belief, memory: Memory | None) -> tuple[Future, str] | None:
         """Judge the newest command by a new image. Returns: the future that was imagined for it, and its id.
 
         What stands in a zone is told also while there is no command.
@@ -258,14 +258,14 @@ class CommandJudgeServer:
         current = self._newest()
         if current is None and not self.reports.due:
             return None
-        if sight.joints_problem:
-            self.publish_no_observation(sight.joints_problem, sight.stamp)
+        if window.joints_problem:
+            self.publish_no_observation(window.joints_problem, window.stamp)
             return None
-        seen = self.watch.see(belief, sight.observation, sight.joints, sight.stamp)
+        seen = self.judge.see(belief, window.observation, window.joints, window.stamp)
         self.reports.look(seen)
         if current is None:
             return None
-        answer = self._judge(current, seen, sight.received, memory)
+        answer = self._judge(current, seen, window.received, memory)
         ended, before = time.monotonic(), self._ended
         if current.watched.stream is not None and ended - before < PAUSE:
             self._took.append(ended - before)
@@ -277,7 +277,7 @@ class CommandJudgeServer:
         current = self._newest()
         if current is None or self._seen is None or not self.unanswered or self._joints.problem():
             return
-        verdict = self.watch.refresh(self._seen, current.watched, self._node.now())
+        verdict = self.judge.refresh(self._seen, current.watched, self._node.now())
         if verdict is not None:
             self._counts["refreshed"] += 1
             self._publish(verdict, current.received)
@@ -293,14 +293,14 @@ class CommandJudgeServer:
         current = self._newest()
         if current is not None:
             self._answered = current
-            self._publish(self.watch.no_observation(why, current.watched, stamp, self._node.now()), current.received)
+            self._publish(self.judge.no_observation(why, current.watched, stamp, self._node.now()), current.received)
 
     def _judge(
         self, current: _Current, seen: Seen, received: float, memory: Memory | None
     ) -> tuple[Future, str] | None:
         self._answered = current
         try:
-            judged = self.watch.judge(seen, current.watched, self._node.now(), memory)
+            judged = self.judge.judge(seen, current.watched, self._node.now(), memory)
         except Exception as error:
             self.publish_no_observation(f"judging failed: {type(error).__name__}: {error}", seen.stamp)
             raise
@@ -321,7 +321,7 @@ class CommandJudgeServer:
         self.latency.add(latency)
         self._counts["verdicts"] += 1
         self._counts["stopped"] += verdict.finding.action == Action.STOP
-        robot = self.watch.embodiment
+        robot = self.judge.embodiment
         message = command_verdict_to_msg(verdict, self._layout.names, robot.base_frame, robot.name, latency)
         self._verdicts.publish(message)
 

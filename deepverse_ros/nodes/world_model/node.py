@@ -23,7 +23,7 @@ from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.messages.plan import plan_from_msg
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
-from deepverse_ros.nodes.perception.observation_source import ObservationInput, ObservationWindow, base_frame
+from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow, base_frame
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
@@ -34,7 +34,9 @@ from deepverse_ros.nodes.world_model.command_judge_server import CommandJudgeSer
 from deepverse_ros.nodes.world_model.outputs import PredictionOutputs
 from deepverse_ros.nodes.world_model.running_command import CommandInput
 from deepverse_ros.planning.distance_field import DistanceField
-from deepverse_ros.planning.verdicts.verdict import Calibration, Reason, Verdict, check_plan, judge, rejected
+from deepverse_ros.planning.verdicts.calibration import Calibration
+from deepverse_ros.planning.verdicts.judge import check_plan, judge
+from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
@@ -79,7 +81,7 @@ class WorldModelNode(RobotNode):
 
     # Made by `configure`, gone after `cleanup`.
     model: WorldModel
-    input: ObservationInput
+    input: ObservationSource
     worker: Worker
     command: CommandInput
     outputs: PredictionOutputs
@@ -91,7 +93,7 @@ class WorldModelNode(RobotNode):
         self.model = model
         self._calibration = Calibration.from_model(model.calibration)
         layout = JointLayout.of(model.embodiment, p)
-        self.input = ObservationInput(self, layout, model.config.context, (model.config.height, model.config.width))
+        self.input = ObservationSource(self, layout, model.config.context, (model.config.height, model.config.width))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, self.input.joints)
         self._ages = Quantiles()
@@ -101,7 +103,9 @@ class WorldModelNode(RobotNode):
         self.outputs = PredictionOutputs(self, model.embodiment)
         self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
         if p.zones:
-            self._watching = CommandJudgeServer(self, model, self.input.joints, self.input.to_base, self.input.tell)
+            self._watching = CommandJudgeServer(
+                self, model, self.input.joints, self.input.to_base, self.input.record_command
+            )
             self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
@@ -160,20 +164,20 @@ class WorldModelNode(RobotNode):
         # A command that is on its way is judged as often as there are images.
         self.worker.max_rate = None if watching is not None and watching.busy else self.parameters["max_rate"]
         started = time.monotonic()
-        sight = self._see()
-        self._ages.add(started - sight.received)
-        belief = self._observe(sight)
-        imagined = None if watching is None else watching.on_frame(sight, belief, self._memory)
+        window = self._see()
+        self._ages.add(started - window.received)
+        belief = self._observe(window)
+        imagined = None if watching is None else watching.on_frame(window, belief, self._memory)
         if not self.outputs.wanted:
             return
         if imagined is None:
-            plan, plan_id = self.command.plan(sight, self.parameters["horizon"])
+            plan, plan_id = self.command.plan(window, self.parameters["horizon"])
             if plan is None:
-                why = sight.joints_problem or "no joint states"
+                why = window.joints_problem or "no joint states"
                 self.warn("joints", f"{why}, and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
-        self.outputs.publish(sight, belief, *imagined, started)
+        self.outputs.publish(window, belief, *imagined, started)
 
     def _wake(self) -> None:
         """A command came: it is judged before the next image, by the newest one there is.
@@ -198,26 +202,26 @@ class WorldModelNode(RobotNode):
             watching.publish_no_observation(why, 0.0 if newest is None else newest.stamp)
             return
         started = time.monotonic()
-        sight = self._see()
-        belief = self._observe(sight)
-        imagined = watching.on_frame(sight, belief, self._memory)
+        window = self._see()
+        belief = self._observe(window)
+        imagined = watching.on_frame(window, belief, self._memory)
         if imagined is not None and self.outputs.wanted:  # commands at 50 Hz leave no image to `_on_frame`
-            self.outputs.publish(sight, belief, *imagined, started)
+            self.outputs.publish(window, belief, *imagined, started)
 
     def _on_judged(self, job: "Job[None]") -> None:
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):
             self._on_error(error)
 
     def _see(self) -> ObservationWindow:
-        sight = self.input.latest_window()
-        if sight is None:
+        window = self.input.latest_window()
+        if window is None:
             raise MessageError(self.input.stale() or "the first image waits for its depth")
-        return sight
+        return window
 
-    def _observe(self, sight: ObservationWindow) -> Belief:
-        belief = sight.observed_by(self.model)
+    def _observe(self, window: ObservationWindow) -> Belief:
+        belief = window.observed_by(self.model)
         if self._memory is not None:
-            self.model.remember(self._memory, belief, sight.stamp)
+            self.model.remember(self._memory, belief, window.stamp)
         self._condition = _Condition(belief.ood_score, belief.out_of_distribution)
         return belief
 
@@ -263,12 +267,12 @@ class WorldModelNode(RobotNode):
         started = time.monotonic()
         plan = plan_from_msg(request.plan, self.model.embodiment)
         self._require_fresh()
-        sight = self._see()
-        if sight.joints_problem:
-            raise MessageError(sight.joints_problem)
-        belief = self._observe(sight)
+        window = self._see()
+        if window.joints_problem:
+            raise MessageError(window.joints_problem)
+        belief = self._observe(window)
         future = self.model.imagine(belief, plan[None], self._memory)
-        response.future = self.outputs.message(sight, belief, future, request.plan.id, started)
+        response.future = self.outputs.message(window, belief, future, request.plan.id, started)
         response.success = True
 
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
@@ -282,25 +286,25 @@ class WorldModelNode(RobotNode):
             response.verdict = verdict_to_msg(invalid.with_(plan_id=request.plan.id), Header())
             response.success = True
             return
-        sight = self._see()
-        header, age = sight.header, self.input.age()
+        window = self._see()
+        header, age = window.header, self.input.age()
         stale = self.parameters["stale_timeout"]
         if problem := self.input.stale():
             verdict: Verdict | None = rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale)
-        elif sight.joints is None or sight.problem:
-            verdict = rejected(Reason.STALE_INPUT, sight.problem)
+        elif window.joints is None or window.problem:
+            verdict = rejected(Reason.STALE_INPUT, window.problem)
         else:
-            verdict = check_plan(plan, sight.joints, self.model.embodiment, limits)
+            verdict = check_plan(plan, window.joints, self.model.embodiment, limits)
         if verdict is None:
-            belief = self._observe(sight)
+            belief = self._observe(window)
             # Without memory, as the bounds were calibrated.
             future = self.model.imagine(belief, plan[None])
             goal, seen = self.model.encode_goal(*goal_picture), None
-            if limits.clearance is not None and sight.joints is not None:
-                around = DistanceField.of(belief, sight.joints, self.model.embodiment.with_known_body())
-                seen = None if around is None else around.judged_clearance(plan, sight.joints)
+            if limits.clearance is not None and window.joints is not None:
+                around = DistanceField.of(belief, window.joints, self.model.embodiment.with_known_body())
+                seen = None if around is None else around.judged_clearance(plan, window.joints)
             verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
-            response.outcome = self.outputs.message(sight, belief, future, request.plan.id, started)
+            response.outcome = self.outputs.message(window, belief, future, request.plan.id, started)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)
         response.success = True

@@ -45,12 +45,12 @@ class PredictionOutputs:
         return any(output.get_subscription_count() for output in self._all)
 
     def message(
-        self, sight: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float
+        self, window: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float
     ) -> PredictedFrames:
         """Args: started: time.monotonic() when the work on it began."""
         message = predicted_frames.predicted_frames(
             future,
-            sight.header,
+            window.header,
             self._embodiment.dt,
             base_frame(self._node, self._embodiment),
             plan_id=plan_id,
@@ -60,11 +60,11 @@ class PredictionOutputs:
         message.latency_ms = 1e3 * (time.monotonic() - started)
         return message
 
-    def publish(self, sight: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float) -> None:
+    def publish(self, window: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float) -> None:
         """Args: as `message`."""
-        header = sight.header
+        header = window.header
         if self._frames.get_subscription_count():
-            self._frames.publish(self.message(sight, belief, future, plan_id, started))
+            self._frames.publish(self.message(window, belief, future, plan_id, started))
         self.latency_ms.add(1e3 * (time.monotonic() - started))
         self.published.tick()
         verdict = self.verdict

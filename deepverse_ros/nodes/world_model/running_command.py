@@ -90,7 +90,7 @@ class CommandInput:
         with self._lock:
             self._command = _Command(begin, start, times, targets, plan_id)
 
-    def plan(self, sight: ObservationWindow, horizon: int) -> tuple[np.ndarray | None, str]:
+    def plan(self, window: ObservationWindow, horizon: int) -> tuple[np.ndarray | None, str]:
         """What the robot will do in the `horizon` steps after the newest frame.
 
         Returns: (horizon, A) float32 and the plan's id. Without a command the robot stays where it is; (None, "")
@@ -100,16 +100,16 @@ class CommandInput:
         with self._lock:
             command = self._command
         if command is None:
-            if sight.joints is None:
+            if window.joints is None:
                 return None, ""
-            stay = np.clip(sight.joints, embodiment.lower, embodiment.upper)
+            stay = np.clip(window.joints, embodiment.lower, embodiment.upper)
             return np.repeat(stay[None], horizon, axis=0), ""
-        seen = stamp_seconds(sight.header.stamp) or self._node.now()
+        seen = stamp_seconds(window.header.stamp) or self._node.now()
         elapsed = seen - command.begin
         if elapsed < -10.0:  # the clock jumped back: this command belongs to another time
             with self._lock:
                 self._command = None
-            return self.plan(sight, horizon)
+            return self.plan(window, horizon)
         at = elapsed + embodiment.dt * np.arange(1, horizon + 1)
         plan = interpolate(command.times, command.targets, command.start, at)
         return np.clip(plan, embodiment.lower, embodiment.upper), command.plan_id

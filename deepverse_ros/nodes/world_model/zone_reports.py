@@ -20,8 +20,8 @@ LEADS_OUT = (
 class ZoneReports:
     """`look` runs on the worker's thread, the rest on any."""
 
-    def __init__(self, node: RobotNode, watch: CommandJudge) -> None:
-        self._node, self._watch = node, watch
+    def __init__(self, node: RobotNode, judge: CommandJudge) -> None:
+        self._node, self._judge = node, judge
         self.forget()
 
     def forget(self) -> None:
@@ -38,7 +38,7 @@ class ZoneReports:
     def look(self, seen: Seen) -> None:
         """Say what stands in a zone at this moment and did not before."""
         self._looked = time.monotonic()
-        standing = {one.zone: one.text for one in self._watch.standing(seen)}
+        standing = {one.zone: one.text for one in self._judge.standing(seen)}
         new = standing.keys() - self._standing.keys()
         self._standing, self._blind = standing, seen.no_observation
         for zone in sorted(new):

@@ -31,16 +31,9 @@ from deepverse_ros.planning.search.icem import Icem, IcemConfig
 from deepverse_ros.planning.search.kinematic_seed import kinematic_seed
 from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
 from deepverse_ros.planning.search.samplers import Sampler
-from deepverse_ros.planning.verdicts.verdict import (
-    Belief,
-    Calibration,
-    Limits,
-    Reason,
-    Verdict,
-    check_plan,
-    judge,
-    rejected,
-)
+from deepverse_ros.planning.verdicts.calibration import Calibration
+from deepverse_ros.planning.verdicts.judge import Belief, Limits, check_plan, judge
+from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 from deepverse_ros.robot.embodiment import Embodiment
 
 AVOID = 5.0

@@ -9,7 +9,7 @@ world does, as long as the factor is below its limit the share of misses in n ex
 import math
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.verdicts.verdict import Calibration
+from deepverse_ros.planning.verdicts.calibration import Calibration
 
 
 class Recalibration:
