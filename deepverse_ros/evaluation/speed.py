@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from deepverse_ros.data.collect import collect
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.objectives import GoalImage
+from deepverse_ros.planning.objectives.goal_image import GoalImage
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.robot.embodiment import Embodiment
 

@@ -18,8 +18,10 @@ from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import Tube
 from deepverse_ros.judging.occlusion_memory import OccludedPoints, hidden
 from deepverse_ros.judging.tube_judging import TubeJudging
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory
-from deepverse_ros.model.observation import Belief, Future, Observation
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter

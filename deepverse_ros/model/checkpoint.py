@@ -10,8 +10,9 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -24,9 +25,6 @@ from deepverse_ros.errors import CheckpointError, DeepverseError, ResourceError
 from deepverse_ros.model import tensors
 from deepverse_ros.model.config import CalibrationFields, WorldModelConfig
 
-if TYPE_CHECKING:
-    from deepverse_ros.model.world_model import WorldModel
-
 FORMAT_VERSION, UNSEALED_VERSION = 5, 4
 """The second one has no checksum of the config."""
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -36,15 +34,19 @@ _FIELDS = {"format_version", "model", "weights_sha256", "calibration", "provenan
 _MOST_CONFIG, _MOST_WEIGHTS = 16 << 20, 64 << 30
 
 
-def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
-    """Write weights and the config that carries their checksum.
+Shapes = dict[str, tuple[int, ...]]
+"""Of each tensor of a network, by name."""
+
+
+def write(path: str | Path, config: WorldModelConfig, state: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
+    """Write weights and the config that carries their checksum. Args: extra: calibration and provenance.
 
     Both are on the disk before either takes its place, the weights first. A reader that finds the new weights beside
     the old config, because the writer was killed between the two, takes the new config from where it waits.
     """
     folder = Path(path)
     weights = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         # The novelty detector's whitening spans more magnitudes than 16 bits hold; it is small.
         keep = name.startswith("novelty.")
         weights[name] = tensor.detach().cpu().to(torch.float32 if keep else torch.float16).contiguous()
@@ -58,12 +60,12 @@ def write(path: str | Path, model: "WorldModel", extra: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
         raise files.cannot_write(folder / WEIGHTS, error) from error
     values = {
-        "model": model.config.model_dump(mode="json"),
+        "model": config.model_dump(mode="json"),
         "weights_sha256": _digest(temporary),
         **extra,
     }
-    if model.calibration is not None:
-        _require_calibration(folder / CONFIG, model.calibration)
+    if extra.get("calibration") is not None:
+        _require_calibration(folder / CONFIG, extra["calibration"])
     _prepare_config(folder, values)
     os.replace(temporary, folder / WEIGHTS)
     os.replace(folder / _NEW_CONFIG, folder / CONFIG)
@@ -206,22 +208,22 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: str | Path) -> tuple[WorldModelConfig, dict[str, Tensor], dict[str, Any]]:
-    """Returns: the model's shape, its weights in float32, and what else config.json holds.
+def read(
+    path: str | Path, shapes: Callable[[WorldModelConfig], Shapes]
+) -> tuple[WorldModelConfig, dict[str, Tensor], dict[str, Any]]:
+    """Read weights that fit their config.
 
+    Args: shapes: of the network that a config describes.
+    Returns: the model's config, its weights in float32, and what else config.json holds.
     Raises: CheckpointError naming the file and what is wrong with it.
     """
-    from deepverse_ros.model.world_model import WorldModel
-
     folder = _folder(path)
     header = tensors.read_header(folder / WEIGHTS, _MOST_WEIGHTS)
     digest = _digest(folder / WEIGHTS)
     values = _config_of(folder, digest)
     config = WorldModelConfig.model_validate(values["model"])
     _require_weights(folder, values, digest)
-    with torch.device("meta"):  # its shapes alone
-        expected = WorldModel(config).state_dict()
-    _require_fit({name: tuple(t.shape) for name, t in expected.items()}, header, folder)
+    _require_fit(shapes(config), header, folder)
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -240,7 +242,7 @@ def _require_weights(folder: Path, values: dict[str, Any], digest: str) -> None:
         )
 
 
-def _require_fit(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: str | Path) -> None:
+def _require_fit(expected: Shapes, found: Shapes, path: str | Path) -> None:
     wrong = sorted(expected.keys() ^ found.keys())
     wrong += [k for k in expected.keys() & found.keys() if expected[k] != found[k]]
     if wrong:
@@ -254,11 +256,11 @@ def assign(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> No
     model.load_state_dict(weights)
 
 
-def require_embodiment(model: "WorldModel", name: str) -> None:
-    """Raises: CheckpointError if the model was trained for another robot than `name`."""
-    if model.embodiment.name != name:
+def require_embodiment(trained_for: str, name: str) -> None:
+    """Raises: CheckpointError if a model was trained for another robot than `name`."""
+    if trained_for != name:
         raise CheckpointError(
-            f"the checkpoint is for embodiment '{model.embodiment.name}', but '{name}' was asked for; "
+            f"the checkpoint is for embodiment '{trained_for}', but '{name}' was asked for; "
             f"give a checkpoint that was trained with config/embodiments/{name}.yaml"
         )
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.actions import Values
-from deepverse_ros.model.observation import Future, Observation
+from deepverse_ros.model.future import Future
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 
 

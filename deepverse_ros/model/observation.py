@@ -1,9 +1,7 @@
-"""What goes into the world model and what comes out of it."""
+"""What the world model is given: frames, and a goal."""
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +10,6 @@ from torch import Tensor
 
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.model.codec import Decoded, Source, View
-from deepverse_ros.model.dynamics import KeyValue, Steps
-from deepverse_ros.model.volume import SpacetimeVolume
-
-if TYPE_CHECKING:
-    from deepverse_ros.model.world_model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -115,45 +107,6 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Belief:
-    """What the model remembers of an observation; opaque to its users.
-
-    newest: the newest frame (T = 1; its action is what the robot did last, NaN unknown); context: keys and values of
-    the frames before it; recalled: of frames from memory; source: what the decoder may copy; view: of the newest frame;
-    embedding (B, E): of the coarse level; tool_position (B, 3) metres and tool_std (B,): of the newest frame; novelty
-    (B,). depth (B, h, w) metres: of the newest frame as it was observed, at the model's resolution, None without a
-    depth camera. intrinsics (3, 3) at the model's resolution; origin, camera_to_world (B, 4, 4): of the oldest frame,
-    to which poses are relative, and of the newest one; None: unknown.
-    """
-
-    newest: Steps
-    context: list[KeyValue]
-    recalled: list[KeyValue]
-    source: Source
-    view: View
-    embedding: Tensor
-    tool_position: Tensor
-    tool_std: Tensor
-    novelty: Tensor
-    depth: Tensor | None
-    intrinsics: Tensor | None
-    origin: Tensor | None
-    camera_to_world: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.novelty)
-
-    @property
-    def ood_score(self) -> float:
-        """Largest novelty in the batch; above 1 is out of distribution."""
-        return float(self.novelty.max())
-
-    @property
-    def out_of_distribution(self) -> bool:
-        return self.ood_score > 1.0
-
-
-@dataclass(frozen=True)
 class Goal:
     """A goal picture as the model reads it, or a place of the tool alone.
 
@@ -183,108 +136,3 @@ class Goal:
     @property
     def out_of_distribution(self) -> bool:
         return self.ood_score > 1.0
-
-
-class Future:
-    """Imagined frames of N plans, H steps each; pictures are decoded when they are first asked for.
-
-    latents (N, H, S, P); uncertainty (N, H) metres: the standard deviation that the readout gives the tool position;
-    readout["tool_position"] (N, H, 3) metres in the base frame; readout["clearance"] (N, H) metres between the robot
-    and the nearest thing, readout["clearance_std"] its standard deviation; states (N, H, K): what the robot will
-    measure of itself, physical units; camera_to_world (N, H, 4, 4) or None where the observation told no pose.
-    """
-
-    def __init__(
-        self,
-        model: "WorldModel",
-        source: Source,
-        latents: Tensor,
-        states: Tensor,
-        readout: dict[str, Tensor],
-        uncertainty: Tensor,
-        intrinsics: Tensor | None,
-        camera_to_world: Tensor | None,
-    ) -> None:
-        self._model = model
-        self._source = source
-        self.latents = latents
-        self.states = states
-        self.readout = readout
-        self.uncertainty = uncertainty
-        self.intrinsics = intrinsics
-        self.camera_to_world = camera_to_world
-
-    def __len__(self) -> int:
-        return self.latents.shape[0]
-
-    @property
-    def horizon(self) -> int:
-        return self.latents.shape[1]
-
-    def select(self, plans: list[int] | Tensor) -> "Future":
-        """The futures of some plans only."""
-        index = torch.as_tensor(plans, device=self.latents.device)
-        source = self._source if self._source.frames.shape[0] == 1 else self._source[index]
-        return Future(
-            self._model, source, self.latents[index], self.states[index],
-            {name: value[index] for name, value in self.readout.items()}, self.uncertainty[index], self.intrinsics,
-            None if self.camera_to_world is None else self.camera_to_world[index],
-        )  # fmt: skip
-
-    @cached_property
-    def embedding(self) -> Tensor:
-        """(N, H, E) of the coarse level."""
-        return self._model.coarse.pool(self.latents)
-
-    @cached_property
-    def _decoded(self) -> Decoded:
-        poses = None if self.camera_to_world is None else self.camera_to_world.flatten(0, 1)
-        drawn = self._model.draw(self.states.flatten(0, 1), self.intrinsics, poses)
-        return self._model.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats), drawn)
-
-    @property
-    def _repeats(self) -> int:
-        return self.latents.shape[0] * self.horizon // self._source.frames.shape[0]
-
-    @property
-    def rgb(self) -> Tensor:
-        """(N, H, 3, h, w) in [0, 1]."""
-        return self._decoded.rgb.unflatten(0, self.latents.shape[:2])
-
-    @cached_property
-    def depth(self) -> Tensor:
-        """(N, H, h, w) metres."""
-        return self._model.to_depth(self._decoded.disparity).unflatten(0, self.latents.shape[:2])
-
-    @cached_property
-    def depth_scale(self) -> Tensor:
-        """(N, H, h, w) metres: the scale of the depth's Laplace distribution."""
-        # dz = ds * |dz/ds|, with z the depth at sqrt-disparity s.
-        s, b = self._decoded.disparity, self._decoded.log_scale.exp()
-        scale = (self._model.to_depth(s - b / 2) - self._model.to_depth(s + b / 2)).abs()
-        return scale.unflatten(0, self.latents.shape[:2])
-
-    def volume(
-        self,
-        plan: int = 0,
-        *,
-        lower: tuple[float, float, float],
-        upper: tuple[float, float, float],
-        voxel: float,
-    ) -> SpacetimeVolume:
-        """The imagined colours of one plan as a field over space and time; t = 0 is the newest observed frame.
-
-        Args: lower, upper: corners (x, y, z) of the part of the world that is kept, metres; voxel: its side, metres.
-        Raises: ShapeError where the observation told neither intrinsics nor camera pose.
-        """
-        if self.intrinsics is None or self.camera_to_world is None:
-            raise ShapeError(
-                "volume: the observation needs intrinsics and camera_to_world to place pixels in the world"
-            )
-        depth = self.depth[plan].float()
-        camera = geometry.Intrinsics.from_matrix(self.intrinsics, depth.shape[-1], depth.shape[-2])
-        dt = self._model.embodiment.dt
-        return SpacetimeVolume.fuse(
-            self.rgb[plan].float(), depth, camera, self.camera_to_world[plan].to(depth),
-            lower=lower, upper=upper, voxel=voxel, dt=dt, start=dt,
-        )  # fmt: skip

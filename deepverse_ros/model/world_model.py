@@ -20,6 +20,7 @@ from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.actions import Values, pack
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.body_rendering import draw
 from deepverse_ros.model.coarse import Coarse, CoarseFuture
 from deepverse_ros.model.codec import Codec, Decoded, Source, View
@@ -27,8 +28,9 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.cuda_graphs import CudaGraphs
 from deepverse_ros.model.device import inference_dtype, resolve_device
 from deepverse_ros.model.dynamics import Dynamics, Steps, to_cells, to_tokens
+from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
-from deepverse_ros.model.observation import Belief, Future, Goal, Observation
+from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
 from deepverse_ros.robot.embodiment import Embodiment
@@ -83,16 +85,23 @@ class WorldModel(nn.Module):
         Raises: CheckpointError naming the file and what is wrong with it; DeviceError if the device cannot be had.
         """
         where = resolve_device(device)
-        config, weights, extra = checkpoint.read(path)
+        config, weights, extra = checkpoint.read(path, cls.shapes)
         model = cls(config)
         checkpoint.assign(model, weights, path)
         model.calibration = extra.get("calibration")
         model.provenance = extra.get("provenance", {})
         return model.prepare(where, dtype)
 
+    @classmethod
+    def shapes(cls, config: WorldModelConfig) -> dict[str, tuple[int, ...]]:
+        """Of each tensor of the network that a config describes; none of them takes memory for it."""
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
+
     def save(self, path: str | Path) -> None:
         """Write model.safetensors (16-bit) and config.json into the folder `path`, atomically."""
-        checkpoint.write(path, self, {"calibration": self.calibration, "provenance": self.provenance})
+        extra = {"calibration": self.calibration, "provenance": self.provenance}
+        checkpoint.write(path, self.config, self.state_dict(), extra)
 
     def prepare(self, device: torch.device, dtype: torch.dtype | None = None) -> "WorldModel":
         """Move to `device` for inference, in its fast number format."""
@@ -278,7 +287,7 @@ class WorldModel(nn.Module):
         stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
         return Future(
             self, belief.source, latents, states if stands is None else stands, readout, outcome.tool_std,
-            belief.intrinsics, poses,
+            belief.intrinsics, poses, self.embodiment.dt,
         )  # fmt: skip
 
     def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
@@ -341,7 +350,17 @@ class WorldModel(nn.Module):
         tool, std = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
         pose = belief.camera_to_world
         where = None if pose is None else pose[:, None].expand(*rgb.shape[:2], 4, 4)
-        return Future(self, belief.source, tokens, states, {"tool_position": tool}, std, belief.intrinsics, where)
+        return Future(
+            self,
+            belief.source,
+            tokens,
+            states,
+            {"tool_position": tool},
+            std,
+            belief.intrinsics,
+            where,
+            self.embodiment.dt,
+        )
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
@@ -370,6 +389,10 @@ class WorldModel(nn.Module):
     def frames(self, observation: Observation) -> Tensor:
         """The codec's input (B, T, 5, H, W) float32 of an observation at the model's resolution."""
         return codec_frames(observation.rgb, observation.depth, self.embodiment)
+
+    def pool(self, latents: Tensor) -> Tensor:
+        """Frames (..., S, P) as the coarse level knows them, (..., E)."""
+        return self.coarse.pool(latents)
 
     def to_depth(self, disparity: Tensor) -> Tensor:
         """Metres from sqrt-disparity in [0, 1]."""

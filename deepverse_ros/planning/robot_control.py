@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.model.observation import Belief, Goal, Observation
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.recalibration import Recalibration
 
 

@@ -13,10 +13,11 @@ from deepverse_ros import resources
 from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import EpisodeError
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.checkpoint import write_calibration
-from deepverse_ros.model.observation import Belief, Goal, Observation
+from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.objectives import Future
+from deepverse_ros.planning.objectives.base import Future
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes

@@ -5,7 +5,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from deepverse_ros.nodes.messages.plan_markers import GOOD, POOR, REJECTED, candidate_colours, candidate_markers
-from deepverse_ros.planning.search.mpc import Candidates
+from deepverse_ros.planning.search.result import Candidates
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict
 
 GOAL = np.array([0.5, 0.0, 0.2])

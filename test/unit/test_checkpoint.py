@@ -131,9 +131,9 @@ def test_weights_of_another_network_are_refused(saved: Path) -> None:
 
 def test_a_checkpoint_for_another_robot_is_refused(saved: Path) -> None:
     model = WorldModel.load(saved)
-    require_embodiment(model, "arm")
+    require_embodiment(model.embodiment.name, "arm")
     with pytest.raises(CheckpointError, match="for embodiment 'arm', but 'drone'"):
-        require_embodiment(model, "drone")
+        require_embodiment(model.embodiment.name, "drone")
 
 
 def flip(path: Path, offset: int, bit: int = 0) -> None:

@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.coarse import CoarseFuture
 from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.objectives import Certainty, GoalImage, Smoothness, WeightedSum
+from deepverse_ros.planning.objectives.base import WeightedSum
+from deepverse_ros.planning.objectives.certainty import Certainty
+from deepverse_ros.planning.objectives.goal_image import GoalImage
+from deepverse_ros.planning.objectives.smoothness import Smoothness
 from deepverse_ros.robot.embodiment import Embodiment
 
 

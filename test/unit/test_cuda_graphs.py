@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from deepverse_ros import resources
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.cuda_graphs import CudaGraphs
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.memory import by_position, by_view, overlap
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 

@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.planning.objectives import (
-    BiasCorrectedFuture,
-    Certainty,
-    Clearance,
-    Effort,
-    GoalImage,
-    GoalPosition,
-    Objective,
-    Smoothness,
-    Straightness,
-    WeightedSum,
-    goal_distance,
-)
+from deepverse_ros.planning.objectives.base import BiasCorrectedFuture, Objective, WeightedSum, goal_distance
+from deepverse_ros.planning.objectives.certainty import Certainty
+from deepverse_ros.planning.objectives.clearance import Clearance
+from deepverse_ros.planning.objectives.effort import Effort
+from deepverse_ros.planning.objectives.goal_image import GoalImage
+from deepverse_ros.planning.objectives.goal_position import GoalPosition
+from deepverse_ros.planning.objectives.smoothness import Smoothness
+from deepverse_ros.planning.objectives.straightness import Straightness
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")

@@ -15,8 +15,9 @@ from reaching import ARM, FORWARD, HOME, reachable, tool_paths
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.planning.search.icem import IcemConfig
-from deepverse_ros.planning.search.mpc import Mpc, MpcConfig, PlanResult
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.search.mppi import MppiConfig
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.judge import Limits
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict
 from deepverse_ros.robot.embodiment import Embodiment

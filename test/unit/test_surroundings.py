@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.distance_field import VOXEL, DistanceField
-from deepverse_ros.planning.objectives import DistanceFieldClearance
+from deepverse_ros.planning.objectives.clearance import DistanceFieldClearance
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import Body, Capsule, Link
 from deepverse_ros.simulation.arm.simulation import ArmSimulation

@@ -16,7 +16,8 @@ from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.planning.search.icem import IcemConfig
-from deepverse_ros.planning.search.mpc import MpcConfig, PlanResult
+from deepverse_ros.planning.search.mpc import MpcConfig
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.judge import Limits
 from deepverse_ros.planning.verdicts.verdict import Reason
 from deepverse_ros.simulation.arm.simulation import ArmSimulation

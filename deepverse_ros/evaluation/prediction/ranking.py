@@ -15,9 +15,10 @@ from deepverse_ros.data.store import Episode
 from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.prediction.evaluate import windows_of
 from deepverse_ros.evaluation.prediction.uncertainty import spearman
-from deepverse_ros.model.observation import Belief
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.planning.objectives import GoalImage, Objective
+from deepverse_ros.planning.objectives.base import Objective
+from deepverse_ros.planning.objectives.goal_image import GoalImage
 from deepverse_ros.planning.search.icem import Icem, IcemConfig
 
 Score = Callable[[Belief, np.ndarray, Objective], Tensor]

@@ -12,7 +12,8 @@ from deepverse_ros.evaluation.prefilter.scenarios import LOOK, Begins, look
 from deepverse_ros.judging.command_judge import CommandJudge, Imagined, Seen
 from deepverse_ros.judging.command_rollout import TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Stream, Told
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.safety.clock import Now

@@ -9,7 +9,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from deepverse_ros.nodes.messages.pose import point
-from deepverse_ros.planning.search.mpc import Candidates
+from deepverse_ros.planning.search.result import Candidates
 from deepverse_ros.planning.verdicts.verdict import Verdict
 
 GOOD = (0.18, 0.63, 0.26)

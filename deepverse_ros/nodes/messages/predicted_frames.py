@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.model.observation import Future
+from deepverse_ros.model.future import Future
 from deepverse_ros.msg import PredictedFrames
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.messages.pose import point, pose_from_matrix

@@ -30,7 +30,7 @@ def load_model(node: RobotNode) -> WorldModel:
         torch.set_num_threads(p.torch_threads)
     embodiment = Embodiment.load(p.embodiment)
     model = WorldModel.load(p.checkpoint, device=p.device)
-    checkpoint.require_embodiment(model, embodiment.name)
+    checkpoint.require_embodiment(model.embodiment.name, embodiment.name)
     milliseconds = model.warm_up()
     node.get_logger().info(
         f"loaded {resources.find(p.checkpoint)} on {model.device} ({torch.get_num_threads()} threads, "

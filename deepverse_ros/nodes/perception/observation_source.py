@@ -9,7 +9,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.model.observation import Belief, Observation
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.odometry import OdometryLayout

@@ -11,14 +11,16 @@ import numpy as np
 
 from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
-from deepverse_ros.model.observation import Belief, Goal
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
 from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
 from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
-from deepverse_ros.planning.search.mpc import Mpc, PlanResult
+from deepverse_ros.planning.search.mpc import Mpc
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
 Result: TypeAlias = PlanToGoal.Result

@@ -8,8 +8,9 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from deepverse_ros.errors import printable
-from deepverse_ros.model import observation
-from deepverse_ros.model.observation import Belief, Goal
+from deepverse_ros.model import future as imagined
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.observation import Goal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.control.controller_output import CommandOutput
 from deepverse_ros.nodes.messages import predicted_frames
@@ -26,8 +27,8 @@ from deepverse_ros.nodes.planner.plan_progress import PlanProgress
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
-from deepverse_ros.planning.objectives import Future
-from deepverse_ros.planning.search.mpc import PlanResult
+from deepverse_ros.planning.objectives.base import Future
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.planning.verdicts.verdict import Verdict
 
@@ -174,7 +175,7 @@ class PlanOutputs:
         if not self._outcome.get_subscription_count():
             return
         message = predicted_frames.predicted_frames(
-            cast(observation.Future, future),
+            cast(imagined.Future, future),
             window.header,
             self._layout.embodiment.dt,
             self._base().frame_id,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.model.observation import Belief
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings
 from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
-from deepverse_ros.planning.search.mpc import PlanResult
+from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.monitor import Deviation, PathMonitor
 from deepverse_ros.planning.verdicts.verdict import Reason, rejected
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import Header
 
-from deepverse_ros.model.observation import Belief
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationSource

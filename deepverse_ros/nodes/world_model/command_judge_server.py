@@ -14,8 +14,9 @@ import numpy as np
 from deepverse_ros.judging.command_judge import CommandJudge, Seen, WatchSettings
 from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Told
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory
-from deepverse_ros.model.observation import Belief, Future
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.messages.command_formats import FORMATS

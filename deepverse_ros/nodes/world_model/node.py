@@ -14,8 +14,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import DeepverseError, MessageError
+from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.memory import Memory
-from deepverse_ros.model.observation import Belief
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout

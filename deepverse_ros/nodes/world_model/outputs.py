@@ -6,7 +6,8 @@ from nav_msgs.msg import Path
 from sensor_msgs.msg import Image, PointCloud2
 
 from deepverse_ros.geometry import Intrinsics
-from deepverse_ros.model.observation import Belief, Future
+from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.future import Future
 from deepverse_ros.msg import PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages import predicted_frames
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow, base_frame

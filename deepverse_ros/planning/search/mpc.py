@@ -12,24 +12,18 @@ from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.distance_field import DistanceField
-from deepverse_ros.planning.objectives import (
-    BiasCorrectedFuture,
-    Certainty,
-    Clearance,
-    DistanceFieldClearance,
-    Effort,
-    Future,
-    Goal,
-    GoalImage,
-    GoalPosition,
-    Objective,
-    Smoothness,
-    Straightness,
-    WeightedSum,
-)
+from deepverse_ros.planning.objectives.base import BiasCorrectedFuture, Future, Goal, Objective, WeightedSum
+from deepverse_ros.planning.objectives.certainty import Certainty
+from deepverse_ros.planning.objectives.clearance import Clearance, DistanceFieldClearance
+from deepverse_ros.planning.objectives.effort import Effort
+from deepverse_ros.planning.objectives.goal_image import GoalImage
+from deepverse_ros.planning.objectives.goal_position import GoalPosition
+from deepverse_ros.planning.objectives.smoothness import Smoothness
+from deepverse_ros.planning.objectives.straightness import Straightness
 from deepverse_ros.planning.search.icem import Icem, IcemConfig
 from deepverse_ros.planning.search.kinematic_seed import kinematic_seed
 from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
+from deepverse_ros.planning.search.result import Candidates, PlanResult
 from deepverse_ros.planning.search.samplers import Sampler
 from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.planning.verdicts.judge import Belief, Limits, check_plan, judge
@@ -100,45 +94,6 @@ class MpcConfig:
             for name in names:
                 if getattr(self, name) < least:
                     raise ShapeError(f"{name} must be at least {least}, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The last plans that were imagined in a search: plans (N, H, A), costs (N,), tool paths (N, H, 3) metres."""
-
-    plans: np.ndarray
-    costs: np.ndarray
-    tool_paths: np.ndarray
-
-
-@dataclass(frozen=True)
-class PlanResult:
-    """A plan with its verdict; where it is rejected, the robot must hold.
-
-    plan (H, A), future of that plan alone; both None when the deadline left no time to imagine anything.
-    searches: how many searches were made; rejected: verdicts of the best plans of the searches that failed.
-    """
-
-    plan: np.ndarray | None
-    verdict: Verdict
-    future: Future | None
-    candidates: Candidates | None
-    iterations: int
-    searches: int
-    latency_ms: float
-    rejected: tuple[Verdict, ...] = ()
-
-    @property
-    def tool_path(self) -> np.ndarray:
-        """(H, 3) metres: where the tool is imagined after each step. Only where there is a future."""
-        assert self.future is not None
-        return self.future.readout["tool_position"][0].detach().float().cpu().numpy()
-
-    @property
-    def tool_std(self) -> np.ndarray:
-        """(H,) metres: predicted standard deviation of `tool_path`."""
-        assert self.future is not None
-        return self.future.uncertainty[0].detach().float().cpu().numpy()
 
 
 class Mpc:

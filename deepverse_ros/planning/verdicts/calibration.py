@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from deepverse_ros.errors import CheckpointError, ShapeError
-from deepverse_ros.planning.objectives import Future
+from deepverse_ros.planning.objectives.base import Future
 from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes, margin_multiple
 
 NEAR = 0.1

@@ -7,7 +7,7 @@ import numpy as np
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.distance_field import Seen
-from deepverse_ros.planning.objectives import Future, Goal, goal_distance
+from deepverse_ros.planning.objectives.base import Future, Goal, goal_distance
 from deepverse_ros.planning.verdicts.calibration import NEAR, Calibration, as_array
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 from deepverse_ros.robot.embodiment import Embodiment

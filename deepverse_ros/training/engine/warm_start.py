@@ -19,7 +19,7 @@ def warm_start(model: WorldModel, checkpoint: str, console: Console) -> dict[str
     Raises: CheckpointError if it cannot be read, is for another robot, or has nothing that fits.
     """
     source = WorldModel.load(checkpoint, "cpu", torch.float32)
-    require_embodiment(source, model.embodiment.name)
+    require_embodiment(source.embodiment.name, model.embodiment.name)
     given, wanted = (_learned(m) for m in (source, model))
     fitting = [name for name, p in wanted.items() if name in given and given[name].shape == p.shape]
     if not fitting:
