@@ -35,6 +35,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bag_files import write_bag
+from bag_messages import STORE, array, status, verdict
 from droid_recording import write_recording
 
 from deepverse_ros import resources
@@ -49,6 +50,7 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.faults import Schedule
+from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.training.config import TrainingConfig
 from deepverse_ros.training.engine.state import load_state, save_state
@@ -206,8 +208,6 @@ def droid(folder: Path) -> Any:
 
 
 def write_bags(folder: Path) -> list[Path]:
-    from test_prefilter_bag import STORE, Action, array, status, verdict
-
     rows = []
     for k in range(20):
         for topic, message in (

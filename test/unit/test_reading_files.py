@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 from droid_recording import write_recording
+from episodes_made import make_episode
 from fuzz_files import laughs, sparse
-from test_store import make_episode
 
 from deepverse_ros import files, resources
 from deepverse_ros.data.importers import droid

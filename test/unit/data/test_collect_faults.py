@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_store import make_episode
-from test_training import config
+from episodes_made import make_episode
+from trainings_made import config
 
 from deepverse_ros import files
 from deepverse_ros.data.collect import collect

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_shoving import BODY, PIXEL, along_x, block, joints_of
+from test_push_prediction import BODY, PIXEL, along_x, block, joints_of
 
 from deepverse_ros.judging.occlusion_memory import OccludedPoints, hidden
 

@@ -29,7 +29,7 @@ from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.message_bounds import MOST_NAMES, bound_of, bytes_problem, trajectory_problem
 from deepverse_ros.safety.status import Mode
 
-FLOODER = Path(__file__).with_name("flooder.py")
+FLOODER = Path(__file__).parents[1] / "flooder.py"
 
 
 @given(

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
-from test_training import QUIET, config, episode
 from torch import Tensor, nn
+from trainings_made import QUIET, config, episode
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import CheckpointError, ConfigError

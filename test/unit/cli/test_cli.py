@@ -18,7 +18,7 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS = ("collect", "train", "calibrate", "evaluate", "benchmark", "imagine", "info", "card", "prefilter-metrics")
 
 

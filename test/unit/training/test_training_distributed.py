@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_training import QUIET, config, episode
+from trainings_made import QUIET, config, episode
 
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import ConfigError, DeviceError
@@ -25,7 +25,7 @@ from deepverse_ros.training.engine.distributed import joined
 from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.trainer import train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STAGES = ("codec", "picture", "dynamics", "decoder", "outcome", "coarse")
 
 
