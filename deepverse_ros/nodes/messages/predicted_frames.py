@@ -9,6 +9,7 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, Quaternion
 from nav_msgs.msg import Path
 from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs_py import point_cloud2
 from std_msgs.msg import Header
 
 from deepverse_ros.geometry import Intrinsics
@@ -33,9 +34,9 @@ def rgb_frames(future: Future, index: int = 0) -> np.ndarray:
     return frames.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def depth_frames(future: Future, index: int = 0) -> np.ndarray | None:
-    """The depth of one plan, (H, h, w) float32 metres; None where the model has none."""
-    return None if future.depth is None else future.depth[index].float().cpu().numpy()
+def depth_frames(future: Future, index: int = 0) -> np.ndarray:
+    """The depth of one plan, (H, h, w) float32 metres."""
+    return future.depth[index].float().cpu().numpy()
 
 
 def predicted_frames(
@@ -48,10 +49,16 @@ def predicted_frames(
     ood_score: float = 0.0,
     out_of_distribution: bool = False,
     latency_ms: float = 0.0,
-    index: int = 0,
+    rgb: np.ndarray | None = None,
+    depth: np.ndarray | None = None,
 ) -> PredictedFrames:
-    """Args: header: of the newest input image; dt: seconds between predicted frames; index: which plan."""
-    rgb, depth = rgb_frames(future, index), depth_frames(future, index)
+    """The future of one plan.
+
+    Args: header: of the newest input image; dt: seconds between predicted frames; rgb (H, h, w, 3), depth (H, h, w):
+    its frames, where somebody has made them already.
+    """
+    rgb = rgb_frames(future) if rgb is None else rgb
+    depth = depth_frames(future) if depth is None else depth
     headers = [_later(header, (step + 1) * dt) for step in range(len(rgb))]
     message = PredictedFrames(
         header=header,
@@ -59,17 +66,16 @@ def predicted_frames(
         dt=dt,
         base_frame=base_frame,
         rgb=[image_from_array(frame, "rgb8", h) for frame, h in zip(rgb, headers, strict=True)],
+        depth=[image_from_depth(frame, "32FC1", h) for frame, h in zip(depth, headers, strict=True)],
         ood_score=float(ood_score),
         out_of_distribution=bool(out_of_distribution),
         latency_ms=float(latency_ms),
     )
-    if depth is not None:
-        message.depth = [image_from_depth(frame, "32FC1", h) for frame, h in zip(depth, headers, strict=True)]
     if future.camera_to_world is not None:
-        poses = future.camera_to_world[index].cpu().numpy()
+        poses = future.camera_to_world[0].cpu().numpy()
         message.camera_poses = [pose_from_matrix(pose) for pose in poses]
-    message.tool_positions = [point(p) for p in future.readout["tool_position"][index].tolist()]
-    message.uncertainty = array.array("f", future.uncertainty[index].float().cpu().numpy().tobytes())
+    message.tool_positions = [point(p) for p in future.readout["tool_position"][0].tolist()]
+    message.uncertainty = array.array("f", future.uncertainty[0].float().cpu().numpy().tobytes())
     return message
 
 
@@ -111,19 +117,11 @@ def cloud(rgb: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics, header: He
     points = np.empty((len(z), 4), np.float32)
     points[:, :3] = rays * z[:, None]
     points[:, 3] = (r << 16 | g << 8 | b).view(np.float32)
-    names = ("x", "y", "z", "rgb")
-    message = PointCloud2(
-        header=header,
-        height=1,
-        width=len(points),
-        fields=[PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate(names)],
-        is_bigendian=False,
-        point_step=16,
-        row_step=16 * len(points),
-        is_dense=True,
-    )
-    message.data = array.array("B", points.astype("<f4", copy=False).tobytes())
-    return message
+    fields = [
+        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, name in enumerate(("x", "y", "z", "rgb"))
+    ]
+    return point_cloud2.create_cloud(header, fields, points)
 
 
 def path(positions: np.ndarray, header: Header, dt: float) -> Path:

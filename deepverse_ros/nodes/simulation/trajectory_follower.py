@@ -43,12 +43,6 @@ class TrajectoryFollower:
         self._target = np.asarray(start, np.float32)
         self._opening: float | None = None
 
-    @property
-    def last_target(self) -> np.ndarray:
-        """(A,) what the arm was told last."""
-        with self._lock:
-            return self._target
-
     def hold(self, at: np.ndarray | None = None) -> None:
         """Stay at the last target, or go to `at` (A,)."""
         with self._lock:

@@ -31,7 +31,7 @@ from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.nodes.runtime.worker import Worker, WorkerStopped
 from deepverse_ros.nodes.world_model import command_judge_server
 from deepverse_ros.nodes.world_model.command_judge_server import CommandJudgeServer
-from deepverse_ros.nodes.world_model.outputs import PredictionOutputs
+from deepverse_ros.nodes.world_model.outputs import Prediction, PredictionOutputs
 from deepverse_ros.nodes.world_model.running_command import CommandInput
 from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.planning.verdicts.calibration import Calibration
@@ -177,7 +177,7 @@ class WorldModelNode(RobotNode):
                 self.warn("joints", f"{why}, and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
-        self.outputs.publish(window, belief, *imagined, started)
+        self.outputs.publish(Prediction(window, belief, *imagined, started))
 
     def _wake(self) -> None:
         """A command came: it is judged before the next image, by the newest one there is.
@@ -206,7 +206,7 @@ class WorldModelNode(RobotNode):
         belief = self._observe(window)
         imagined = watching.on_frame(window, belief, self._memory)
         if imagined is not None and self.outputs.wanted:  # commands at 50 Hz leave no image to `_on_frame`
-            self.outputs.publish(window, belief, *imagined, started)
+            self.outputs.publish(Prediction(window, belief, *imagined, started))
 
     def _on_judged(self, job: "Job[None]") -> None:
         if not job.cancelled() and (error := job.exception()) is not None and not isinstance(error, WorkerStopped):
@@ -272,7 +272,7 @@ class WorldModelNode(RobotNode):
             raise MessageError(window.joints_problem)
         belief = self._observe(window)
         future = self.model.imagine(belief, plan[None], self._memory)
-        response.future = self.outputs.message(window, belief, future, request.plan.id, started)
+        response.future = self.outputs.message(Prediction(window, belief, future, request.plan.id, started))
         response.success = True
 
     def _do_evaluate(self, request: EvaluatePlan.Request, response: EvaluatePlan.Response) -> None:
@@ -304,7 +304,7 @@ class WorldModelNode(RobotNode):
                 around = DistanceField.of(belief, window.joints, self.model.embodiment.with_known_body())
                 seen = None if around is None else around.judged_clearance(plan, window.joints)
             verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
-            response.outcome = self.outputs.message(window, belief, future, request.plan.id, started)
+            response.outcome = self.outputs.message(Prediction(window, belief, future, request.plan.id, started))
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)
         response.success = True

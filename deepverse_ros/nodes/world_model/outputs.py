@@ -1,7 +1,10 @@
 """What the world model shows: the imagined frames, and pictures, points and a path of them for whoever listens."""
 
 import time
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 from nav_msgs.msg import Path
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -15,6 +18,35 @@ from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles, RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An imagined future and what it came from; its pictures are decoded when they are first asked for.
+
+    started: time.monotonic() when the work on it began.
+    """
+
+    window: ObservationWindow
+    belief: Belief
+    future: Future
+    plan_id: str
+    started: float
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """(H, h, w, 3) uint8."""
+        return predicted_frames.rgb_frames(self.future)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """(H, h, w) float32 metres."""
+        return predicted_frames.depth_frames(self.future)
+
+    @property
+    def age_ms(self) -> float:
+        """Milliseconds since the work on it began."""
+        return 1e3 * (time.monotonic() - self.started)
 
 
 class PredictionOutputs:
@@ -45,48 +77,44 @@ class PredictionOutputs:
         """Whether anybody listens."""
         return any(output.get_subscription_count() for output in self._all)
 
-    def message(
-        self, window: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float
-    ) -> PredictedFrames:
-        """Args: started: time.monotonic() when the work on it began."""
+    def message(self, prediction: Prediction) -> PredictedFrames:
+        """The frames of a prediction as a message."""
+        belief = prediction.belief
         message = predicted_frames.predicted_frames(
-            future,
-            window.header,
+            prediction.future,
+            prediction.window.header,
             self._embodiment.dt,
             base_frame(self._node, self._embodiment),
-            plan_id=plan_id,
+            plan_id=prediction.plan_id,
             ood_score=belief.ood_score,
             out_of_distribution=belief.out_of_distribution,
+            rgb=prediction.rgb,
+            depth=prediction.depth,
         )
-        message.latency_ms = 1e3 * (time.monotonic() - started)
+        message.latency_ms = prediction.age_ms
         return message
 
-    def publish(self, window: ObservationWindow, belief: Belief, future: Future, plan_id: str, started: float) -> None:
-        """Args: as `message`."""
-        header = window.header
+    def publish(self, prediction: Prediction) -> None:
+        """Each topic that somebody listens to; what no topic needs is not decoded."""
+        header, future = prediction.window.header, prediction.future
         if self._frames.get_subscription_count():
-            self._frames.publish(self.message(window, belief, future, plan_id, started))
-        self.latency_ms.add(1e3 * (time.monotonic() - started))
+            self._frames.publish(self.message(prediction))
+        self.latency_ms.add(prediction.age_ms)
         self.published.tick()
         verdict = self.verdict
-        accepted = verdict.accepted if verdict is not None and verdict.plan_id == plan_id else None
+        accepted = verdict.accepted if verdict is not None and verdict.plan_id == prediction.plan_id else None
         if self._image.get_subscription_count():
-            self._image.publish(predicted_frames.mosaic_image(predicted_frames.rgb_frames(future), header, accepted))
+            self._image.publish(predicted_frames.mosaic_image(prediction.rgb, header, accepted))
         if self._path.get_subscription_count():
             positions = future.readout["tool_position"][0].float().cpu().numpy()
             base = predicted_frames.with_frame(header, base_frame(self._node, self._embodiment))
             self._path.publish(predicted_frames.path(positions, base, self._embodiment.dt))
-        depth = predicted_frames.depth_frames(future)
-        if depth is None:
-            return
         if self._depth_image.get_subscription_count():
             camera = self._embodiment.camera
-            colours = predicted_frames.colour_depth(depth, camera.near, camera.far)
+            colours = predicted_frames.colour_depth(prediction.depth, camera.near, camera.far)
             self._depth_image.publish(predicted_frames.mosaic_image(colours, header, accepted))
         if self._cloud.get_subscription_count() and future.intrinsics is not None:
             step = min(self._node.parameters["publish_cloud_step"], future.horizon) - 1
-            matrix = future.intrinsics.float().cpu().numpy()
-            intrinsics = Intrinsics.from_matrix(matrix, depth.shape[2], depth.shape[1])
-            self._cloud.publish(
-                predicted_frames.cloud(predicted_frames.rgb_frames(future)[step], depth[step], intrinsics, header)
-            )
+            depth, matrix = prediction.depth[step], future.intrinsics.float().cpu().numpy()
+            intrinsics = Intrinsics.from_matrix(matrix, depth.shape[1], depth.shape[0])
+            self._cloud.publish(predicted_frames.cloud(prediction.rgb[step], depth, intrinsics, header))

@@ -57,9 +57,6 @@ class Scene:
     camera_axes: np.ndarray
     camera_fovy: float = CAMERA_FOVY
 
-    def without_obstacles(self) -> "Scene":
-        return replace(self, obstacles=())
-
 
 def sample_scene(
     rng: np.random.Generator,

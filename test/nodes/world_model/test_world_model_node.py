@@ -160,6 +160,22 @@ def test_all_pictures_are_published_to_whoever_listens_and_nothing_is_made_for_n
     assert len(path[-1].poses) == 8
 
 
+def test_who_listens_to_the_path_alone_has_no_picture_decoded(robot, sensors, start, monkeypatch):
+    decoded = []
+    decode = WorldModel.decode
+    monkeypatch.setattr(WorldModel, "decode", lambda *args: decoded.append(1) or decode(*args))
+    path = robot.hear(Path, "world_model/predicted_path")
+    start(horizon=8)
+    robot.until(lambda: path)
+    decoded.clear()  # warming up decodes
+    before = len(path)
+    robot.until(lambda: len(path) > before + 2)
+    assert not decoded
+    strip = robot.hear(Image, "world_model/predicted_image")
+    robot.until(lambda: strip)
+    assert decoded
+
+
 def plan_message(arm, plan_id="p1", joint_1=0.5, horizon=8):
     plan = np.tile(np.float32(arm.home), (horizon, 1))
     plan[:, 0] = np.linspace(0, joint_1, horizon + 1)[1:]
