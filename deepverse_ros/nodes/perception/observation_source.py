@@ -40,6 +40,7 @@ PARAMETERS = (
         "Frame of the robot's base: of plans, tool positions and camera poses; empty: the embodiment's.",
     ),
 )
+NO_WINDOW = "the first image waits for its depth"
 
 
 def base_frame(node: RobotNode, embodiment: Embodiment) -> str:
@@ -177,6 +178,16 @@ class ObservationSource:
     def to_base(self, frame: str, stamp: float | None = None) -> np.ndarray | None:
         """(4, 4) float64 from `frame` to the base frame; None where it is not known. Args: as for `TransformTree`."""
         return self._transforms.tree.lookup(base_frame(self._node, self.layout.embodiment), frame, stamp)
+
+    def newest(self) -> tuple[ObservationWindow | None, str]:
+        """The newest window, and why no plan can be judged by it; empty where one can.
+
+        Raises: MessageError for a picture that cannot be read.
+        """
+        if problem := self.stale():
+            return None, problem
+        window = self.latest_window()
+        return window, NO_WINDOW if window is None else window.problem
 
     def latest_window(self) -> ObservationWindow | None:
         """The window that ends at the newest frame; None before the first one.

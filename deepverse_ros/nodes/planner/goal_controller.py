@@ -228,10 +228,9 @@ class GoalController:
             if not stale and received > max(after, tried):
                 tried = received
                 try:
-                    window = robot.input.latest_window()
-                    if window is not None and not window.problem:
+                    window, self._problem = robot.input.newest()
+                    if window is not None and not self._problem:
                         return window
-                    self._problem = "the first image waits for its depth" if window is None else window.problem
                 except MessageError as error:
                     self._problem = str(error)
             elif stale:

@@ -127,13 +127,10 @@ class Proposals:
 
     def _look(self) -> tuple[ObservationWindow | None, str]:
         """The newest window, and what is wrong where there is none or no plan can be judged from it."""
-        if problem := self._input.stale():
-            return None, problem
         try:
-            window = self._input.latest_window()
+            return self._input.newest()
         except MessageError as error:
             return None, str(error)
-        return window, "the first image waits for its depth" if window is None else window.problem
 
     @staticmethod
     def _topic(message: Proposal) -> str:

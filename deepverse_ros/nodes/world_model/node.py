@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future as Job
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import DeepverseError, MessageError
 from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import PlanVerdict
@@ -23,7 +24,12 @@ from deepverse_ros.nodes.messages.goal import goal_from_images
 from deepverse_ros.nodes.messages.plan import plan_from_msg
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
-from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow, base_frame
+from deepverse_ros.nodes.perception.observation_source import (
+    NO_WINDOW,
+    ObservationSource,
+    ObservationWindow,
+    base_frame,
+)
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named, run
@@ -33,10 +39,9 @@ from deepverse_ros.nodes.world_model import command_judge_server
 from deepverse_ros.nodes.world_model.command_judge_server import CommandJudgeServer
 from deepverse_ros.nodes.world_model.outputs import Prediction, PredictionOutputs
 from deepverse_ros.nodes.world_model.running_command import CommandInput
-from deepverse_ros.planning.distance_field import DistanceField
+from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.verdicts.calibration import Calibration
-from deepverse_ros.planning.verdicts.judge import check_plan, judge
-from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
+from deepverse_ros.planning.verdicts.verdict import Reason, rejected
 from deepverse_ros.processes import keep_freed_memory
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
@@ -91,7 +96,7 @@ class WorldModelNode(RobotNode):
         p = self.parameters.values()
         model = model_loading.load_model(self)
         self.model = model
-        self._calibration = Calibration.from_model(model.calibration)
+        Calibration.from_model(model.calibration)  # a checkpoint whose bounds are wrong is refused now
         layout = JointLayout.of(model.embodiment, p)
         self.input = ObservationSource(self, layout, model.config.context, (model.config.height, model.config.width))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
@@ -198,7 +203,7 @@ class WorldModelNode(RobotNode):
         watching.refresh()
         newest, problem = self.input.slot.peek(), self.input.stale()
         if newest is None or problem:
-            why = problem or "the first image waits for its depth"
+            why = problem or NO_WINDOW
             watching.publish_no_observation(why, 0.0 if newest is None else newest.stamp)
             return
         started = time.monotonic()
@@ -215,7 +220,7 @@ class WorldModelNode(RobotNode):
     def _see(self) -> ObservationWindow:
         window = self.input.latest_window()
         if window is None:
-            raise MessageError(self.input.stale() or "the first image waits for its depth")
+            raise MessageError(self.input.stale() or NO_WINDOW)
         return window
 
     def _observe(self, window: ObservationWindow) -> Belief:
@@ -290,21 +295,16 @@ class WorldModelNode(RobotNode):
         header, age = window.header, self.input.age()
         stale = self.parameters["stale_timeout"]
         if problem := self.input.stale():
-            verdict: Verdict | None = rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale)
+            verdict = rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale)
         elif window.joints is None or window.problem:
             verdict = rejected(Reason.STALE_INPUT, window.problem)
         else:
-            verdict = check_plan(plan, window.joints, self.model.embodiment, limits)
-        if verdict is None:
-            belief = self._observe(window)
-            # Without memory, as the bounds were calibrated.
-            future = self.model.imagine(belief, plan[None])
-            goal, seen = self.model.encode_goal(*goal_picture), None
-            if limits.clearance is not None and window.joints is not None:
-                around = DistanceField.of(belief, window.joints, self.model.embodiment.with_known_body())
-                seen = None if around is None else around.judged_clearance(plan, window.joints)
-            verdict = judge(future, 0, belief, goal, self._calibration, limits, seen)
-            response.outcome = self.outputs.message(Prediction(window, belief, future, request.plan.id, started))
+            belief, goal = self._observe(window), self.model.encode_goal(*goal_picture)
+            # As the planner does it; without memory, as the bounds were calibrated.
+            verdict, future = Mpc(self.model, MpcConfig(limits=limits)).judge_plan(belief, goal, plan, window.joints)
+            if future is not None:
+                prediction = Prediction(window, belief, cast(Future, future), request.plan.id, started)
+                response.outcome = self.outputs.message(prediction)
         latency = 1e3 * (time.monotonic() - started)
         response.verdict = verdict_to_msg(verdict.with_(plan_id=request.plan.id, latency_ms=latency), header)
         response.success = True
