@@ -22,6 +22,7 @@ from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
 from deepverse_ros.evaluation.prediction import metrics, uncertainty
 from deepverse_ros.evaluation.prediction.lpips import INSTALL, Lpips
+from deepverse_ros.model.fidelity import mse, psnr
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel, codec_frames
 
@@ -281,16 +282,16 @@ def _scores(
     }
     for name, frames in pictures.items():
         rgb = frames.float().cpu()
-        yield ("psnr", name), metrics.psnr(rgb, windows.rgb).numpy()
+        yield ("psnr", name), psnr(rgb, windows.rgb).numpy()
         yield ("ssim", name), metrics.ssim(rgb, windows.rgb).numpy()
-        yield ("mse", name), metrics.mse(rgb, windows.rgb).numpy()
+        yield ("mse", name), mse(rgb, windows.rgb).numpy()
     if lpips is not None:
         features = lpips.features(windows.rgb)
         for name, frames in pictures.items():
             # Persistence shows one picture at every step: it is looked at once.
             shown = last_rgb[:, None] if name == "persistence" else frames.float().cpu()
             yield ("lpips", name), lpips.between(lpips.features(shown), features).numpy()
-    moving = metrics.moving_pixels(windows.rgb, windows.depth, last_rgb, last_depth)
+    moving = metrics.changed_pixels(windows.rgb, windows.depth, last_rgb, last_depth)
     depths = {
         "model": true.depth,
         "persistence": last_depth[:, None].expand_as(windows.depth),

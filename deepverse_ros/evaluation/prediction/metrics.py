@@ -9,28 +9,12 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from deepverse_ros.errors import ShapeError
-
-MSE_FLOOR = 1e-6
-"""Frames closer than this count as equal (the rounding to 8 bits alone is 1.3e-6): a PSNR never exceeds 60 dB."""
-
-
-def mse(predicted: Tensor, true: Tensor) -> Tensor:
-    """Mean squared error of each frame. Args: predicted, true (*, 3, H, W) in [0, 1]. Returns: (*)."""
-    _same_shape(predicted, true)
-    return (predicted.float() - true.float()).square().mean(dim=(-3, -2, -1))
-
-
-def psnr(predicted: Tensor, true: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each frame in dB, over all its pixels and colours, at most 60.
-
-    Args: predicted, true (*, 3, H, W) in [0, 1]. Returns: (*).
-    """
-    return -10 * mse(predicted, true).clamp(min=MSE_FLOOR).log10()
+from deepverse_ros.model.fidelity import require_same_shape
 
 
 def ssim(predicted: Tensor, true: Tensor) -> Tensor:
     """Structural similarity of each frame (11x11 Gaussian window). Args: (*, 3, H, W) in [0, 1]. Returns: (*)."""
-    _same_shape(predicted, true)
+    require_same_shape(predicted, true)
     lead, picture = predicted.shape[:-3], predicted.shape[-3:]
     value = structural_similarity_index_measure(
         predicted.float().reshape(-1, *picture),
@@ -47,7 +31,7 @@ def depth_abs_rel(predicted: Tensor, true: Tensor, where: Tensor | None = None) 
     Args: predicted, true (*, H, W) metres; where (*, H, W) bool restricts the pixels further.
     Returns: (*), NaN for an image in which no pixel counts.
     """
-    _same_shape(predicted, true)
+    require_same_shape(predicted, true)
     counts = predicted.isfinite() & true.isfinite() & (true > 0)
     if where is not None:
         counts &= where
@@ -55,7 +39,7 @@ def depth_abs_rel(predicted: Tensor, true: Tensor, where: Tensor | None = None) 
     return relative.sum(dim=(-2, -1)) / counts.sum(dim=(-2, -1))
 
 
-def moving_pixels(rgb: Tensor, depth: Tensor, last_rgb: Tensor, last_depth: Tensor) -> Tensor:
+def changed_pixels(rgb: Tensor, depth: Tensor, last_rgb: Tensor, last_depth: Tensor) -> Tensor:
     """Where the true future differs from the last frame that was seen.
 
     A pixel moves when a colour changed by more than 0.1 or the depth by more than 3 cm.
@@ -89,8 +73,3 @@ def derangement(groups: np.ndarray, seed: int) -> np.ndarray:
     out = np.empty(count, np.int64)
     out[order] = np.roll(order, -shift)
     return out
-
-
-def _same_shape(predicted: Tensor, true: Tensor) -> None:
-    if predicted.shape != true.shape:
-        raise ShapeError(f"predicted frames are {tuple(predicted.shape)}, the true ones {tuple(true.shape)}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deepverse_ros.model.body_rendering import draw as draw_body
 from deepverse_ros.model.codec import Codec, Decoded
 from deepverse_ros.model.config import CELL
+from deepverse_ros.model.fidelity import psnr
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import CodecStageConfig
 from deepverse_ros.training.engine.curves import picture_rows
@@ -150,8 +151,3 @@ class CodecStage:
     ) -> Tensor:
         times = np.concatenate([older[:, None], newest[:, None], newest[:, None] + ahead], 1)
         return episodes.frames(np.broadcast_to(index[:, None], times.shape), times, self.device)
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """(B,) dB of pictures (B, ...) in [0, 1], from the mean squared error over all pixels of a picture."""
-    return -10 * torch.log10((a - b).square().flatten(1).mean(1).clamp_min(1e-10))

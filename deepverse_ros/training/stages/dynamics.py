@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deepverse_ros.model.codec import Source
 from deepverse_ros.model.dynamics import KeyValue, Past, Prediction, Steps, to_tokens
+from deepverse_ros.model.fidelity import psnr
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.batches.windows import EncodedEpisodes
@@ -17,7 +18,6 @@ from deepverse_ros.training.engine.curves import picture_rows
 from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.engine.precision import Precision, autocast
 from deepverse_ros.training.losses.terms import ConsistencyTerms
-from deepverse_ros.training.stages.codec import psnr
 
 
 @torch.inference_mode()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.prediction.metrics import depth_abs_rel, derangement, moving_pixels, mse, psnr, ssim
+from deepverse_ros.evaluation.prediction.metrics import changed_pixels, depth_abs_rel, derangement, ssim
+from deepverse_ros.model.fidelity import mse, psnr
 
 
 def test_psnr_and_mse_of_a_known_error():
@@ -68,7 +69,7 @@ def test_moving_pixels_see_colour_and_depth():
     rgb[0, 0, 1, 0, 0] = 0.05
     depth[0, 1, 1, 1] = 1.9
     depth[0, 1, 0, 0] = math.nan
-    moving = moving_pixels(rgb, depth, last_rgb, last_depth)
+    moving = changed_pixels(rgb, depth, last_rgb, last_depth)
     assert moving.nonzero().tolist() == [[0, 0, 2, 3], [0, 1, 1, 1]]
 
 
