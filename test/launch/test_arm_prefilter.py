@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from architecture import TARGET, figure, topics, used
 from arm_launch import arguments, launched, until
-from security_policy import allowed, used
+from security_policy import allowed
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header
 from test_arm_mpc_launch import NODES, Peer
@@ -59,6 +60,8 @@ def test_by_default_a_goal_is_reached_through_an_enforcing_prefilter(tmp_path):
                 for names in used(peer.node, name).values():
                     unused -= names
                 assert unused <= {"/clock"}, f"config/security/policy.xml lets {name} more than it needs"
+            found = topics({name: used(peer.node, name) for name in ("sim", "world_model", "planner", "prefilter")})
+            assert figure(TARGET.read_text(), "topics") == found, "docs/architecture.md: run make docs"
         finally:
             peer.close()
 

@@ -1,34 +1,16 @@
 """docs/field.md says what the code's tables say, and since when."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
-
-import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+import field_table
 
 
-@pytest.fixture
-def field_table() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import field_table
-
-        yield field_table
-    finally:
-        sys.path.remove(str(TOOLS))
-
-
-def test_the_page_is_what_the_code_says(field_table: ModuleType) -> None:
+def test_the_page_is_what_the_code_says() -> None:
     page = field_table.TARGET.read_text()
     assert page == field_table.table(page), "run make docs"
     assert "| `rgb8` |" in page
     assert "| `command_output: follow_joint_trajectory` |" in page
 
 
-def test_a_row_keeps_its_version_and_a_new_one_gets_the_package_version(field_table: ModuleType) -> None:
+def test_a_row_keeps_its_version_and_a_new_one_gets_the_package_version() -> None:
     page = field_table.TARGET.read_text()
     encodings = field_table.SECTIONS[-1][0]
     before = "\n".join(line for line in page.splitlines() if not line.startswith("| `nv12` |"))
