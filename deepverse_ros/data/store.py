@@ -28,8 +28,6 @@ _ARRAYS = {
     "camera_to_world": ("float32", "metres, (T, 4, 4); optical frame x right, y down, z forward"),
 }
 _STATE_UNITS = {
-    "joint_positions": "rad, measured",
-    "gripper_state": "0 closed to 1 open, measured",
     "tool_position": "m, world frame",
     "clearance": "m, smallest distance to table, obstacles and objects; 0 or less in contact",
     "object_positions": "m, world frame, x y z of each object in turn",
@@ -42,7 +40,7 @@ class Episode:
 
     rgb (T, H, W, 3) uint8. depth (T, H, W) uint16 millimetres, 0 unknown. actions (T, A) float32: row t leads from
     frame t to t+1, the last one is what was commanded after the last frame. state: arrays (T, n) float32 of what was
-    measured, such as joint_positions (rad), tool_position (m, world), clearance (m). intrinsics (3, 3) and
+    measured, such as tool_position (m, world) and clearance (m). intrinsics (3, 3) and
     camera_to_world (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide.
     """
 
@@ -174,7 +172,7 @@ def _fill(file: h5py.File, episode: Episode) -> None:
     for name, (_, units) in _ARRAYS.items():
         _dataset(file, name, getattr(episode, name), units)
     for name, array in episode.state.items():
-        _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name, ""))
+        _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name, "units of the embodiment, measured"))
 
 
 def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:

@@ -110,8 +110,7 @@ def _limits(modalities: Sequence[Modality]) -> dict[str, Tensor]:
 class ActionEncoder(ModalityEncoder):
     """Multi-modal actions of an embodiment, mixed by an MLP.
 
-    `forward` takes (..., A) vectors; `pack` makes them from dictionaries such as {"joint_positions": ...,
-    "gripper_state": ...}.
+    `forward` takes (..., A) vectors; `pack` makes them from dictionaries such as {"steering": ..., "throttle": ...}.
     """
 
     def __init__(self, embodiment: Embodiment, width: int) -> None:

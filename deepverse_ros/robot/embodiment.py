@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -11,8 +11,6 @@ from deepverse_ros import files, resources
 from deepverse_ros.errors import EmbodimentError, ResourceError
 from deepverse_ros.robot.kinematics import NAME, Body
 
-JOINTS = "joint_positions"
-"""The modality that `joint_names` are for."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NAME)]
 Limit = Annotated[float, Field(ge=-1e9, le=1e9)]
 """In any unit; such that single precision, with which everything computes, holds differences of them."""
@@ -23,10 +21,11 @@ class _Frozen(BaseModel):
 
 
 class Modality(_Frozen):
-    """One named part of an action, such as `joint_positions`.
+    """One named part of an action, or of what the robot measures of itself.
 
     lower, upper: limits in `units`, one per dimension. max_rate: largest change in units per second; None where
-    the modality may jump.
+    the modality may jump. joints: names of the joints whose positions its values are. opening: its one value is how far
+    a gripper is open, from 0 (closed) to 1 (open).
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=200)
@@ -34,6 +33,8 @@ class Modality(_Frozen):
     lower: tuple[Limit, ...] = Field(min_length=1, max_length=1000)
     upper: tuple[Limit, ...] = Field(min_length=1, max_length=1000)
     max_rate: tuple[Limit, ...] | None = None
+    joints: tuple[Name, ...] = ()
+    opening: bool = False
 
     @property
     def dim(self) -> int:
@@ -49,6 +50,12 @@ class Modality(_Frozen):
             raise ValueError(f"modality '{self.name}': max_rate must be positive, got {self.max_rate}")
         if not (np.asarray(self.lower, np.float32) < np.asarray(self.upper, np.float32)).all():
             raise ValueError(f"modality '{self.name}': every lower limit must be below its upper limit")
+        if self.joints and len(self.joints) != self.dim:
+            raise ValueError(f"modality '{self.name}': joints has {len(self.joints)} names for {self.dim} values")
+        if len(set(self.joints)) < len(self.joints):
+            raise ValueError(f"modality '{self.name}': joints: every name may stand once, got {', '.join(self.joints)}")
+        if self.opening and (self.dim, self.lower, self.upper) != (1, (0.0,), (1.0,)):
+            raise ValueError(f"modality '{self.name}': an opening is one value from 0 to 1")
         return self
 
 
@@ -85,12 +92,39 @@ class Embodiment(_Frozen):
     dt: float = Field(ge=1e-3, le=60)
     base_frame: Name
     tool_frame: Name
-    joint_names: tuple[Name, ...] = ()
     home: tuple[Limit, ...]
     modalities: tuple[Modality, ...] = Field(min_length=1, max_length=100)
     proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1, max_length=100)
     camera: Camera
     body: Body | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _joints_of_modalities(cls, values: Any) -> Any:
+        """Descriptions of before 0.3, such as those in checkpoints, name the joints beside the modalities.
+
+        They are the first modality of as many values; a fraction beside them is a gripper's.
+        """
+        if not isinstance(values, dict) or "joint_names" not in values:
+            return values
+        values = dict(values)
+        names, modalities = values.pop("joint_names"), values.get("modalities")
+        if not isinstance(names, list | tuple):
+            raise ValueError(f"joint_names: expected a list of names, got {names!r}")
+        well = isinstance(modalities, list | tuple) and all(
+            isinstance(m, dict) and isinstance(m.get("lower"), list | tuple) for m in modalities
+        )
+        if not names or not well:  # what is wrong with modalities is said there
+            return values
+        sizes = [len(m["lower"]) for m in modalities]
+        if len(names) not in sizes:
+            raise ValueError(f"joint_names: {len(names)} names, and no modality has as many values: {sizes}")
+        first = sizes.index(len(names))
+        values["modalities"] = [
+            {**m, "joints": names} if i == first else {**m, "opening": size == 1 and m.get("units") == "fraction"}
+            for i, (m, size) in enumerate(zip(modalities, sizes, strict=True))
+        ]
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> "Embodiment":
@@ -98,6 +132,9 @@ class Embodiment(_Frozen):
             names = [m.name for m in getattr(self, field) or ()]
             if len(set(names)) != len(names):
                 raise ValueError(f"{field}: every name may stand once, got {names}")
+        for what, having in (("joints", self._having("joints")), ("an opening", self._having("opening"))):
+            if len(having) > 1:
+                raise ValueError(f"modalities: {' and '.join(m.name for m in having)} have {what}; one may")
         if len(self.home) != self.action_dim:
             raise ValueError(f"home: expected {self.action_dim} values (the action dimension), got {len(self.home)}")
         home = np.asarray(self.home, np.float32)
@@ -105,11 +142,6 @@ class Embodiment(_Frozen):
         if outside.any():
             first = int(outside.argmax())
             raise ValueError(f"home.{first}: {self.home[first]:g} is not within the limits of its modality")
-        if len(set(self.joint_names)) < len(self.joint_names):
-            raise ValueError(f"joint_names: every name may stand once, got {', '.join(self.joint_names)}")
-        joints = {m.name: m.dim for m in self.modalities}.get(JOINTS, 0)
-        if self.joint_names and len(self.joint_names) != joints:
-            raise ValueError(f"joint_names: {len(self.joint_names)} names for the {joints} values of {JOINTS}")
         measured = {m.name: m.dim for m in self.measured}
         for link in self.body.links if self.body else ():
             if link.modality is not None and not link.index < measured.get(link.modality, 0):
@@ -136,6 +168,24 @@ class Embodiment(_Frozen):
             return self
         same = known.model_dump(exclude={"body"}) == self.model_dump(exclude={"body"})
         return self.model_copy(update={"body": known.body}) if same and known.body else self
+
+    def _having(self, what: str) -> list[Modality]:
+        return [m for m in self.modalities if getattr(m, what)]
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Of the joints that it is commanded by, in the order of an action; empty for a robot without."""
+        return next((m.joints for m in self._having("joints")), ())
+
+    @property
+    def joints(self) -> slice:
+        """Where the positions of `joint_names` lie in an action vector."""
+        return next((self.slices[m.name] for m in self._having("joints")), slice(0, 0))
+
+    @property
+    def gripper(self) -> Modality | None:
+        """The modality that opens a gripper."""
+        return next(iter(self._having("opening")), None)
 
     @property
     def action_dim(self) -> int:

@@ -78,9 +78,8 @@ class Layout:
         units: list[str] = []
         rates, rests, scaled, moving = [], [], [], []
         for m in embodiment.modalities:
-            joints = m.name == "joint_positions" and m.dim == len(embodiment.joint_names)
             single = [m.name] if m.dim == 1 else [f"{m.name}[{i}]" for i in range(m.dim)]
-            names += embodiment.joint_names if joints else single
+            names += m.joints or single
             units += [m.units] * m.dim
             value = rest.get(m.name)
             rates += list(m.max_rate or [np.inf] * m.dim)

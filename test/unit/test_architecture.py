@@ -1,4 +1,4 @@
-"""The figures of docs/architecture.md are what the imports are. A launch test holds that of topics to the running graph."""
+"""The figures of docs/architecture.md are what the imports are; a launch test holds that of topics."""
 
 import architecture
 import pytest

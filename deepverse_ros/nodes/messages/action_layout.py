@@ -74,13 +74,12 @@ class JointLayout:
     @property
     def our_names(self) -> list[str]:
         """The embodiment's names in the order of an action vector, and gripper_joint."""
-        joints = self.embodiment.joint_names if "joint_positions" in self.embodiment.slices else ()
-        return [*joints, *([self.gripper_joint] if self.has_gripper_joint else [])]
+        return [*self.embodiment.joint_names, *([self.gripper_joint] if self.has_gripper_joint else [])]
 
     @property
     def has_gripper_joint(self) -> bool:
         """Whether messages hold a joint that opens the gripper."""
-        return bool(self.gripper_joint) and "gripper_state" in self.embodiment.slices
+        return bool(self.gripper_joint) and self.embodiment.gripper is not None
 
     @property
     def gripper_name(self) -> str:
@@ -97,21 +96,24 @@ class JointLayout:
 
     def columns(self) -> list[int]:
         """Which value of an action each of `names` is."""
-        slices, names = self.embodiment.slices, self.our_names
-        first = slices["joint_positions"].start if "joint_positions" in slices else 0
-        joints = [first + i for i in range(len(names) - self.has_gripper_joint)]
-        return [*joints, *([slices["gripper_state"].start] if self.has_gripper_joint else [])]
+        gripper, joints = self.gripper_column(), self.embodiment.joints
+        return [*range(joints.start, joints.stop), *([gripper] if self.has_gripper_joint else [])]
+
+    def gripper_column(self) -> int:
+        """Which value of an action opens the gripper; -1: none."""
+        gripper = self.embodiment.gripper
+        return -1 if gripper is None else self.embodiment.slices[gripper.name].start
 
     def values(self, positions: Mapping[str, float]) -> np.ndarray:
         """An action vector (A,) float32 of positions by the robot's names, of which all must be there."""
         out = np.array(self.embodiment.home, np.float32)
-        if "gripper_state" in self.embodiment.slices:
-            out[self.embodiment.slices["gripper_state"]] = np.clip(self.gripper_default, 0.0, 1.0)
+        if self.embodiment.gripper is not None:
+            out[self.gripper_column()] = np.clip(self.gripper_default, 0.0, 1.0)
         for name, column in zip(self.names(), self.columns(), strict=True):
             out[column] = positions[name]
         if self.has_gripper_joint:
-            gripper = self.embodiment.slices["gripper_state"]
-            out[gripper] = np.clip(self.gripper_opening(positions[self.name(self.gripper_joint)]), 0.0, 1.0)
+            opening = self.gripper_opening(positions[self.name(self.gripper_joint)])
+            out[self.gripper_column()] = np.clip(opening, 0.0, 1.0)
         return out
 
     def positions(self, action: np.ndarray, turns: np.ndarray | None = None) -> list[float]:

@@ -21,7 +21,6 @@ from deepverse_ros.nodes.runtime.message_bounds import MOST_POINTS, bound_of, tr
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.safety.commands import Command, Layout
 
-GRIPPER = "gripper_state"
 TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Names of an embodiment's modalities that are values of a twist, in m/s and rad/s."""
 VEHICLE = ("steering", "throttle", "brake")
@@ -53,6 +52,9 @@ class CommandFormat(ABC):
 
     def __init__(self, layout: Layout, joints: JointLayout, shortest: float = 0.02, frame_id: str = "") -> None:
         self.layout, self.joints, self.shortest, self.frame_id = layout, joints, shortest, frame_id
+        gripper = joints.embodiment.gripper
+        self.gripper = "" if gripper is None else gripper.name
+        """The layout's name of the value that opens a gripper; empty: there is none."""
         self._frame = frame_id
         """That what goes out has: the one of what came last."""
 
@@ -109,9 +111,9 @@ class CommandFormat(ABC):
         self._frame = header.frame_id
         return stamp_seconds(header.stamp)
 
-    def _gripper(self, measured: np.ndarray | None) -> float:
+    def _untold_gripper(self, measured: np.ndarray | None) -> float:
         """What a command that says nothing about the gripper means: rate 0, or stay where it is; NaN: unknown."""
-        index = self.layout.names.index(GRIPPER)
+        index = self.layout.names.index(self.gripper)
         if not self.layout.position[index]:
             return 0.0
         return math.nan if measured is None else float(measured[index])
@@ -131,7 +133,7 @@ class TrajectoryFormat(CommandFormat):
         super().__init__(*args, **kwargs)
         if not self.layout.stays:
             raise ParameterError("parameter 'command_type' is 'joint_trajectory', whose values are positions: no rates")
-        known = {*self.joints.embodiment.joint_names, GRIPPER}
+        known = {*self.joints.embodiment.joint_names, self.gripper}
         strange = [n for n in self.layout.names if n not in known]
         if strange:
             raise ParameterError(f"parameter 'command_type' is 'joint_trajectory'; '{strange[0]}' is no joint")
@@ -144,13 +146,13 @@ class TrajectoryFormat(CommandFormat):
 
     def _joint(self, name: str) -> str:
         """The robot's name."""
-        return self.joints.gripper_name if name == GRIPPER else self.joints.name(name)
+        return self.joints.gripper_name if name == self.gripper else self.joints.name(name)
 
     def _known(self, name: str) -> str:
         """Ours for a name of the robot's; what is none of them is not taken for one of ours either."""
         if name in self._ours:
             return self._ours[name]
-        return f"{name} of another robot" if name in self.layout.names and name != GRIPPER else name
+        return f"{name} of another robot" if name in self.layout.names and name != self.gripper else name
 
     def _read(self, message: JointTrajectory, measured: np.ndarray | None) -> Command:
         if not message.points:
@@ -167,14 +169,14 @@ class TrajectoryFormat(CommandFormat):
         times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
         array: np.ndarray = np.array(values, float).reshape(len(values), len(names))
         known = [self._known(name) for name in names]
-        if GRIPPER in self.layout.names:
+        if self.gripper in self.layout.names:
             closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
-            if self._joint(GRIPPER) in names:
-                column = names.index(self._joint(GRIPPER))
+            if self._joint(self.gripper) in names:
+                column = names.index(self._joint(self.gripper))
                 array[:, column] = (array[:, column] - closed) / travel
-            elif GRIPPER not in names:
-                array = np.column_stack([array, np.full(len(array), self._gripper(measured))])
-                known.append(GRIPPER)
+            elif self.gripper not in names:
+                array = np.column_stack([array, np.full(len(array), self._untold_gripper(measured))])
+                known.append(self.gripper)
         if set(known) == set(self.layout.names) and len(known) == self.layout.size:
             # A controller of these joints would refuse a hold that names others.
             self._names, self._frame = names, message.header.frame_id
@@ -182,9 +184,9 @@ class TrajectoryFormat(CommandFormat):
 
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> JointTrajectory:
         columns = {self._joint(n): column for n, column in zip(self.layout.names, values.T, strict=True)}
-        if GRIPPER in self.layout.names:
+        if self.gripper in self.layout.names:
             closed, travel = self.joints.gripper_closed, self.joints.gripper_open - self.joints.gripper_closed
-            name = self._joint(GRIPPER)
+            name = self._joint(self.gripper)
             columns[name] = closed + columns[name] * travel
         rows = np.stack([columns[n] for n in self._names], 1)
         # The first points of a trajectory that begins at 0 are where the robot is.
@@ -203,13 +205,13 @@ class ArrayFormat(CommandFormat):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._short = self.layout.names[-1] == GRIPPER and not self.joints.gripper_joint
+        self._short = self.layout.names[-1] == self.gripper and not self.joints.gripper_joint
 
     def _read(self, message: Float64MultiArray, measured: np.ndarray | None) -> Command:
         if message.layout.data_offset:
             raise MessageError(f"layout.data_offset is {message.layout.data_offset}; expected 0")
         data: np.ndarray = np.array(message.data, float)
-        return Command.setpoint(np.append(data, self._gripper(measured)) if self._short else data)
+        return Command.setpoint(np.append(data, self._untold_gripper(measured)) if self._short else data)
 
     def _write(self, values: np.ndarray, times: np.ndarray, stamp: Time) -> Float64MultiArray:
         return Float64MultiArray(data=values[-1, : -1 if self._short else None].tolist())

@@ -128,10 +128,10 @@ def knots_from_trajectory(
         raise MessageError(f"trajectory time_from_start must be positive and increase; it is {times.tolist()} s")
     positions = _positions(message)
     targets = np.repeat(np.asarray(start, np.float32)[None], len(times), axis=0)
-    targets[:, embodiment.slices["joint_positions"]] = positions[:, [given.index(name) for name in required]]
+    targets[:, embodiment.joints] = positions[:, [given.index(name) for name in required]]
     if layout.gripper_name in given:
         opening = layout.gripper_opening(positions[:, given.index(layout.gripper_name)])
-        targets[:, embodiment.slices["gripper_state"].start] = opening
+        targets[:, layout.gripper_column()] = opening
     if turns is not None:
         targets -= turns.astype(np.float32)
     check_plan(targets, embodiment)

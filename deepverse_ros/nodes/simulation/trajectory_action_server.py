@@ -250,7 +250,7 @@ class ArmControllers:
 
     def _off(self, joints: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:
         """Which joint is too far from where it should be; empty where none is. The gripper may hold something."""
-        index = self._layout.embodiment.slices["joint_positions"]
+        index = self._layout.embodiment.joints
         off = np.abs(joints[index] - wanted[index])
         worst = int(np.argmax(off))
         if not tolerance or off[worst] <= tolerance:
@@ -274,27 +274,24 @@ class ArmControllers:
             names = ", ".join(message.joint_names) or "none"
             self._node.warn("gripper", f"a gripper's trajectory has {len(message.points)} points of joints: {names}")
         elif len(message.points[-1].positions) == 1:
-            self._arm.grip(float(np.clip(self._opening(message.points[-1].positions[0]), 0.0, 1.0)))
-
-    def _opening(self, position: float) -> float:
-        return (position - self._layout.gripper_closed) / (self._layout.gripper_open - self._layout.gripper_closed)
+            self._arm.grip(float(np.clip(self._layout.gripper_opening(message.points[-1].positions[0]), 0.0, 1.0)))
 
     def _take_grip(self, request: GripperCommand.Goal) -> GoalResponse:
         if not self._active():
             return self._refuse(self._gripper, "the controller is not active")
-        if not -1e-3 <= self._opening(request.command.position) <= 1 + 1e-3:
+        if not -1e-3 <= self._layout.gripper_opening(request.command.position) <= 1 + 1e-3:
             return self._refuse(self._gripper, f"position is {request.command.position:.4g}")
         return GoalResponse.ACCEPT
 
     def _grip(self, handle: ServerGoalHandle, goal: _Goal) -> GripperCommand.Result:
-        wanted, tolerance = self._opening(handle.request.command.position), 0.03
+        wanted, tolerance = self._layout.gripper_opening(handle.request.command.position), 0.03
         with self._lock:
             if not goal.ended.is_set():
                 self._arm.grip(float(np.clip(wanted, 0.0, 1.0)))
-        index = self._layout.embodiment.slices["gripper_state"]
+        index = self._layout.gripper_column()
         before, since = np.inf, self._arm.time()
         while True:
-            opening, now = float(self._arm.joints()[index][0]), self._arm.time()
+            opening, now = float(self._arm.joints()[index]), self._arm.time()
             if abs(opening - before) > 0.1 * tolerance:
                 before, since = opening, now
             reached, stalled = abs(opening - wanted) <= tolerance, now - since > STALL_TIME

@@ -91,9 +91,9 @@ class TrajectoryFollower:
                 else:
                     moved = self._target + running.values * seconds
                     self._target = np.clip(moved, self.embodiment.lower, self.embodiment.upper)
-            if self._opening is not None:
+            if self._opening is not None and self.embodiment.gripper is not None:
                 self._target = self._target.copy()
-                self._target[self.embodiment.slices["gripper_state"]] = self._opening
+                self._target[self.embodiment.slices[self.embodiment.gripper.name]] = self._opening
             return self._target
 
 

@@ -57,7 +57,9 @@ def test_what_odometry_does_not_tell_is_unknown():
     found = OdometryLayout(measuring(battery, speed), "odom").vector(odometry(linear=(4.0, 0.0, 0.0)))
     np.testing.assert_array_equal(found, [np.nan, 4.0])
     assert not OdometryLayout(measuring(battery), "odom").tells
-    on_wheels = measuring(speed).model_copy(update={"joint_names": ("lift",)})
+    lift = Modality(name="height", units="m", lower=(0.0,), upper=(1.0,), joints=("lift",))
+    on_wheels = measuring(speed)
+    on_wheels = on_wheels.model_copy(update={"modalities": (lift,), "home": (0.5,)})
     assert not OdometryLayout(on_wheels, "odom").tells  # its joint states tell more
 
 

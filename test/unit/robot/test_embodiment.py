@@ -36,6 +36,48 @@ def test_the_arm_is_consistent():
     assert ARM.max_step[7] == pytest.approx(0.5)
 
 
+def test_joints_and_gripper_are_found_by_what_they_are_and_not_by_a_name(tmp_path):
+    renamed = values()
+    renamed["modalities"] = [
+        m | {"name": name} for m, name in zip(renamed["modalities"], ("angles", "grip"), strict=True)
+    ]
+    del renamed["body"]
+    robot = Embodiment.load(write(tmp_path, renamed))
+    assert (robot.joint_names, robot.joints, robot.gripper.name) == (ARM.joint_names, slice(0, 7), "grip")
+    for name in ("drone", "vehicle"):
+        other = Embodiment.load(name)
+        assert (other.joint_names, other.joints, other.gripper) == ((), slice(0, 0), None)
+
+
+def test_a_description_that_names_the_joints_beside_the_modalities_is_the_same_robot(tmp_path):
+    old = values()
+    old["joint_names"] = old["modalities"][0].pop("joints")
+    del old["modalities"][1]["opening"]
+    assert Embodiment.load(write(tmp_path, old)) == ARM
+    old["joint_names"] = old["joint_names"][:5]
+    with pytest.raises(EmbodimentError, match=r"joint_names: 5 names, and no modality has as many values: \[7, 1\]"):
+        Embodiment.load(write(tmp_path, old))
+    old["joint_names"] = 3
+    with pytest.raises(EmbodimentError, match="joint_names: expected a list of names, got 3"):
+        Embodiment.load(write(tmp_path, old))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m[1].update(joints=["finger"]), "joint_positions and gripper_state have joints; one may"),
+        (lambda m: m[1].update(upper=[2.0]), "modality 'gripper_state': an opening is one value from 0 to 1"),
+        (lambda m: m.append(m[1] | {"name": "other"}), "gripper_state and other have an opening; one may"),
+    ],
+)
+def test_two_of_a_kind_and_an_opening_that_is_none_are_named(tmp_path, change, said):
+    changed = values()
+    change(changed["modalities"])
+    changed["home"] = changed["home"] + [1.0] * (len(changed["modalities"]) - 2)
+    with pytest.raises(EmbodimentError, match=said):
+        Embodiment.load(write(tmp_path, changed))
+
+
 def test_a_modality_without_a_rate_may_cross_its_whole_range(tmp_path):
     changed = values()
     del changed["modalities"][1]["max_rate"]
