@@ -49,8 +49,8 @@ fuzz: build  ## damage files of every kind at random and read them (CASES=n, SEE
 lint: env  ## check format, rules, types, import layers and package.xml
 	@$(ENVIRONMENT) tools/lint.sh
 
-docs: build  ## write docs/field.md and the figures of docs/architecture.md anew
-	@$(WORKSPACE) python tools/field_table.py && python tools/architecture.py
+docs: build  ## write what is made of docs/ anew: field.md, parameters.md, the figures of architecture.md
+	@$(WORKSPACE) python tools/field_table.py && python tools/parameter_table.py && python tools/architecture.py
 
 format: env  ## bring the code into format
 	@$(ENVIRONMENT) ruff format . && ruff check --fix .

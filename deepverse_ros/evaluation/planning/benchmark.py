@@ -132,7 +132,7 @@ def _for_task(config: MpcConfig, task: str) -> MpcConfig:
     if task == "avoid":
         return replace(config, limits=replace(config.limits, clearance=0.0))
     if task == "push":  # the hand goes straight through where the thing stands
-        return replace(config, straightness=STRAIGHT)
+        return replace(config, weights={**config.weights, "straightness": STRAIGHT})
     return config
 
 

@@ -7,6 +7,7 @@ from deepverse_ros.nodes.control import controller_output
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
 from deepverse_ros.nodes.planner import controller_reports, keeper, plan_progress
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
+from deepverse_ros.planning.objectives.registry import OBJECTIVES
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import MpcConfig
 from deepverse_ros.planning.search.mppi import MppiConfig
@@ -29,19 +30,9 @@ PARAMETERS = (
     Parameter("verified", 4, "How many of the best plans of a search are judged.", 1, 64, dynamic=True),
     Parameter("early_weight", 0.05, "Cost of the mean distance on the way, per metre.", 0.0, 10.0, dynamic=True),
     Parameter("latent_weight", 0.01, "Cost of a last frame that looks unlike the goal (m).", 0.0, 10.0, dynamic=True),
-    Parameter("certainty_weight", 1.0, "Cost of predicted deviation of the tool, per metre.", 0.0, 10.0, dynamic=True),
-    Parameter("smoothness_weight", 0.005, "Cost of changes of speed (m).", 0.0, 10.0, dynamic=True),
-    Parameter("effort_weight", 0.0, "Cost of movement (m).", 0.0, 10.0, dynamic=True),
-    Parameter(
-        "straightness_weight", 0.0, "Cost of a tool's way that is not straight, per metre.", 0.0, 100.0, dynamic=True
-    ),
-    Parameter(
-        "clearance_weight",
-        0.0,
-        "Cost of a clearance below the margin, per metre; at least 5 where min_clearance is set.",
-        0.0,
-        100.0,
-        dynamic=True,
+    *(
+        Parameter(f"{entry.name}_weight", entry.weight, entry.description, 0.0, entry.most, dynamic=True)
+        for entry in OBJECTIVES
     ),
     Parameter(
         "clearance_margin",
@@ -162,11 +153,7 @@ def mpc_config(parameters: Parameters, trained: int) -> MpcConfig:
         verified=p.verified,
         early=p.early_weight,
         latent=p.latent_weight,
-        certainty=p.certainty_weight,
-        smoothness=p.smoothness_weight,
-        effort=p.effort_weight,
-        straightness=p.straightness_weight,
-        clearance=p.clearance_weight,
+        weights={entry.name: getattr(p, f"{entry.name}_weight") for entry in OBJECTIVES},
         margin=p.clearance_margin,
         limits=plan_limits.limits(parameters),
     )

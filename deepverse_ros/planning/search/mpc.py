@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -12,14 +12,10 @@ from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.distance_field import DistanceField
+from deepverse_ros.planning.objectives import registry
 from deepverse_ros.planning.objectives.base import BiasCorrectedFuture, Future, Goal, Objective, WeightedSum
-from deepverse_ros.planning.objectives.certainty import Certainty
-from deepverse_ros.planning.objectives.clearance import Clearance, DistanceFieldClearance
-from deepverse_ros.planning.objectives.effort import Effort
 from deepverse_ros.planning.objectives.goal_image import GoalImage
 from deepverse_ros.planning.objectives.goal_position import GoalPosition
-from deepverse_ros.planning.objectives.smoothness import Smoothness
-from deepverse_ros.planning.objectives.straightness import Straightness
 from deepverse_ros.planning.search.icem import Icem, IcemConfig
 from deepverse_ros.planning.search.kinematic_seed import kinematic_seed
 from deepverse_ros.planning.search.mppi import Mppi, MppiConfig
@@ -63,10 +59,10 @@ class MpcConfig:
     last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
     some millimetres apart. approaches: so many of the searches begin from the way to the goal that kinematics knows,
     later ones from where the robot stands. max_replans: further searches with another seed while no plan is accepted.
-    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent,
-    certainty, smoothness, effort, straightness, clearance: weights of the objectives (see there); margin: of the
-    clearance, metres. limits: what a plan must keep to be accepted; with a clearance among them, the search keeps it
-    too, with a weight of at least AVOID.
+    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent: of the
+    way to the goal, see `GoalImage`. weights: of other objectives by their names in `objectives.registry`, where they
+    differ from those there. margin: of the clearance, metres. limits: what a plan must keep to be accepted; with a
+    clearance among them, the search keeps it too, with a weight of at least AVOID.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -79,15 +75,12 @@ class MpcConfig:
     verified: int = 4
     early: float = 0.05
     latent: float = 0.01
-    certainty: float = 1.0
-    smoothness: float = 0.005
-    effort: float = 0.0
-    straightness: float = 0.0
-    clearance: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
     margin: float = 0.05
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", registry.weights(self.weights))
         for least, names in enumerate(
             (("corrected", "approaches", "max_replans"), ("longer", "iterations", "verified"))
         ):
@@ -134,7 +127,7 @@ class Mpc:
 
         Args: joints (A,) where the robot was when the belief's newest frame was taken.
         """
-        if self.config.limits.clearance is None and not self.config.clearance:
+        if self.config.limits.clearance is None and not self.config.weights["clearance"]:
             return None
         return DistanceField.of(belief, np.asarray(joints, np.float32), self.embodiment)
 
@@ -143,27 +136,18 @@ class Mpc:
     ) -> Objective:
         """What plans from `joints` (A,) cost. Without surroundings the clearance is what is imagined."""
         config, least = self.config, self.config.limits.clearance
-        margin, weight = config.margin, config.clearance
+        margin, weights = config.margin, dict(config.weights)
         if least is not None:
-            weight = max(weight, AVOID)
+            weights["clearance"] = max(weights["clearance"], AVOID)
             error = max((self.calibration and self.calibration.clearance_error_m) or (math.inf,))
             if surroundings is not None and math.isfinite(error):
                 margin = least + error + _RESERVE
-        keep: Objective = Clearance(margin)
-        if surroundings is not None and joints is not None:
-            keep = DistanceFieldClearance(surroundings, joints, margin)
         aim: Objective = GoalPosition(goal.tool_position, config.early)
         if goal.embedding is not None:
             aim = GoalImage(goal, config.early, config.latent)
-        terms: list[tuple[float, Objective]] = [
-            (1.0, aim),
-            (config.certainty, Certainty()),
-            (config.smoothness, Smoothness(self.embodiment)),
-            (config.effort, Effort(self.embodiment)),
-            (config.straightness, Straightness()),
-            (weight, keep),
-        ]
-        return WeightedSum([(weight, term) for weight, term in terms if weight])
+        search = registry.Search(goal, self.embodiment, margin, surroundings, joints)
+        asked = [(weights[entry.name], entry) for entry in registry.OBJECTIVES]
+        return WeightedSum([(1.0, aim), *((weight, entry.make(search)) for weight, entry in asked if weight)])
 
     def plan(
         self,
@@ -197,7 +181,7 @@ class Mpc:
                     sampler, warm, round_s = self._longer, None, round_s * self.config.longer
                     steps *= self.config.longer
             if warm is None and search < self.config.approaches:
-                straight = self.config.straightness > 0
+                straight = self.config.weights["straightness"] > 0
                 warm = kinematic_seed(self.embodiment, joints, goal.tool_position, steps, straight)
             found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)
             if found is None:

@@ -14,6 +14,8 @@ from reaching import ARM, FORWARD, HOME, reachable, tool_paths
 
 from deepverse_ros.errors import CheckpointError, ShapeError
 from deepverse_ros.model.observation import Goal
+from deepverse_ros.planning.objectives import registry
+from deepverse_ros.planning.objectives.base import Future, read
 from deepverse_ros.planning.search.icem import IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.planning.search.mppi import MppiConfig
@@ -162,8 +164,32 @@ def test_a_goal_beyond_one_plan_is_reached_by_a_longer_one_where_that_is_calibra
 def test_a_planner_that_cannot_work_is_refused():
     with pytest.raises(ShapeError, match="iterations"):
         MpcConfig(iterations=0)
+    with pytest.raises(ShapeError, match=r"no objective 'hurry'; known: certainty, smoothness"):
+        MpcConfig(weights={"hurry": 1.0})
     with pytest.raises(CheckpointError, match="goal_error_z"):
         Mpc(TrueImagination(calibration={"level": 0.9}))
+
+
+@dataclass(frozen=True)
+class High:
+    """Keep the tool high: the mean of what it is below a height, in metres. As docs/guides/add_objective.md has it."""
+
+    height: float
+
+    def __call__(self, future: Future, plans: torch.Tensor) -> torch.Tensor:
+        return (self.height - read(future, "tool_position")[..., 2]).clamp_min(0).mean(dim=1)
+
+
+def test_an_own_objective_is_a_class_and_an_entry_and_changes_the_plan(monkeypatch):
+    entry = registry.Entry("height", 0.0, "Cost of a tool below 0.8 m, per metre.", lambda search: High(0.8))
+    monkeypatch.setattr(registry, "OBJECTIVES", (*registry.OBJECTIVES, entry))
+    goal = goal_at(reachable(1, seed=3)[0])
+
+    def lowest(weight: float) -> float:
+        planner = mpc(max_replans=0, weights={"height": weight}, limits=Limits(tolerance=math.inf))
+        return float(planner.plan(Seen(), goal, HOME).tool_path[:, 2].min())
+
+    assert lowest(100.0) > lowest(0.0) + 0.05
 
 
 # ---- what comes back
@@ -243,7 +269,7 @@ def test_either_sampler_finds_a_plan_and_a_clearance_leads_it_round_an_obstacle(
     goal, results = goal_at(reachable(1, seed=2)[0]), []
     model = TrueImagination()
     for weight in (0.0, 20.0):
-        planner = mpc(model, sampler=sampler, iterations=6, max_replans=0, clearance=weight, margin=0.08)
+        planner = mpc(model, sampler=sampler, iterations=6, max_replans=0, weights={"clearance": weight}, margin=0.08)
         results.append(planner.plan(Seen(), goal, HOME))
         model.obstacle = results[0].future.tool[0, 3]  # on the way of the first plan
     assert [result.verdict.accepted for result in results] == [True, True]
