@@ -24,9 +24,9 @@ NODES: dict[str, Iterable[Parameter]] = {
 HEADER = """\
 # Parameters
 
-Made by `make docs` from the tables that the nodes declare them from. `config/nodes/` has a file with all of each node, and
-`ros2 param describe /planner goal_tolerance` says the same of one. **live**: may be changed while the node runs; the
-others are applied by `configure`.
+Made by `make docs` from the tables that the nodes declare them from. `config/nodes/` has a file with all of each node,
+and `ros2 param describe /planner goal_tolerance` says the same of one. **live**: may be changed while the node runs;
+the others are applied by `configure`.
 """
 
 
