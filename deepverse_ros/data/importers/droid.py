@@ -25,7 +25,7 @@ def data_directory() -> Path:
     """Where real recordings lie: $DEEPVERSE_REAL_DATA, or ../shared/data beside the checkout."""
     if override := os.environ.get("DEEPVERSE_REAL_DATA"):
         return Path(override).expanduser()
-    return Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -38,7 +37,6 @@ class FaultInjector(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("fault_injector", PARAMETERS, **kwargs)
-        self._entities: list[tuple[Callable, object]] = []
         self._lock = threading.Lock()
         self._began: float | None = None
 
@@ -56,10 +54,8 @@ class FaultInjector(RobotNode):
         self._relays: dict[str, Publisher] = {}
         for topic in schedule.topics:
             self._relay(topic)
-        timer = self.create_timer(
-            PERIOD, self._tick, MutuallyExclusiveCallbackGroup(), clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
-        self._entities.append((self.destroy_timer, timer))
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.own(self.create_timer(PERIOD, self._tick, MutuallyExclusiveCallbackGroup(), clock=clock))
         self._channels: dict[str, Channel] = {}
         self.diagnostics.add_check(self._check)
 
@@ -68,11 +64,9 @@ class FaultInjector(RobotNode):
         profile = qos.command() if topic.reliable else qos.sensor_input()
         out = qos.command()
         profile.depth = out.depth = 10
-        publisher = self.advertise(kind, topic.output, out)
+        self._relays[topic.name] = self.own(self.advertise(kind, topic.output, out))
         callback = partial(self._on_message, topic.name)
-        subscription = self.subscribe(kind, topic.input, callback, profile, MutuallyExclusiveCallbackGroup())
-        self._relays[topic.name] = publisher
-        self._entities += [(self.destroy_lifecycle_publisher, publisher), (self.destroy_subscription, subscription)]
+        self.own(self.subscribe(kind, topic.input, callback, profile, MutuallyExclusiveCallbackGroup()))
 
     def activate(self) -> None:
         with self._lock:
@@ -89,12 +83,6 @@ class FaultInjector(RobotNode):
             for pid in self._suspended:
                 self._send(pid, signal.SIGCONT)
             self._suspended = set()
-
-    def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
-        for destroy, entity in self._entities:
-            destroy(entity)
-        self._entities = []
 
     # Work ---------------------------------------------------------------------------------------------------------
     def _on_message(self, name: str, message: Any) -> None:

@@ -52,9 +52,7 @@ class PlannerNode(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("planner", PARAMETERS, **kwargs)
-        self._entities: list = []
         self._outputs: PlanOutputs | None = None
-        self._actions: ActionServer | None = None
         self._tasks: dict[bytes, GoalTask] = {}
         self._tracking: TrackingTask | None = None
         self._lock = threading.RLock()
@@ -76,8 +74,9 @@ class PlannerNode(RobotNode):
         self.recalibration = Recalibration(self.calibration, p.recalibration_rate, p.recalibration_limit)
         self.model = model
         layout = JointLayout.of(model.embodiment, p)
-        self.input = ObservationSource(self, layout, model.config.context, (model.config.height, model.config.width))
-        self._outputs = PlanOutputs(self, layout)
+        size = (model.config.height, model.config.width)
+        self.input = self.own(ObservationSource(self, layout, model.config.context, size))
+        self._outputs = self.own(PlanOutputs(self, layout))
         self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
         self._goals: LatestSlot[GoalTask] = LatestSlot()
         self._proposals = Proposals(self, model, self.input, self._outputs, self.recalibration)
@@ -100,27 +99,25 @@ class PlannerNode(RobotNode):
 
     def _listen(self) -> None:
         # An executing goal keeps one thread of the executor until its result is there.
-        self._actions = ActionServer(
-            self,
-            PlanToGoal,
-            "~/plan_to_goal",
-            execute_callback=self._execute_goal,
-            goal_callback=self._accept_goal,
-            cancel_callback=self._cancel_goal,
-            callback_group=ReentrantCallbackGroup(),
+        self.own(
+            ActionServer(
+                self,
+                PlanToGoal,
+                "~/plan_to_goal",
+                execute_callback=self._execute_goal,
+                goal_callback=self._accept_goal,
+                cancel_callback=self._cancel_goal,
+                callback_group=ReentrantCallbackGroup(),
+            )
         )
         # What shares a group with the node's timers and services has to wait for them.
         group = MutuallyExclusiveCallbackGroup()
-        self._entities = [
-            self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), group),
-            *(
-                self.subscribe(kind, topic, hear, qos.command(), group, unreadable=self._on_unread_proposal)
-                for kind, topic, hear in (
-                    (ActionPlan, "~/proposed_plan", self._on_plan),
-                    (JointTrajectory, "~/proposed_trajectory", self._on_trajectory),
-                )
-            ),
-        ]
+        self.own(self.subscribe(Image, "~/goal_image", self._on_goal_image, qos.command(), group))
+        for kind, topic, hear in (
+            (ActionPlan, "~/proposed_plan", self._on_plan),
+            (JointTrajectory, "~/proposed_trajectory", self._on_trajectory),
+        ):
+            self.own(self.subscribe(kind, topic, hear, qos.command(), group, unreadable=self._on_unread_proposal))
 
     def activate(self) -> None:
         self.worker.start()
@@ -147,16 +144,7 @@ class PlannerNode(RobotNode):
         self._goal = self._tracking = None
 
     def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
-        if self._actions is not None:
-            self._actions.destroy()
-        for subscription in self._entities:
-            self.destroy_subscription(subscription)
-        if self._outputs is not None:
-            self._outputs.destroy()
-        self._entities, self._outputs, self._actions = [], None, None
-        if "input" in self.__dict__:
-            self.input.destroy()
+        self._outputs = None
         for name in ("model", "input", "worker", "robot"):
             self.__dict__.pop(name, None)
 

@@ -57,7 +57,6 @@ class PrefilterNode(RobotNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("prefilter", PARAMETERS, **kwargs)
         self._lock = threading.RLock()
-        self._entities: list[tuple[Callable, object]] = []
         self._active = False
         self.add_on_set_parameters_callback(self._check_live)
 
@@ -89,8 +88,8 @@ class PrefilterNode(RobotNode):
         group = MutuallyExclusiveCallbackGroup
         verdicts = qos.command()
         verdicts.depth = 10  # several commands are judged at once
-        self._out = PrefilterOutput(self, kind, self._joints.layout)
-        self._status_out = self.advertise(PrefilterStatus, "~/status", qos.debug_output())
+        self._out = self.own(PrefilterOutput(self, kind, self._joints.layout))
+        self._status_out = self.own(self.advertise(PrefilterStatus, "~/status", qos.debug_output()))
         subscriptions = [
             self.subscribe(
                 kind, "~/command_in", self.on_command, qos.command(), group(), self.format.bound, self.on_unreadable
@@ -112,13 +111,12 @@ class PrefilterNode(RobotNode):
                     JointState, p.joint_states_topic, self.on_joint_states, qos.joints_input(), group(), drain=True
                 )
             )
-        service = self.create_service(Trigger, "~/release", self._release, callback_group=group())
+        for subscription in subscriptions:
+            self.own(subscription)
+        self.own(self.create_service(Trigger, "~/release", self._on_release, callback_group=group()))
         # Wall time: it also acts while a simulation stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = self.create_timer(1.0 / p.tick_rate, self.on_tick, callback_group=group(), clock=clock)
-        self._entities = [(self.destroy_lifecycle_publisher, self._status_out), (PrefilterOutput.destroy, self._out)]
-        self._entities += [(self.destroy_subscription, e) for e in subscriptions]
-        self._entities += [(self.destroy_service, service), (self.destroy_timer, timer)]
+        self.own(self.create_timer(1.0 / p.tick_rate, self.on_tick, callback_group=group(), clock=clock))
 
     def activate(self) -> None:
         with self._lock:
@@ -139,10 +137,6 @@ class PrefilterNode(RobotNode):
             self._halts.over()
 
     def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
-        for destroy, entity in self._entities:
-            destroy(entity)
-        self._entities = []
         for name in ("gate", "format"):
             self.__dict__.pop(name, None)
 
@@ -234,7 +228,7 @@ class PrefilterNode(RobotNode):
                     "place", "what passed before may go on: nobody has said where the robot is, so nothing halts it"
                 )
 
-    def _release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
             if not self._active:
                 response.success, response.message = False, "the prefilter is not active"

@@ -41,7 +41,6 @@ class ReplayNode(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("replay", PARAMETERS, **kwargs)
-        self._entities: list[tuple[Callable, object]] = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -55,10 +54,9 @@ class ReplayNode(RobotNode):
         self._base_frame = embodiment.base_frame
         self._frames = RateMeter()
         self._finished = False
-        self._clock_out = self.advertise(Clock, "/clock", qos.command())
-        self._image = self.advertise(Image, "camera/image_raw", qos.sensor_output())
-        self._joints = self.advertise(JointState, "joint_states", qos.sensor_output())
-        self._entities = [(self.destroy_lifecycle_publisher, e) for e in (self._clock_out, self._image, self._joints)]
+        self._clock_out = self.own(self.advertise(Clock, "/clock", qos.command()))
+        self._image = self.own(self.advertise(Image, "camera/image_raw", qos.sensor_output()))
+        self._joints = self.own(self.advertise(JointState, "joint_states", qos.sensor_output()))
         height, width = self._recording.rgb.shape[1:3]
         self.get_logger().info(
             f"recording {self._recording.name}: {len(self._recording.rgb)} frames {width}x{height}, "
@@ -77,12 +75,6 @@ class ReplayNode(RobotNode):
         if self._thread is not None:
             self._thread.join(5.0)
         self._thread = None
-
-    def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
-        for destroy, entity in self._entities:
-            destroy(entity)
-        self._entities = []
 
     def _play(self) -> None:
         """Publish every event when its time on the recording's clock has come."""

@@ -7,19 +7,22 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import Executor
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 
 from deepverse_ros.errors import DeepverseError, printable
 from deepverse_ros.nodes.runtime import qos
@@ -33,6 +36,7 @@ END_TIMEOUT = 12.0
 """Seconds that a node has to deactivate and clean up after a signal."""
 
 RESTING_STATES = ("unconfigured", "inactive", "active", "finalized")
+T = TypeVar("T")
 
 
 class RobotNode(LifecycleNode):
@@ -54,6 +58,7 @@ class RobotNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self._warned: dict[str, float] = {}
         self._traced: set[tuple] = set()
+        self._owned: list[Any] = []
         self.parameters = Parameters(self, table)
         self.diagnostics = DiagnosticsPublisher(self)
 
@@ -68,7 +73,7 @@ class RobotNode(LifecycleNode):
         """Stop work; publish a hold where something moves."""
 
     def cleanup(self) -> None:
-        """Release what `configure` made. Must also work after a `configure` that failed half way."""
+        """Release what `configure` made and the node does not `own`; also where that failed half way."""
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -80,7 +85,7 @@ class RobotNode(LifecycleNode):
         if all(self._guard(what, step) for what, step in steps):
             self.parameters.frozen = True
             return super().on_configure(state)
-        self._guard("cleanup after the failed configure", self.cleanup)
+        self._release("cleanup after the failed configure")
         return TransitionCallbackReturn.FAILURE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -95,7 +100,7 @@ class RobotNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._guard("cleanup", self.cleanup)
+        self._release()
         self.diagnostics.stop()
         self.parameters.frozen = False
         return super().on_cleanup(state)
@@ -103,15 +108,47 @@ class RobotNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         if state.label == "active":
             self._guard("deactivate", self.deactivate)
-        self._guard("cleanup", self.cleanup)
+        self._release()
         self.diagnostics.stop()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.get_logger().error("a transition failed; the node is unconfigured now")
-        self._guard("cleanup", self.cleanup)
+        self._release()
         self.parameters.frozen = False
         return TransitionCallbackReturn.SUCCESS
+
+    def own(self, entity: T) -> T:
+        """The entity, which is destroyed before `cleanup`, the newest first.
+
+        Args: entity: a publisher, subscription, timer or service of this node, a part that has `destroy`, or a function
+        that ends something.
+        """
+        self._owned.append(entity)
+        return entity
+
+    def _release(self, what: str = "cleanup") -> None:
+        self.diagnostics.clear_checks()
+        while self._owned:
+            self._guard(what, partial(self._destroy, self._owned.pop()))
+        self._guard(what, self.cleanup)
+
+    def _destroy(self, entity: Any) -> None:
+        of_node: tuple[tuple[type, Callable[[Any], object]], ...] = (
+            (LifecyclePublisher, self.destroy_lifecycle_publisher),
+            (Publisher, self.destroy_publisher),
+            (Subscription, self.destroy_subscription),
+            (Timer, self.destroy_timer),
+            (Service, self.destroy_service),
+        )
+        for kind, destroy in of_node:
+            if isinstance(entity, kind):
+                destroy(entity)
+                return
+        if callable(entity):
+            entity()
+        else:
+            entity.destroy()
 
     def _guard(self, what: str, step: Callable[[], None]) -> bool:
         try:

@@ -77,7 +77,6 @@ class SimNode(RobotNode):
         super().__init__("sim", PARAMETERS, **kwargs)
         self._thread: threading.Thread | None = None
         self._controllers: ArmControllers | None = None
-        self._entities: list[tuple[Callable, object]] = []
 
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
@@ -96,11 +95,12 @@ class SimNode(RobotNode):
         self._frames, self._ticks = RateMeter(), RateMeter()
         self._jobs: queue.SimpleQueue[tuple[Future, Callable[[ArmSimulation], object]]] = queue.SimpleQueue()
         self._stop, self._running = threading.Event(), threading.Event()
-        self._controllers = ArmControllers(self, _Arm(self), self._layout, self._running.is_set)
+        self._controllers = self.own(ArmControllers(self, _Arm(self), self._layout, self._running.is_set))
         self._connect()
         ready: Future[str] = Future()
         self._thread = threading.Thread(target=self._simulate, args=(ready,), name="simulation", daemon=True)
         self._thread.start()
+        self.own(self._end_simulation)
         backend = ready.result(START_TIMEOUT)
         self.get_logger().info(
             f"simulated {self.embodiment.name}, seed {p.seed}: {p.width}x{p.height} at {p.rate:g} Hz, "
@@ -134,10 +134,10 @@ class SimNode(RobotNode):
             )
             if topic
         ]
-        reset = self.create_service(Trigger, "~/reset", self._reset, callback_group=MutuallyExclusiveCallbackGroup())
-        self._entities = [(self.destroy_lifecycle_publisher, entity) for entity in publishers.values()]
-        self._entities += [(self.destroy_subscription, entity) for entity in subscriptions]
-        self._entities.append((self.destroy_service, reset))
+        group = MutuallyExclusiveCallbackGroup()
+        reset = self.create_service(Trigger, "~/reset", self._reset, callback_group=group)
+        for entity in (*publishers.values(), *subscriptions, reset):
+            self.own(entity)
 
     def activate(self) -> None:
         self._commands.hold()
@@ -149,19 +149,17 @@ class SimNode(RobotNode):
         if self._controllers is not None:
             self._controllers.stop()
 
-    def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
+    def _end_simulation(self) -> None:
+        """Before the topics that its thread publishes on go."""
+        self._stop.set()
+        self._running.set()
         if self._thread is not None:
-            self._stop.set()
-            self._running.set()
             self._thread.join(10.0)
             if self._thread.is_alive():
                 self.get_logger().error("the simulation's thread did not end within 10 s")
-        for destroy, entity in self._entities:
-            destroy(entity)
-        if self._controllers is not None:
-            self._controllers.destroy()
-        self._thread, self._controllers, self._entities = None, None, []
+
+    def cleanup(self) -> None:
+        self._thread = self._controllers = None
 
     # Commands -----------------------------------------------------------------------------------------------------
     def _on_trajectory(self, message: JointTrajectory) -> None:

@@ -80,7 +80,6 @@ class WorldModelNode(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("world_model", PARAMETERS, **kwargs)
-        self._entities: list[tuple[Callable, object]] = []
         self._watching: CommandJudgeServer | None = None
         self._judging: Job[None] | None = None
 
@@ -98,41 +97,30 @@ class WorldModelNode(RobotNode):
         self.model = model
         Calibration.from_model(model.calibration)  # a checkpoint whose bounds are wrong is refused now
         layout = JointLayout.of(model.embodiment, p)
-        self.input = ObservationSource(self, layout, model.config.context, (model.config.height, model.config.width))
+        size = (model.config.height, model.config.width)
+        self.input = self.own(ObservationSource(self, layout, model.config.context, size))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, self.input.joints)
         self._ages = Quantiles()
         self._condition: _Condition | None = None
         self._memory: Memory | None = None
         self._serve()
-        self.outputs = PredictionOutputs(self, model.embodiment)
-        self._entities.append((lambda outputs: outputs.destroy(), self.outputs))
+        self.outputs = self.own(PredictionOutputs(self, model.embodiment))
         if p.zones:
-            self._watching = CommandJudgeServer(
-                self, model, self.input.joints, self.input.to_base, self.input.record_command
+            self._watching = self.own(
+                CommandJudgeServer(self, model, self.input.joints, self.input.to_base, self.input.record_command)
             )
-            self._entities.append((lambda watching: watching.destroy(), self._watching))
         self.diagnostics.add_check(self._check)
 
     def _serve(self) -> None:
         # One group for both services: a request that waits for the worker occupies one thread of the executor only.
         waiting = MutuallyExclusiveCallbackGroup()
-        self._heartbeat = self.advertise(Header, "~/heartbeat", qos.command())
-        self._entities = [
-            (self.destroy_service, self.create_service(Imagine, "~/imagine", self._imagine, callback_group=waiting)),
-            (
-                self.destroy_service,
-                self.create_service(EvaluatePlan, "~/evaluate_plan", self._evaluate_plan, callback_group=waiting),
-            ),
-            (
-                self.destroy_timer,
-                self.create_timer(HEARTBEAT_PERIOD, self._beat, callback_group=MutuallyExclusiveCallbackGroup()),
-            ),
-            (self.destroy_lifecycle_publisher, self._heartbeat),
-        ]
+        self.own(self.create_service(Imagine, "~/imagine", self._imagine, callback_group=waiting))
+        self.own(self.create_service(EvaluatePlan, "~/evaluate_plan", self._evaluate_plan, callback_group=waiting))
+        self._heartbeat = self.own(self.advertise(Header, "~/heartbeat", qos.command()))
+        self.own(self.create_timer(HEARTBEAT_PERIOD, self._beat, callback_group=MutuallyExclusiveCallbackGroup()))
         if topic := self.parameters["verdict_topic"]:
-            subscription = self.subscribe(PlanVerdict, topic, self._on_verdict, qos.command())
-            self._entities.append((self.destroy_subscription, subscription))
+            self.own(self.subscribe(PlanVerdict, topic, self._on_verdict, qos.command()))
 
     def activate(self) -> None:
         capacity = self.parameters["memory_frames"]
@@ -154,12 +142,7 @@ class WorldModelNode(RobotNode):
         self._condition = None
 
     def cleanup(self) -> None:
-        self.diagnostics.clear_checks()
-        for destroy, entity in self._entities:
-            destroy(entity)
-        self._entities, self._watching = [], None
-        if "input" in self.__dict__:
-            self.input.destroy()
+        self._watching = None
         for name in ("model", "input", "worker", "command", "outputs"):
             self.__dict__.pop(name, None)
 

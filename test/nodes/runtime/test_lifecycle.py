@@ -3,8 +3,11 @@
 import gc
 from functools import partial
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from std_msgs.msg import Empty
+from std_srvs.srv import Trigger
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor
@@ -68,3 +71,46 @@ def test_what_this_package_says_itself_needs_no_trace(robot, capfd):
     text = capfd.readouterr().err
     assert "imagining failed: rgb is 3x3; expected 4x4" in text
     assert "File " not in text
+
+
+class Owner(RobotNode):
+    """Owns one of each kind; says what was ended, in order."""
+
+    def __init__(self, **kwargs):
+        super().__init__("owner", [], **kwargs)
+        self.ended, self.fails = [], False
+
+    def configure(self):
+        group = MutuallyExclusiveCallbackGroup()
+        self.own(self.advertise(Empty, "said", 10))
+        self.own(self.subscribe(Empty, "heard", lambda message: None, 10))
+        self.own(self.create_service(Trigger, "asked", lambda request, answer: answer, callback_group=group))
+        self.own(self.create_timer(10.0, lambda: None, group))
+        self.own(self)
+        self.own(lambda: self.ended.append("last"))
+        if self.fails:
+            raise ShapeError("half way")
+
+    def destroy(self):
+        self.ended.append("part")
+
+    def cleanup(self):
+        self.ended.append("cleanup")
+
+    def entities(self):
+        return [len(list(of)) for of in (self.publishers, self.subscriptions, self.services, self.timers)]
+
+
+def test_a_node_destroys_what_it_owns_the_newest_first_and_before_its_cleanup(robot):
+    node = Owner()
+    robot.nodes.append(node)
+    bare = node.entities()
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert all(now > before for now, before in zip(node.entities(), bare, strict=True))
+    node.trigger_cleanup()
+    assert node.entities() == bare
+    assert node.ended == ["last", "part", "cleanup"]
+    node.fails = True
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.entities() == bare
+    assert node.ended[3:] == ["last", "part", "cleanup"]
