@@ -57,7 +57,7 @@ class FaultInjector(RobotNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.own(self.create_timer(PERIOD, self._tick, MutuallyExclusiveCallbackGroup(), clock=clock))
         self._channels: dict[str, Channel] = {}
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("faults", self._check)
 
     def _relay(self, topic: Topic) -> None:
         kind = message_type(topic.type)

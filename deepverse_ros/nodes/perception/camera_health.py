@@ -25,7 +25,7 @@ class CameraHealth:
         self.reads: list[tuple[type, str]] = []
         self._node = node
         self.clear()
-        node.diagnostics.add_check(self._check)
+        node.diagnostics.add_check("camera", self._check)
 
     def clear(self) -> None:
         """Forget what was seen so far."""

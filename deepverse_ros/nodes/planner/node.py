@@ -86,7 +86,7 @@ class PlannerNode(RobotNode):
         self._asked: Future[None] | None = None
         self._count = 0
         self._listen()
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("planning", self._check)
 
     def _check_horizon(self, model: WorldModel) -> None:
         """Raises: ShapeError where no search has such a horizon."""

@@ -78,7 +78,7 @@ class PrefilterNode(RobotNode):
         self._status: Status | None = None
         self._said = -np.inf
         self._connect()
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("gate", self._check)
         names = ", ".join(layout.names)
         self.get_logger().info(f"{p.mode}: commands of {self._embodiment.name} ({p.command_type}): {names}")
 

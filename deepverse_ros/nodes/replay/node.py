@@ -62,7 +62,7 @@ class ReplayNode(RobotNode):
             f"recording {self._recording.name}: {len(self._recording.rgb)} frames {width}x{height}, "
             f"{1 / self._recording.dt:g} Hz, '{self._recording.text}'"
         )
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("recording", self._check)
 
     def activate(self) -> None:
         self._stop.clear()

@@ -14,6 +14,7 @@ from rclpy.timer import Timer
 
 from deepverse_ros.errors import printable
 
+Check = Callable[[], tuple[bytes, str, dict[str, object]]]
 LEVEL_NAMES = {DiagnosticStatus.OK: "OK", DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR"}
 
 
@@ -74,22 +75,24 @@ class Quantiles:
 class DiagnosticsPublisher:
     """Gathers a node's condition from its checks and publishes it.
 
-    A check is a function that returns (level, sentence or "", values): the status carries the highest level, every
-    sentence and every value. Warnings of the last `warning_memory` seconds and QoS mismatches raise it to WARN.
+    A check is a function that returns (level, sentence or "", values). Each has a status of its own, "NODE: NAME", and
+    so have the warnings of the last `warning_memory` seconds with the QoS mismatches, which are at WARN. The first
+    status, "NODE", sums up: it carries the highest level, every sentence and every value.
     """
 
     def __init__(self, node: Node, period: float = 1.0, warning_memory: float = 5.0) -> None:
         self._node = node
         self._period = period
         self._memory = warning_memory
-        self._checks: list[Callable[[], tuple[bytes, str, dict[str, object]]]] = []
+        self._checks: dict[str, Check] = {}
         self._last_warning: tuple[float, str] | None = None
         self._mismatches: dict[str, None] = {}
         self._timer: Timer | None = None
         self._publisher: Publisher | None = None
 
-    def add_check(self, check: Callable[[], tuple[bytes, str, dict[str, object]]]) -> None:
-        self._checks.append(check)
+    def add_check(self, name: str, check: Check) -> None:
+        """Ask `check` from now on. Args: name: of its status, unique within the node."""
+        self._checks[name] = check
 
     def clear_checks(self) -> None:
         self._checks.clear()
@@ -122,38 +125,50 @@ class DiagnosticsPublisher:
             self._timer = self._publisher = None
 
     def status(self) -> DiagnosticStatus:
-        """The node's condition now."""
-        level, sentences, values = DiagnosticStatus.OK, [], {}
-        for check in list(self._checks):
-            one_level, sentence, some = check()
-            level = max(level, one_level)
-            if sentence:
-                sentences.append(sentence)
-            values.update(some)
+        """The node's condition now, in one."""
+        return self.statuses()[0]
+
+    def statuses(self) -> list[DiagnosticStatus]:
+        """The node's condition now: the sum, each check, and what was warned of."""
+        parts = {}
+        for name, check in list(self._checks.items()):
+            level, sentence, values = check()
+            parts[name] = level, printable(sentence), values
+        parts["warnings"] = self._warnings()
+        level = max(level for level, _, _ in parts.values())
+        sentence = "; ".join(sentence for _, sentence, _ in parts.values() if sentence)
+        values = {key: value for _, _, some in parts.values() for key, value in some.items()}
+        node = self._node.get_fully_qualified_name().lstrip("/")
+        whole = _status(node, level, sentence, values)
+        return [whole, *(_status(f"{node}: {name}", *part) for name, part in parts.items())]
+
+    def _warnings(self) -> tuple[bytes, str, dict[str, object]]:
+        sentences, values = [*self._mismatches], dict[str, object]()
         if self._mismatches:
-            level = max(level, DiagnosticStatus.WARN)
-            sentences += self._mismatches
             values["qos_mismatches"] = len(self._mismatches)
-        warning = self._last_warning
-        if warning is not None:
-            age = time.monotonic() - warning[0]
-            values["last_warning"] = f"{warning[1]} ({age:.0f} s ago)"
+        if self._last_warning is not None:
+            at, text = self._last_warning
+            age = time.monotonic() - at
+            values["last_warning"] = f"{text} ({age:.0f} s ago)"
             if age <= self._memory:
-                level = max(level, DiagnosticStatus.WARN)
-                sentences.append(warning[1])
-        return DiagnosticStatus(
-            level=level,
-            name=self._node.get_fully_qualified_name().lstrip("/"),
-            message="; ".join(map(printable, sentences)) or LEVEL_NAMES[level],
-            hardware_id="deepverse_ros",
-            values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()],
-        )
+                sentences.append(text)
+        return DiagnosticStatus.WARN if sentences else DiagnosticStatus.OK, "; ".join(map(printable, sentences)), values
 
     def _publish(self) -> None:
-        message = DiagnosticArray(status=[self.status()])
+        message = DiagnosticArray(status=self.statuses())
         message.header.stamp = self._node.get_clock().now().to_msg()
         if self._publisher is not None:
             self._publisher.publish(message)
+
+
+def _status(name: str, level: bytes, sentence: str, values: dict[str, object]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=sentence or LEVEL_NAMES[level],
+        hardware_id="deepverse_ros",
+        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+    )
 
 
 def _text(value: object) -> str:

@@ -106,7 +106,7 @@ class SimNode(RobotNode):
             f"simulated {self.embodiment.name}, seed {p.seed}: {p.width}x{p.height} at {p.rate:g} Hz, "
             f"rendering by {backend}"
         )
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("simulation", self._check)
 
     def _connect(self) -> None:
         assert self._controllers is not None

@@ -110,7 +110,7 @@ class WorldModelNode(RobotNode):
             self._watching = self.own(
                 CommandJudgeServer(self, model, self.input.joints, self.input.to_base, self.input.record_command)
             )
-        self.diagnostics.add_check(self._check)
+        self.diagnostics.add_check("imagination", self._check)
 
     def _serve(self) -> None:
         # One group for both services: a request that waits for the worker occupies one thread of the executor only.

@@ -3,6 +3,7 @@
 import gc
 from functools import partial
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -114,3 +115,21 @@ def test_a_node_destroys_what_it_owns_the_newest_first_and_before_its_cleanup(ro
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert node.entities() == bare
     assert node.ended[3:] == ["last", "part", "cleanup"]
+
+
+def test_each_check_has_a_status_and_the_first_one_sums_up(robot):
+    node = RobotNode("patient", [])
+    robot.nodes.append(node)
+    node.diagnostics.add_check("eyes", lambda: (DiagnosticStatus.OK, "", {"colour": "blue"}))
+    node.diagnostics.add_check("ears", lambda: (DiagnosticStatus.ERROR, "one is\nmissing", {"count": 1}))
+    node.warn("cough", "it coughs")
+    node.diagnostics.qos_mismatch("two ends differ")
+    whole, *parts = node.diagnostics.statuses()
+    assert {part.name: (part.level, part.message) for part in parts} == {
+        "patient: eyes": (DiagnosticStatus.OK, "OK"),
+        "patient: ears": (DiagnosticStatus.ERROR, "one is\\nmissing"),
+        "patient: warnings": (DiagnosticStatus.WARN, "two ends differ; it coughs"),
+    }
+    assert (whole.name, whole.level) == ("patient", DiagnosticStatus.ERROR)
+    assert whole.message == "one is\\nmissing; two ends differ; it coughs"
+    assert {"colour", "count", "qos_mismatches", "last_warning"} == {value.key for value in whole.values}
