@@ -59,7 +59,8 @@ def margin_multiple(ends: ExecutedOutcomes, level: float, tolerance: float) -> f
     missed = np.clip(np.minimum(further, room) - margins, 0, None)
     most = accepted.max(1)
     share = (missed.sum(1) + most) / np.maximum(accepted.sum(1) + most, 1e-12)
-    kept = (share <= 1 - level) & (most > 0)
+    # A share that is just what is allowed: 1 - 0.9 is a little below 0.1.
+    kept = (share <= 1 - level + 1e-12) & (most > 0)
     if not kept.any():
         return float("inf")
     # Where it is kept and then not again, chance was at work: the last stretch counts.
