@@ -114,6 +114,12 @@ def test_damaged_and_short_episodes_are_skipped_and_counted(data: Path, tmp_path
     assert episodes.skipped == 2
 
 
+def test_a_training_on_fewer_episodes_than_are_held_out_says_what_to_do(data: Path, tmp_path: Path) -> None:
+    held_out = {"directory": str(data), "frames": FRAMES, "validation": 10}
+    with pytest.raises(EpisodeError, match=r"data\.validation: 10 .* there are 10: .* such as to 1"):
+        train(config(data, data=held_out), tmp_path, device="cpu", console=QUIET)
+
+
 def test_data_of_another_robot_is_refused(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     store.write(0, episode(0, embodiment="drone"))
