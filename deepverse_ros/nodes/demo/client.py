@@ -26,8 +26,8 @@ from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.demo.recorder import DemoRecorder
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.planning.verdicts.verdict import Reason
-from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.goals import impossible_goal, sample_goal
+from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 FIRST_SEED = 1_000_000
 """Training scenes have smaller seeds, so that the demo's are never among them."""

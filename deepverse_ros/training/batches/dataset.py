@@ -95,8 +95,8 @@ class Episodes:
         """Training episodes and the last `validation` ones."""
         if validation >= len(self):
             raise EpisodeError(
-                f"data.validation: {validation} episodes are to be held out, and there are {len(self)}: none is left to "
-                f"train on; use more, or set it in the training's config, such as to {max(1, len(self) // 10)}"
+                f"data.validation: {validation} episodes are to be held out, and there are {len(self)}: none is left "
+                f"to train on; use more, or set it in the training's config, such as to {max(1, len(self) // 10)}"
             )
         cut = len(self) - validation
         return self[:cut], self[cut:]
