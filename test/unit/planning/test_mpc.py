@@ -134,7 +134,7 @@ def test_a_search_begins_from_the_way_that_kinematics_knows():
     for number, joints in enumerate(reachable(8, seed=3)):
         start = joints * np.float32([-1, 1, 1, 1, 1, 1, 1, 1])
         few = {"sampler": IcemConfig(horizon=16, samples=8), "iterations": 1, "max_replans": 0}
-        for changes in ({}, {"straightness": 4.0}):
+        for changes in ({}, {"weights": {"straightness": 4.0}}):
             result = mpc(seed=number, **few, **changes).plan(Seen(), goal_at(joints), start)
             assert result.verdict.predicted_distance < 0.03
 
