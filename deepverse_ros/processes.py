@@ -36,8 +36,10 @@ def keep_freed_memory() -> None:
 
 
 class Pool:
-    """Processes that each take one item after the other. The pool of Python's library waits for ever for the result of
-    a process that was killed, as the system kills one when memory runs out; this one says so.
+    """Processes that each take one item after the other.
+
+    The pool of Python's library waits for ever for the result of a process that was killed, as the system kills one
+    when memory runs out; this one says so.
     """
 
     def __init__(self, count: int, start: Callable[..., None], options: tuple[Any, ...]) -> None:

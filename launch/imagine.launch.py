@@ -62,6 +62,7 @@ def _start(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for: the arguments, and what they start."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in ARGUMENTS.items()

@@ -57,6 +57,7 @@ def _start(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for: the arguments, and what they start."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
         for name, (default, text, choices) in ARGUMENTS.items()

@@ -162,6 +162,7 @@ def _running() -> dict[str, Uses]:
 
 
 def main() -> None:
+    """Write the figures into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", action="store_true", help="only the figures of the imports")
     given = parser.parse_args()

@@ -7,6 +7,7 @@ from catkin_pkg.package import InvalidPackage, parse_package
 
 
 def main() -> int:
+    """Print what is wrong with package.xml; 1 where anything is."""
     path = Path(__file__).resolve().parent.parent / "package.xml"
     warnings: list[str] = []
     try:

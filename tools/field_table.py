@@ -50,6 +50,7 @@ def topics() -> Iterable[Row]:
 
 
 def encodings() -> Iterable[Row]:
+    """A row for every encoding of an image that is read."""
     for name, encoding in ENCODINGS.items():
         bits = 8 * encoding.kind().itemsize
         what = encoding.family.value
@@ -71,6 +72,7 @@ def choices() -> Iterable[Row]:
 
 
 def commands() -> Iterable[Row]:
+    """A row for every kind of command that the prefilter takes and sends."""
     for name, kind in FORMATS.items():
         message = kind.message_type  # type: ignore[attr-defined]
         yield f"`{name}`", f"`{message.__module__.split('.')[0]}/{message.__name__}`"
@@ -109,6 +111,7 @@ def table(before: str) -> str:
 
 
 def main() -> int:
+    """Write the page."""
     TARGET.write_text(table(TARGET.read_text() if TARGET.exists() else ""))
     print(f"wrote {TARGET.relative_to(ROOT)}")
     return 0

@@ -33,8 +33,12 @@ FIGURES: dict[str, tuple[tuple[str, ...], str, bool]] = {
 
 
 class AblationConfig(BaseModel):
-    """training: a training config; variants: settings of the dynamics stage that differ, by name; seeds: trainings of
-    each; episodes: simulated for measuring, of `evaluation_seed`.
+    """Which trainings an ablation compares, and on what.
+
+    training: a training config.
+    variants: settings of the dynamics stage that differ, by name.
+    seeds: trainings of each.
+    episodes: simulated for measuring, of `evaluation_seed`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

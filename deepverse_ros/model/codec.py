@@ -72,6 +72,8 @@ class Decoded:
 
 
 class Block(nn.Module):
+    """Two convolutions, added to what comes in; the weights of the second begin at 0."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
@@ -223,6 +225,8 @@ def _composite(out: Tensor, frames: Tensor) -> Decoded:
 
 
 class Codec(nn.Module):
+    """Encoder and decoder: RGB-D frames to latent cells, and latent cells back to pictures."""
+
     def __init__(self, config: CodecConfig, capsules: int = 0) -> None:
         super().__init__()
         self.encoder = Encoder(config)

@@ -31,9 +31,15 @@ class CodecConfig(_Frozen):
 
 
 class DynamicsConfig(_Frozen):
-    """width: token width; mlp_ratio: hidden width of the MLPs over it. token_patch: latent cells along one side of a
-    token; time_every: every so many layers have time attention. recalled: frames that memory may add to the context.
-    sketch: predict 2x2 tokens first, then the full ones upon them. refinements: further passes over a predicted frame.
+    """Sizes of the fine dynamics.
+
+    width: token width.
+    mlp_ratio: hidden width of the MLPs over it.
+    token_patch: latent cells along one side of a token.
+    time_every: every so many layers have time attention.
+    recalled: frames that memory may add to the context.
+    sketch: predict 2x2 tokens first, then the full ones upon them.
+    refinements: further passes over a predicted frame.
 
     Tokens of 2x2 cells (64 of them at 128 px) are what the largest models use; on a CPU 4x4 cells a token cost a
     quarter and lose little, because the action already says where the robot goes.

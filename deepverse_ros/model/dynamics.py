@@ -87,7 +87,7 @@ class _SpaceAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (M, S, width): attention over S."""
+        """Attention of x (M, S, width) over S."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         # Written out: for so few tokens the fused kernel's backward pass is several times slower on a CPU.
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
@@ -107,7 +107,7 @@ class _TimeAttention(nn.Module):
         self.recalled_bias = nn.Parameter(torch.zeros(heads))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, S, T, width) to q, k, v (B, S, T, heads, d)."""
+        """From x (B, S, T, width) to q, k, v (B, S, T, heads, d)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         return q * q.shape[-1] ** -0.5, k, v
 

@@ -102,8 +102,12 @@ class ActionFeatures(nn.Module):
 
 
 class Outcome(NamedTuple):
-    """tool_position (..., 3) metres in the base frame; tool_std (...) metres, of each axis; clearance (...) metres to
-    the nearest thing, at most FREE; clearance_std (...) metres.
+    """What is read of imagined frames.
+
+    tool_position: (..., 3) metres in the base frame.
+    tool_std: (...) metres, of each axis.
+    clearance: (...) metres to the nearest thing, at most FREE.
+    clearance_std: (...) metres.
     """
 
     tool_position: Tensor

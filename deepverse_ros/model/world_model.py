@@ -291,8 +291,9 @@ class WorldModel(nn.Module):
         )  # fmt: skip
 
     def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
-        """How the robot stands after actions, when its tool is read at a place: as it was told, unless the tool is not
-        where that would bring it, because something stopped the robot.
+        """How the robot stands after actions, when its tool is read at a place.
+
+        It stands as it was told, unless the tool is not where that would bring it, because something stopped the robot.
 
         Args: actions (..., A); tool (..., 3) metres; std (...) metres.
         Returns: (..., K) physical units; None for a robot that does not measure the quantities of its actions, or whose

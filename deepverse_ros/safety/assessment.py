@@ -8,6 +8,8 @@ from deepverse_ros.safety.verdict_store import Received
 
 
 class Kind(Enum):
+    """What the checks and the verdicts mean for the command."""
+
     FAULT = "fault"  # something that is needed is late, wrong or dead
     IDLE = "idle"  # no command is on its way
     WAIT = "wait"  # no verdict answers for the command yet

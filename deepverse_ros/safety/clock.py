@@ -8,7 +8,11 @@ from deepverse_ros.safety.check import Check
 
 @dataclass(frozen=True)
 class Now:
-    """This moment. steady: seconds of a clock that only runs on (time.monotonic). ros: seconds of the ROS clock."""
+    """The present moment by two clocks.
+
+    steady: seconds of a clock that only runs on (time.monotonic).
+    ros: seconds of the ROS clock.
+    """
 
     steady: float
     ros: float

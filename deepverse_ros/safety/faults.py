@@ -22,8 +22,13 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME)]
 
 @dataclass(frozen=True)
 class Kind:
-    """text: what happens. group: transport, stamp, content, image, clock or process. amount: what the number means and
-    its default; empty: there is none. types: message types that it is for; (): all."""
+    """What a fault does, and to which messages.
+
+    text: what happens.
+    group: transport, stamp, content, image, clock or process.
+    amount: what the number means and its default; empty: there is none.
+    types: message types that it is for; (): all.
+    """
 
     text: str
     group: str
@@ -94,8 +99,15 @@ class Topic(Frozen):
 
 
 class Fault(Frozen):
-    """kind: one of KINDS. topic: a topic's name, or process: a process's. start, duration: seconds from the begin;
-    probability: share of the messages that are hit; amount: as the kind says."""
+    """One fault of the schedule.
+
+    kind: one of KINDS.
+    topic: name of the topic that is hit, or
+    process: name of the process.
+    start, duration: seconds from the begin.
+    probability: share of the messages that are hit.
+    amount: as the kind says.
+    """
 
     kind: str
     topic: str = ""

@@ -52,6 +52,8 @@ class Box(_Shape):
 
 
 class Sphere(_Shape):
+    """All points that are at most `radius` metres from its origin."""
+
     kind: Literal["sphere"]
     radius: Positive
 

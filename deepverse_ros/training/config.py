@@ -62,9 +62,12 @@ class StageConfig(_Frozen):
 
 
 class CodecStageConfig(StageConfig):
-    """targets: frames decoded per window; moving_weight: see losses.codec_loss; depth_dropout: share without depth;
-    body_dropout: share without a drawing of the robot's body, as where nobody knows the camera's pose.
+    """Settings of the codec's training.
 
+    targets: frames decoded per window.
+    moving_weight: see losses.codec_loss.
+    depth_dropout: share without depth.
+    body_dropout: share without a drawing of the robot's body, as where nobody knows the camera's pose.
     recalled: share of windows whose older view is any earlier frame, as memory recalls one, instead of their oldest.
     """
 
@@ -149,6 +152,8 @@ class NetworkConfig(_Frozen):
 
 
 class TrainingConfig(_Frozen):
+    """The whole run: the robot, the sizes of windows and pictures, the data, and the settings of every stage."""
+
     embodiment: str
     height: int = Field(default=128, ge=1, le=2048)
     width: int = Field(default=128, ge=1, le=2048)

@@ -67,7 +67,7 @@ def remembered_ros(made: dict[str, str]) -> str | None:
 
 
 def locked(name: str) -> list[str]:
-    """pip's arguments for a list of lock.py: it is complete, and no file with another hash is taken."""
+    """The arguments that pip takes a list of lock.py with: it is complete, and no file with another hash is taken."""
     return ["--require-hashes", "--no-deps", "-r", str(HERE / f"locked-{name}.txt")]
 
 
@@ -159,6 +159,7 @@ def make_environment(steps: Steps, venv: Path, cache: Path, parts: list[str], un
 
 
 def main() -> int:
+    """Make the environment or leave it as it is; 1 where something is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".ros" / "venv", help="where the environment lies")
     parser.add_argument("--cache", type=Path, default=ROOT / ".ros" / "cache", help="where downloads are kept")

@@ -86,6 +86,7 @@ def locked(versions: dict[str, str], index: str) -> str:
 
 
 def main() -> int:
+    """Resolve every list and write it; 1 where that fails."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple")
     for target, sources in LOCKS.items():
         names = ", ".join(str(path.relative_to(ROOT)) for path in sources)

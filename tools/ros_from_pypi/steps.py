@@ -60,6 +60,6 @@ class Steps:
         self.say(f"{title}: {time.monotonic() - began:.1f} s")
 
     def pip(self, venv: Path, title: str, *arguments: str) -> None:
-        """pip install into the environment."""
+        """Install packages into the environment, with pip."""
         pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
         self.run(title, [*pip, "install", "--no-compile", *arguments])

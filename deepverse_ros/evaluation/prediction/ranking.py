@@ -1,4 +1,4 @@
-"""Do coarse scores order plans as the fine level's costs do?
+"""Whether coarse scores order plans as the fine level's costs do.
 
 The planner's first round of plans in each scene, a true later frame of the scene as the goal, and the rank correlation
 of two ways of scoring them.

@@ -1,4 +1,4 @@
-"""Does the spread that the model predicts for the tool fit the errors that it makes, and does it rank them?
+"""Whether the spread that the model predicts for the tool fits the errors that it makes, and whether it ranks them.
 
 The model promises an isotropic Gaussian around the imagined tool position, of standard deviation sigma along each axis.
 Then error / sigma is chi-distributed with 3 degrees of freedom, and at every level p a share p of the errors must lie

@@ -45,9 +45,13 @@ class Scenario(Begins, Protocol):
 
 @dataclass
 class Run:
-    """violated: what must not happen did. arrived: seconds after which the arm was at its last target, None for never.
-    passed: share of a stream's set-points that passed until the last one of its way. judged_ms: wall times of the
-    judgements."""
+    """What became of one run.
+
+    violated: what must not happen did.
+    passed: share of a stream's set-points that passed until the last one of its way.
+    arrived: seconds after which the arm was at its last target, None for never.
+    judged_ms: wall times of the judgements.
+    """
 
     violated: bool = False
     passed: float | None = None

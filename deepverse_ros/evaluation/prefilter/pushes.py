@@ -41,11 +41,13 @@ class PushScenario:
 
 
 def draw_push(task: Push, seed: int, number: int, points: int = 6) -> PushScenario:
-    """The push `number` of `seed`: an even one brings an object into the zone, the odd one after it is the same push
-    with the zone elsewhere, ahead of where the object ends or aside.
+    """The push `number` of `seed`; an even one brings an object into the zone.
 
-    The object is in sight before and after the push. Args: points: of the scene in the zone that count as something;
-    up to 5 near the hand may be the trembling of imagined depth.
+    The odd one after it is the same push with the zone elsewhere, ahead of where the object ends or aside. The object
+    is in sight before and after the push.
+
+    Args: points: of the scene in the zone that count as something; up to 5 near the hand may be the trembling of
+    imagined depth.
     Raises: RuntimeError where no scene of many has one.
     """
     pair = number // 2

@@ -176,6 +176,7 @@ def _started() -> FaultInjector:
 
 
 def main() -> None:
+    """Run the fault injector, or list the kinds of faults (--list)."""
     if "--list" in sys.argv:
         for name, kind in KINDS.items():
             amount = f" (amount: {kind.amount}, {kind.default:g} when left out)" if kind.amount else ""

@@ -138,4 +138,5 @@ class JointLayout:
 
 
 def joint_state(names: Sequence[str], positions: Sequence[float] | np.ndarray, header: Header) -> JointState:
+    """Joints by their names as a message; positions in rad or metres."""
     return JointState(header=header, name=list(names), position=[float(p) for p in positions])

@@ -106,6 +106,7 @@ def _maps(camera: Intrinsics, distortion: tuple[float, ...], fisheye: bool) -> t
 
 
 def info_from_intrinsics(intrinsics: Intrinsics, header: Header) -> CameraInfo:
+    """A pinhole camera without distortion as a message."""
     k = intrinsics.matrix.astype(np.float64)
     return CameraInfo(
         header=header,

@@ -28,10 +28,10 @@ def candidate_markers(
     largest_distance: float,
     header: Header,
 ) -> MarkerArray:
-    """Args: chosen (H, 3) metres: the tool's imagined path of the judged plan; goal (3,) metres; largest_distance:
-    metres from the goal beyond which a candidate's end is rejected; header: stamp, base frame.
+    """Markers 0 candidates, 1 chosen plan, 2 goal, 3 verdict as text.
 
-    Markers 0 candidates, 1 chosen plan, 2 goal, 3 verdict as text.
+    Args: chosen (H, 3) metres: the tool's imagined path of the judged plan; goal (3,) metres; largest_distance: metres
+    from the goal beyond which a candidate's end is rejected; header: stamp, base frame.
     """
     lines = _marker(header, 0, Marker.LINE_LIST, 0.002)
     colours = candidate_colours(candidates, goal, largest_distance)

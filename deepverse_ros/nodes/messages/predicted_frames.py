@@ -25,6 +25,7 @@ NEUTRAL = (128, 128, 128)
 
 
 def border_colour(accepted: bool | None) -> tuple[int, int, int]:
+    """RGB of the frame around a prediction, by what was said of its plan; None: nothing yet."""
     return NEUTRAL if accepted is None else ACCEPTED if accepted else REJECTED
 
 

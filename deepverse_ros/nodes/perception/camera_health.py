@@ -98,7 +98,7 @@ class CameraHealth:
         return f"{text}: {self.cause()}"
 
     def cause(self) -> str:
-        """What keeps images away, or makes them useless: refused, published as another type, by nobody, …"""
+        """What keeps images away, or makes them useless: refused, published as another type, by nobody."""
         now = time.monotonic()
         at, cause = self._cause
         if now - at > CAUSE_PERIOD:

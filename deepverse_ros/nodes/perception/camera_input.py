@@ -318,7 +318,7 @@ class CameraInput:
 
 
 def _frame_of(message: Picture | CameraInfo) -> str:
-    """tf knows no leading slash; drivers from before it still write one."""
+    """The frame as tf knows it, without a leading slash; drivers from before it still write one."""
     return message.header.frame_id.lstrip("/")
 
 

@@ -78,6 +78,7 @@ class GoalTask:
 
 
 def stopped_result(code: int) -> Result:
+    """The result of a goal that somebody ended, by its code."""
     texts = {
         Result.CANCELED: "canceled or withdrawn; the robot holds",
         Result.PREEMPTED: "preempted by a newer goal",
@@ -87,6 +88,7 @@ def stopped_result(code: int) -> Result:
 
 
 def failed_result(error: Exception) -> Result:
+    """The result of a goal whose planning raised an error."""
     message = f"planning failed: {type(error).__name__}: {error}; the robot holds"
     return Result(code=Result.FAILED, message=message, final_distance=math.nan)
 

@@ -344,6 +344,7 @@ class PlannerNode(RobotNode):
 
 
 def main() -> None:
+    """Run the planner node until it is shut down."""
     keep_freed_memory()
     # Each goal of the action that is not done yet keeps one thread.
     sys.exit(run(PlannerNode, threads=6))

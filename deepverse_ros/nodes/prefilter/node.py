@@ -142,7 +142,7 @@ class PrefilterNode(RobotNode):
 
     # What comes ---------------------------------------------------------------------------------------------------
     def moment(self) -> Now:
-        """This moment by both clocks."""
+        """The present moment by both clocks."""
         return Now(time.monotonic(), self.now())
 
     def on_command(self, message: Any) -> None:
@@ -390,6 +390,7 @@ class PrefilterNode(RobotNode):
 
 
 def main() -> None:
+    """Run the prefilter node until it is shut down."""
     sys.exit(run(PrefilterNode, threads=1))
 
 

@@ -120,6 +120,7 @@ class ReplayNode(RobotNode):
 
 
 def main() -> None:
+    """Run the replay node until it is shut down."""
     sys.exit(run(ReplayNode, threads=2))
 
 

@@ -362,6 +362,7 @@ class _Arm:
 
 
 def main() -> None:
+    """Run the simulation node until it is shut down."""
     # Each goal of an action that is under way keeps one thread.
     sys.exit(run(SimNode, threads=6))
 

@@ -339,6 +339,7 @@ class WorldModelNode(RobotNode):
 
 
 def main() -> None:
+    """Run the world model node until it is shut down."""
     keep_freed_memory()
     sys.exit(run(WorldModelNode, threads=3, gather=0.005))
 

@@ -43,8 +43,10 @@ class ExecutedOutcomes:
 
 @lru_cache(maxsize=128)
 def margin_multiple(ends: ExecutedOutcomes, level: float, tolerance: float) -> float:
-    """The least multiple of the spread by which plans must be imagined within `tolerance`, in metres, such that a share
-    of `level` of those that are accepted by it ends there; inf where too few plans are known for the level.
+    """The least multiple of the spread by which plans must be imagined within `tolerance`, in metres.
+
+    It is such that a share of `level` of those that are accepted by it ends there; inf where too few plans are known
+    for the level.
 
     Conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814), of the misses among what is selected, as in
     selection by prediction (Jin and Candès 2022, arXiv 2210.01408). The imagined distances are taken to be spread

@@ -1,4 +1,4 @@
-"""Is the robot where it was imagined to be, while it follows a plan?"""
+"""Whether the robot is where it was imagined to be, while it follows a plan."""
 
 from dataclasses import dataclass
 

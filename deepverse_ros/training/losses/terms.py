@@ -26,8 +26,10 @@ class ConsistencyTerms:
         self.expected = _tool_dynamics(model, episodes, seed) if config.causal_weight else None
 
     def loss(self, ahead: Prediction, whole: Steps, index: np.ndarray, start: np.ndarray) -> dict[str, Tensor]:
-        """Args: ahead: predictions of whole windows, each after the context from the ones before it; index, start:
-        where the windows are. Returns: weighted scalars by name.
+        """Weighted scalars by name.
+
+        Args: ahead: predictions of whole windows, each after the context from the ones before it; index, start: where
+        the windows are.
         """
         c, model, rows = self.model.config, self.model, self.config.consistency_windows
         index, start = index[:rows], start[:rows]

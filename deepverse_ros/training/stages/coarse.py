@@ -27,9 +27,14 @@ _Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class DistillationSet:
-    """Of N windows, on the CPU: embedding now (N, E); plans (N, H, A); embedding ahead (N, H, E), of the fine level;
-    tool ahead (N, H, 3) metres, true where the plan was executed, else as the fine level reads it; clearance (N, H)
-    metres, NaN where the plan was not executed; bootstrap (heads, M): the windows that each head learns from.
+    """What the coarse level learns from: N windows, on the CPU.
+
+    now: (N, E) embedding.
+    plans: (N, H, A).
+    ahead: (N, H, E) embedding, of the fine level.
+    tool: (N, H, 3) metres, true where the plan was executed, else as the fine level reads it.
+    clearance: (N, H) metres, NaN where the plan was not executed.
+    bootstrap: (heads, M) the windows that each head learns from.
     """
 
     now: Tensor
@@ -44,6 +49,8 @@ class DistillationSet:
 
 
 class CoarseStage:
+    """Trains the coarse ensemble on windows that the fine level imagined once, before the first step."""
+
     name = "coarse"
 
     def __init__(

@@ -27,6 +27,8 @@ class Imagined(NamedTuple):
 
 
 class CodecStage:
+    """Trains encoder and decoder on true frames, with noise on the latents."""
+
     name = "codec"
 
     def __init__(
@@ -83,7 +85,15 @@ class CodecStage:
     def _losses(
         self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None, drawn: Tensor | None
     ) -> dict[str, Tensor]:
-        """frames (B, 2 + targets, 5, H, W): older, newest, targets; noise (B, targets, D, h, w) on true latents."""
+        """Named scalars of one batch.
+
+        Args:
+            frames (B, 2 + targets, 5, H, W): older, newest, targets.
+            blind (B,) bool: whose depth is hidden.
+            noise (B, targets, D, h, w): on true latents.
+            imagined: what stands in for the latents of true frames, if anything does.
+            drawn (B * targets, 4, H/2, W/2): the robot's body, where it can be drawn.
+        """
         seen = frames.clone()
         seen[:, :, 3:] *= (~blind)[:, None, None, None, None]
         with autocast(self.device, self.precision):

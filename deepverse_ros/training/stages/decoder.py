@@ -23,6 +23,8 @@ _FAR = 0.05
 
 
 class DecoderStage(CodecStage):
+    """Trains the decoder alone: on latents that the dynamics imagines, and on those of true frames."""
+
     name = "decoder"
 
     def __init__(
@@ -65,9 +67,11 @@ class DecoderStage(CodecStage):
         return Imagined(torch.from_numpy(rows).to(self.device), cells, states)
 
     def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
-        """A gripper that is a little blurred costs few pixels, and yet nobody can tell where it is. So the frozen
-        picture readout has to see the same in both, and to read the tool at the same place (perceptual loss: Johnson et
-        al. 2016, arXiv 1603.08155).
+        """The losses, and that the picture readout sees the same in the decoded frame as in the true one.
+
+        A gripper that is a little blurred costs few pixels, and yet nobody can tell where it is. So the frozen picture
+        readout has to see the same in both, and to read the tool at the same place (perceptual loss: Johnson et al.
+        2016, arXiv 1603.08155).
         """
         if not self.seen_weight:
             return losses

@@ -47,6 +47,8 @@ def encode_episodes(
 
 
 class DynamicsStage:
+    """Trains the fine dynamics on encoded episodes, from true frames and then from its own predictions."""
+
     name = "dynamics"
 
     def __init__(

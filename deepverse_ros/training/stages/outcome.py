@@ -22,6 +22,8 @@ Examples = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class OutcomeStage:
+    """Trains the readout that tells tool and clearance from a frame's latents and the action that led to it."""
+
     name = "outcome"
 
     def __init__(

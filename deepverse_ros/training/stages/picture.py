@@ -19,6 +19,8 @@ _MARK, _NOISE = 0.5, 0.04
 
 
 class PictureStage:
+    """Trains the readout that tells where the tool is from a single picture."""
+
     name = "picture"
 
     def __init__(

@@ -1,3 +1,5 @@
+"""The package of these verbs, which bootstrap.py installs beside a ros2cli that lacks them."""
+
 from setuptools import setup
 
 setup(

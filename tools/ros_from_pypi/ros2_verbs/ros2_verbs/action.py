@@ -30,6 +30,7 @@ class ActionCommand(CommandExtension):
 
 
 def print_actions(node: Any, show_types: bool) -> int:
+    """Print the actions that are offered, with their types where these are asked for."""
     from rclpy.action import get_action_names_and_types
 
     from ros2_verbs.graph import settled
@@ -40,6 +41,7 @@ def print_actions(node: Any, show_types: bool) -> int:
 
 
 def send_goal(node: Any, args: Any) -> int | str:
+    """Send a goal and wait for its result; Ctrl-C cancels it. Returns: 0 for success, else 1 or what went wrong."""
     import rclpy
     import yaml
     from rclpy.action import ActionClient

@@ -22,6 +22,7 @@ def end_with_input(service: LaunchService) -> None:
 
 
 def main() -> int:
+    """Run the launch file of the command line. Returns: the launch service's code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("path")

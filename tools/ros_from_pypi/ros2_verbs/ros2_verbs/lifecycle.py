@@ -34,6 +34,7 @@ class LifecycleCommand(CommandExtension):
 
 
 def print_nodes(node: Any) -> int:
+    """Print the nodes that have a lifecycle."""
     from ros2_verbs.graph import settled
 
     suffix = "/get_state"
@@ -44,6 +45,7 @@ def print_nodes(node: Any) -> int:
 
 
 def print_state(node: Any, name: str) -> int:
+    """Print the state of a lifecycle node."""
     from lifecycle_msgs.srv import GetState
 
     from ros2_verbs.graph import call
@@ -54,6 +56,7 @@ def print_state(node: Any, name: str) -> int:
 
 
 def available_transitions(node: Any, name: str) -> list[Any]:
+    """The transitions that a lifecycle node can make from where it is."""
     from lifecycle_msgs.srv import GetAvailableTransitions
 
     from ros2_verbs.graph import call
@@ -63,6 +66,7 @@ def available_transitions(node: Any, name: str) -> list[Any]:
 
 
 def print_transitions(node: Any, name: str) -> int:
+    """Print the transitions that a lifecycle node can make from where it is."""
     for entry in available_transitions(node, name):
         print(f"- {entry.transition.label} [{entry.transition.id}]")
         print(f"\tStart: {entry.start_state.label}")
@@ -71,6 +75,7 @@ def print_transitions(node: Any, name: str) -> int:
 
 
 def trigger(node: Any, name: str, transition: str) -> int | str:
+    """Make a transition, by its label or number. Returns: 0, or what went wrong."""
     from lifecycle_msgs.srv import ChangeState
 
     from ros2_verbs.graph import call
