@@ -94,8 +94,10 @@ def unproject(depth: Tensor, intrinsics: Intrinsics, camera_to_world: Tensor) ->
 def project(points: Tensor, intrinsics: Intrinsics | Tensor, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
     """Where world points appear in the picture.
 
-    Args: points (*, ..., 3) metres in the world frame; intrinsics, or matrices K (3, 3) or (*, 3, 3) in pixels;
-    camera_to_world (*, 4, 4).
+    Args:
+        points: (*, ..., 3) metres in the world frame.
+        intrinsics: the cameras, or matrices K (3, 3) or (*, 3, 3) in pixels.
+        camera_to_world: (*, 4, 4).
     Returns: pixels (*, ..., 2) as (u, v), NaN for a point that is not in front of the camera; depth (*, ...) metres.
     """
     local = transform(inverse(camera_to_world), points)

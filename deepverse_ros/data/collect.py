@@ -36,9 +36,13 @@ def collect(
     Episode i depends only on (seed, i, frames, size, revisit): good files that are already there are kept, so an
     interrupted collection continues where it stopped, and more episodes can be added later.
 
-    Args: workers: processes. frames: frames an episode. size: width and height in pixels. revisit: in every episode
-    the arm goes away for longer than a model's window, to where it hides an object, and comes back; takes at least
-    `REVISIT_FRAMES` frames. progress: called with (episodes done, episodes in all) now and after every episode.
+    Args:
+        workers: processes.
+        frames: frames an episode.
+        size: width and height in pixels.
+        revisit: in every episode the arm goes away for longer than a model's window, to where it hides an object, and
+            comes back; takes at least `REVISIT_FRAMES` frames.
+        progress: called with (episodes done, episodes in all) now and after every episode.
     Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames;
     BusyError where another collection works in `out`; WorkerError where a process was killed; WriteError, such as on a
     full disk. What is collected by then stays.

@@ -39,14 +39,18 @@ _SAME = 0.02  # metres of depth within which a pixel still shows what it showed
 class WatchSettings:
     """What a command is judged by.
 
-    horizon: steps of dt that are imagined. margin: metres around the capsules within which points are the robot's own;
-    predicted depth is off by a few centimetres. max_scale: metres; a pixel of whose depth the model is less sure than
-    this is no point: such are the edges of what moves, where depth is between two things. stride: rows and columns of
-    a depth picture from one point to the next. substeps: moments in a step for which the body's place is computed.
-    valid_for: seconds for which a verdict may be used. min_gain: metres by which a command must clear what is violated
-    to lead out of it. refresh_points: a command whose body would meet more scene points than this changes the scene,
-    and is not refreshed. refresh_clearance: metres that the coarse level must see between robot and things in a
-    refresh. refresh_tool: metres that its tool may be from where kinematics has it.
+    horizon: steps of dt that are imagined.
+    margin: metres around the capsules within which points are the robot's own; predicted depth is off by a few
+        centimetres.
+    max_scale: metres; a pixel of whose depth the model is less sure than this is no point: such are the edges of what
+        moves, where depth is between two things.
+    stride: rows and columns of a depth picture from one point to the next.
+    substeps: moments in a step for which the body's place is computed.
+    valid_for: seconds for which a verdict may be used.
+    min_gain: metres by which a command must clear what is violated to lead out of it.
+    refresh_points: a command whose body would meet more scene points than this changes the scene, and is not refreshed.
+    refresh_clearance: metres that the coarse level must see between robot and things in a refresh.
+    refresh_tool: metres that its tool may be from where kinematics has it.
     """
 
     horizon: int = 8
@@ -65,10 +69,15 @@ class WatchSettings:
 class Seen:
     """One moment: what the model believes, and the measured picture that the belief ends with.
 
-    stamp: of its image, ROS seconds. joints (A,): measured then, None where unknown. no_observation: why nothing can be
-    judged from it; empty where it can, and then there are depth (N,) metres of the pixels, their points (1, N, 3), and
-    own (1, N): which of them are the robot. things (M, 3): the points of all pixels that are neither the robot nor in
-    an exclusion zone, and of what the robot hides; pixel: metres between two of them that face the camera.
+    stamp: of its image, ROS seconds.
+    joints: (A,) measured then, None where unknown.
+    no_observation: why nothing can be judged from it; empty where it can, and only then there are the following.
+    depth: (N,) metres of the pixels.
+    points: (1, N, 3) their points.
+    own: (1, N) which of them are the robot.
+    things: (M, 3) the points of all pixels that are neither the robot nor in an exclusion zone, and of what the robot
+        hides.
+    pixel: metres between two of them that face the camera.
     """
 
     belief: Belief
@@ -84,7 +93,11 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Imagined:
-    """What a plan leads to. joints (H, A): where the robot will be; scene (H, N, 3): points without the robot's own."""
+    """What a plan leads to.
+
+    joints: (H, A) where the robot will be.
+    scene: (H, N, 3) points without the robot's own.
+    """
 
     future: Future
     joints: np.ndarray = field(repr=False)
@@ -102,9 +115,11 @@ class Judged:
 class CommandJudge:
     """Judges commands by their imagined future.
 
-    Args: model; embodiment: with the body that the checkpoint's own may lack; zones; course: what commands mean;
-    settings; lookup: (4, 4) from a frame to the base frame, None where it is not known: for zones in frames that are
-    neither the base, a link nor the camera.
+    Args:
+        embodiment: with the body that the checkpoint's own may lack.
+        course: what commands mean.
+        lookup: (4, 4) from a frame to the base frame, None where it is not known: for zones in frames that are neither
+            the base, a link nor the camera.
     Raises: ConfigError for zones that can not be judged with this robot.
     """
 

@@ -27,9 +27,11 @@ SLOWEST = 1e-4
 class TrackedCommand:
     """The newest command.
 
-    command: in the layout's order; start: where the robot was, or was told to be, when it came. begun: ROS seconds at
-    which its time 0 was executed; None while it waits, and for a set-point or rate, which holds at once. pace: share of
-    its own pace at which it is executed, and which `command` has. stream: that it goes on with, if any.
+    command: in the layout's order; its start: where the robot was, or was told to be, when it came.
+    begun: ROS seconds at which its time 0 was executed; None while it waits, and for a set-point or rate, which holds
+        at once.
+    pace: share of its own pace at which it is executed, and which `command` has.
+    stream: that it goes on with, if any.
     """
 
     command: Command
@@ -73,11 +75,14 @@ def _pace(whole: Command, passed: Command) -> float:
 class CommandRollout:
     """Turns commands into what the world model imagines, and into the envelope that the verdict is for.
 
-    Args: rates: a command's values are changes per second of the embodiment's values (velocities of joints); else
-    they are the embodiment's own values, be they places or, as the layout says, rates such as a throttle. half_width:
-    by modality, in the command's unit: how far another command may be off and still share the verdict; where none is
-    given, DEFAULT_SHARE of the value's range. stream_margin: the same around the way of a stream, by modality, where it
-    is not near to anything; STREAM_SHARE of the range. time_slack: seconds by which a command may run early or late.
+    Args:
+        rates: a command's values are changes per second of the embodiment's values (velocities of joints); else they
+            are the embodiment's own values, be they places or, as the layout says, rates such as a throttle.
+        half_width: by modality, in the command's unit: how far another command may be off and still share the verdict;
+            where none is given, DEFAULT_SHARE of the value's range.
+        stream_margin: the same around the way of a stream, by modality, where it is not near to anything; STREAM_SHARE
+            of the range.
+        time_slack: seconds by which a command may run early or late.
     Raises: ConfigError for an unknown modality or a half-width below 0.
     """
 

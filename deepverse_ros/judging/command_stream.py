@@ -64,9 +64,11 @@ class Tube:
 class Stream:
     """The newest set-point of a stream, and how it moves.
 
-    at: ROS seconds of its coming. value, velocity, acceleration (A,): per second. lately (K, A): velocities that it had
-    in the last seconds. places (K, A): where the robot is on its way from, and to, by what has passed. lasts: seconds
-    for which a judgement has to answer for the set-points.
+    at: ROS seconds of its coming.
+    value, velocity, acceleration: (A,) per second.
+    lately: (K, A) velocities that it had in the last seconds.
+    places: (K, A) where the robot is on its way from, and to, by what has passed.
+    lasts: seconds for which a judgement has to answer for the set-points.
     """
 
     at: float

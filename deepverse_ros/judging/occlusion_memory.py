@@ -31,8 +31,12 @@ class OccludedPoints:
     ) -> np.ndarray:  # fmt: skip
         """(M, 3) metres, base frame: all points that are known now.
 
-        Args: points (N, 3) that are seen now; pixel: metres between two neighbours; hides: which of some points (K, 3)
-        the robot hides now, (K,) bool; joints (A,); stamp: of the picture, seconds.
+        Args:
+            points: (N, 3) that are seen now.
+            pixel: metres between two neighbours.
+            hides: which of some points (K, 3) the robot hides now, (K,) bool.
+            joints: (A,).
+            stamp: of the picture, seconds.
         """
         if self._last is not None and 0 < stamp - self._last[0] < _REMEMBERED:
             left = self._left(self._last[2], pixel, self._last[1], joints)
@@ -54,8 +58,12 @@ def hidden(
 ) -> np.ndarray:
     """(N,) bool: the points that the camera cannot see because the robot is before them.
 
-    Args: points (N, 3) metres, base frame; own (h, w) bool: the pixels that show the robot; depth (h, w) metres;
-    intrinsics (3, 3) pixels; camera (4, 4) to the base frame.
+    Args:
+        points: (N, 3) metres, base frame.
+        own: (h, w) bool, the pixels that show the robot.
+        depth: (h, w) metres.
+        intrinsics: (3, 3) pixels.
+        camera: (4, 4) to the base frame.
     """
     at = (points - camera[:3, 3]) @ camera[:3, :3]
     with np.errstate(invalid="ignore", divide="ignore"):

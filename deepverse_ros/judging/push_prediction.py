@@ -29,9 +29,11 @@ def predict_pushes(
 ) -> list[Push]:
     """What the body shoves, and how far.
 
-    Args: points (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no
-    point; pixel: metres between two neighbours that face the camera. poses: of the links, (S + 1, 4, 4) each, at S + 1
-    moments of which the first is now.
+    Args:
+        points: (N, 3) metres, base frame, z up: what is seen now beside the robot and what things stand on, NaN for no
+            point.
+        pixel: metres between two neighbours that face the camera.
+        poses: of the links, (S + 1, 4, 4) each, at S + 1 moments of which the first is now.
     """
     placed = body.placed(poses)
     reach = np.stack([placed.start, placed.end])

@@ -20,9 +20,11 @@ _PARTS = 4  # parts of the way for which zones that move with the robot are held
 class TubeJudging:
     """Judges tubes.
 
-    Args: poses: of the links, (S, 4, 4) each, with the robot at joints (S, A). transforms: from the base frame to each
-    frame that a zone stands in and that is known, by those poses and the camera's (S, 4, 4). links: frames that move
-    with the robot.
+    Args:
+        poses: of the links, (S, 4, 4) each, with the robot at joints (S, A).
+        transforms: from the base frame to each frame that a zone stands in and that is known, by those poses and the
+            camera's (S, 4, 4).
+        links: frames that move with the robot.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class TubeJudging:
     ) -> Finding:
         """The worst that the zones find. Every frame of a zone has to be known.
 
-        Args: here (A,): where the robot is at the image. scene (H, N, 3) imagined points without the robot's own, at
-        `times` (H,) seconds from the image; camera (H, 4, 4) to the base frame.
+        Args:
+            here: (A,) where the robot is at the image.
+            scene: (H, N, 3) imagined points without the robot's own, at `times` (H,) seconds from the image.
+            camera: (H, 4, 4) to the base frame.
         """
         steps = len(times)
         centres, radii = self._collision_spheres(tube, here, steps)

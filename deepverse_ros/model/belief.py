@@ -12,12 +12,20 @@ from deepverse_ros.model.dynamics import KeyValue, Steps
 class Belief:
     """What the model remembers of an observation; opaque to its users.
 
-    newest: the newest frame (T = 1; its action is what the robot did last, NaN unknown); context: keys and values of
-    the frames before it; recalled: of frames from memory; source: what the decoder may copy; view: of the newest frame;
-    embedding (B, E): of the coarse level; tool_position (B, 3) metres and tool_std (B,): of the newest frame; novelty
-    (B,). depth (B, h, w) metres: of the newest frame as it was observed, at the model's resolution, None without a
-    depth camera. intrinsics (3, 3) at the model's resolution; origin, camera_to_world (B, 4, 4): of the oldest frame,
-    to which poses are relative, and of the newest one; None: unknown.
+    newest: the newest frame (T = 1; its action is what the robot did last, NaN unknown).
+    context: keys and values of the frames before it.
+    recalled: of frames from memory.
+    source: what the decoder may copy.
+    view: of the newest frame.
+    embedding: (B, E) of the coarse level.
+    tool_position: (B, 3) metres, of the newest frame.
+    tool_std: (B,) metres, of the newest frame.
+    novelty: (B,).
+    depth: (B, h, w) metres, of the newest frame as it was observed, at the model's resolution; None without a depth
+        camera.
+    intrinsics: (3, 3) at the model's resolution; None: unknown.
+    origin, camera_to_world: (B, 4, 4) of the oldest frame, to which poses are relative, and of the newest one; None:
+        unknown.
     """
 
     newest: Steps

@@ -23,8 +23,10 @@ def draw(
 
     A capsule is drawn as the discs along its axis, which is exact where the camera is far from it.
 
-    Args: states (M, K) physical units; intrinsics (3, 3) or (M, 3, 3) of a picture of height x width pixels;
-    camera_to_world (M, 4, 4).
+    Args:
+        states: (M, K) physical units.
+        intrinsics: (3, 3) or (M, 3, 3) of a picture of height x width pixels.
+        camera_to_world: (M, 4, 4).
     Returns: (M, 4, height / 2, width / 2): number of the capsule, counted from 1, or 0 for none; how far inside its
     outline, 1 on its axis, 0 on the outline, down to -1 outside; sqrt-disparity of its surface, 0 for none; place along
     its axis, 0 to 1. All 0 for a robot whose body is not described, and where states or pose are not known.

@@ -29,7 +29,12 @@ _LOG_SCALE = (-6.0, 0.0)
 
 
 class View(NamedTuple):
-    """A frame (B, 5, H, W) as the encoder sees it: x8 (B, C1, H/8, W/8) and x4 (B, C0, H/4, W/4)."""
+    """A frame as the encoder sees it.
+
+    frame: (B, 5, H, W).
+    x8: (B, C1, H/8, W/8).
+    x4: (B, C0, H/4, W/4).
+    """
 
     frame: Tensor
     x8: Tensor
@@ -40,8 +45,9 @@ class View(NamedTuple):
 class Source:
     """What the decoder may copy from: the newest frame of a belief and an older one.
 
-    frames (B, 2*5, H, W) float32; at8 (B, C1, H/8, W/8), at4 (B, C0, H/4, W/4) and at1 (B, 16, H, W): what both frames
-    add to the decoder's features at these strides, the same for every picture that is decoded from one belief.
+    frames: (B, 2*5, H, W) float32.
+    at8, at4, at1: (B, C1, H/8, W/8), (B, C0, H/4, W/4) and (B, 16, H, W), what both frames add to the decoder's
+        features at these strides, the same for every picture that is decoded from one belief.
     """
 
     frames: Tensor
@@ -64,7 +70,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Decoded:
-    """rgb (B, 3, H, W) in [0, 1]; disparity (B, H, W): sqrt-disparity in [0, 1]; log_scale: of its Laplace."""
+    """Pictures out of latents.
+
+    rgb: (B, 3, H, W) in [0, 1].
+    disparity: (B, H, W) sqrt-disparity in [0, 1].
+    log_scale: of its Laplace.
+    """
 
     rgb: Tensor
     disparity: Tensor
@@ -195,7 +206,13 @@ class Decoder(nn.Module):
         )
 
     def forward(self, latent: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
-        """Args: latent (B, D, h, w); source with the same batch; drawn (B, 4, H/2, W/2), see silhouette.draw."""
+        """Pictures of latents.
+
+        Args:
+            latent: (B, D, h, w).
+            source: with the same batch.
+            drawn: (B, 4, H/2, W/2), see body_rendering.draw.
+        """
         body4, body1 = (0.0, 0.0) if self.body is None or drawn is None else self.body(drawn)
         x = self.lift(latent.to(self.lift.weight.dtype))
         x = self.block8(self.wide(self.merge8(x, source.at8)))

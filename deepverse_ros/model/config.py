@@ -24,7 +24,11 @@ class _Frozen(BaseModel):
 
 
 class CodecConfig(_Frozen):
-    """channels: feature channels at strides 4, 8 and 16. latent_dim: numbers kept per latent cell."""
+    """Sizes of the codec.
+
+    channels: feature channels at strides 4, 8 and 16.
+    latent_dim: numbers kept per latent cell.
+    """
 
     channels: tuple[Channels, Channels, Channels] = (48, 96, 128)
     latent_dim: int = Field(default=12, ge=4, le=1024)
@@ -63,7 +67,12 @@ class DynamicsConfig(_Frozen):
 
 
 class CoarseConfig(_Frozen):
-    """token_dim: numbers kept of each token in the pooled vector; hidden: width of a head; heads: of the ensemble."""
+    """Sizes of the coarse level.
+
+    token_dim: numbers kept of each token in the pooled vector.
+    hidden: width of a head.
+    heads: of the ensemble.
+    """
 
     token_dim: int = Field(default=16, ge=1, le=4096)
     hidden: int = Field(default=128, ge=8, le=65536)
@@ -73,7 +82,9 @@ class CoarseConfig(_Frozen):
 class WorldModelConfig(_Frozen):
     """Everything that is needed to build the network.
 
-    height, width: pixels. context: frames that are observed. horizon: frames that were imagined in training.
+    height, width: pixels.
+    context: frames that are observed.
+    horizon: frames that were imagined in training.
     """
 
     embodiment: Embodiment

@@ -42,8 +42,10 @@ class DeepVerseAR:
     ) -> Future:
         """Frames that follow from each other.
 
-        Args: initial_frames: B observations of T frames; action_sequence (B or N, >= num_future_steps, A) physical
-        units, from the newest frame on; past_actions (B, T-1, A): between the initial frames, needed for T > 1.
+        Args:
+            initial_frames: B observations of T frames.
+            action_sequence: (B or N, >= num_future_steps, A) physical units, from the newest frame on.
+            past_actions: (B, T-1, A) between the initial frames, needed for T > 1.
         Raises: ShapeError naming what is wrong.
         """
         plans = _first(action_sequence, num_future_steps)

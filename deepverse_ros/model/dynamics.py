@@ -28,8 +28,10 @@ _OWN = 2
 class Steps:
     """T frames, each with the action that follows it.
 
-    latents (B, T, S, P); actions (B, T, A) physical units, NaN: modality absent; states (B, T, K) what the robot
-    measured of itself, physical units, NaN: unknown; rays (B, T, S, 6): raymap at the tokens, NaN: pose unknown.
+    latents: (B, T, S, P).
+    actions: (B, T, A) physical units, NaN: modality absent.
+    states: (B, T, K) what the robot measured of itself, physical units, NaN: unknown.
+    rays: (B, T, S, 6) raymap at the tokens, NaN: pose unknown.
     """
 
     latents: Tensor
@@ -55,8 +57,10 @@ class Steps:
 class Prediction:
     """What follows each of T frames.
 
-    latents (B, T, S, P); states (B, T, K) physical units; motion (B, T, 6): of the camera, in its own frame: metres,
-    then a rotation vector in rad; drafts: earlier passes over the latents, coarse to fine.
+    latents: (B, T, S, P).
+    states: (B, T, K) physical units.
+    motion: (B, T, 6) of the camera, in its own frame: metres, then a rotation vector in rad.
+    drafts: earlier passes over the latents, coarse to fine.
     """
 
     latents: Tensor
@@ -69,7 +73,8 @@ class Prediction:
 class Past:
     """Keys and values that imagined frames attend to, one pair (N or 1, S', frames, heads, d) per time layer.
 
-    recalled: of memory, visible to every imagined frame. context: of the observed frames before the newest one.
+    recalled: of memory, visible to every imagined frame.
+    context: of the observed frames before the newest one.
     imagined: preallocated for the frames that follow; `length` of them are filled.
     """
 
@@ -283,8 +288,11 @@ class Dynamics(nn.Module):
     ) -> Prediction:
         """Frames that follow from each other, H steps ahead.
 
-        Args: newest: the newest frame (T = 1) of N plans; its action is not used; plans (N, H, A); past: with room for
-        H frames. rays_after: raymap (N, 1, S, 6) of the next frame after a camera motion (N, 6), where it moves.
+        Args:
+            newest: the newest frame (T = 1) of N plans; its action is not used.
+            plans: (N, H, A).
+            past: with room for H frames.
+            rays_after: raymap (N, 1, S, 6) of the next frame after a camera motion (N, 6), where it moves.
         """
         latents, states, rays = newest.latents, newest.states, newest.rays
         ahead = []
@@ -312,8 +320,11 @@ class Dynamics(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """`rollout` of tensors alone, as a CUDA graph wants it: latents (N, H, S, P) and states (N, H, K) ahead.
 
-        Args: latents, states, rays of the newest frame, batch 1 or N; plans (N, H, A); pairs: keys and values of the
-        context for each time layer in turn, then those of what is recalled, if anything is.
+        Args:
+            latents, states, rays: of the newest frame, batch 1 or N.
+            plans: (N, H, A).
+            pairs: keys and values of the context for each time layer in turn, then those of what is recalled, if
+                anything is.
         """
         room = self.room(*plans.shape[:2])
         past = list(zip(pairs[::2], pairs[1::2], strict=True))

@@ -45,8 +45,10 @@ class RememberedFrame:
 class Memory:
     """The last `capacity` frames that were worth remembering. Not thread-safe.
 
-    Args: moving_camera: frames are found by the camera's pose instead of the tool's position; dt: seconds between two
-    frames that are kept; window: seconds before the newest frame that the model sees anyway and does not recall.
+    Args:
+        moving_camera: frames are found by the camera's pose instead of the tool's position.
+        dt: seconds between two frames that are kept.
+        window: seconds before the newest frame that the model sees anyway and does not recall.
     """
 
     def __init__(self, *, dt: float, window: float, moving_camera: bool = False, capacity: int = 128) -> None:

@@ -81,9 +81,14 @@ class SpacetimeVolume:
     ) -> "SpacetimeVolume":
         """Carry the pixels of T frames to where they are in the world; what meets in a voxel is averaged.
 
-        Args: features (T, C, H, W), such as colours; depth (T, H, W) metres, NaN unknown; camera_to_world (T, 4, 4)
-        or (4, 4); lower, upper: corners (x, y, z) of the part of the world that is kept, metres; voxel: its side,
-        metres; dt: seconds between frames; start: time of the first one.
+        Args:
+            features: (T, C, H, W), such as colours.
+            depth: (T, H, W) metres, NaN unknown.
+            camera_to_world: (T, 4, 4) or (4, 4).
+            lower, upper: corners (x, y, z) of the part of the world that is kept, metres.
+            voxel: its side, metres.
+            dt: seconds between frames.
+            start: time of the first one.
         Raises: ShapeError naming the argument.
         """
         frames = depth.shape[0] if depth.ndim == 3 else 0

@@ -46,7 +46,8 @@ class WorldModel(nn.Module):
     """Codec, fine dynamics, coarse ensemble, readouts and novelty of one embodiment.
 
     calibration: of the checkpoint (level, tool_error_q, goal_error_z: see training.calibration), None before
-    calibration. provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
+        calibration.
+    provenance: how the checkpoint came about (data, steps, machine), as in its config.json.
     """
 
     def __init__(self, config: WorldModelConfig) -> None:
@@ -134,11 +135,13 @@ class WorldModel(nn.Module):
     ) -> Belief:
         """Encode what was seen, once, for any number of plans.
 
-        Args: observation of T = 1..context frames (any resolution); actions (B, T-1, A): what the robot did between
-        them (for an arm: its measured joints at the next frame), physical units; None only with T = 1.
-        proprioception (B, T, K): what the robot measured of itself at each frame; None: where the embodiment measures
-        the quantities of its actions, the past actions tell it, else it is unknown. Both may be dictionaries of
-        modalities, then those that are left out are unknown.
+        Args:
+            observation: of T = 1..context frames (any resolution).
+            actions: (B, T-1, A) what the robot did between them (for an arm: its measured joints at the next frame),
+                physical units; None only with T = 1.
+            proprioception: (B, T, K) what the robot measured of itself at each frame; None: where the embodiment
+                measures the quantities of its actions, the past actions tell it, else it is unknown. Both may be
+                dictionaries of modalities, then those that are left out are unknown.
         Raises: ShapeError naming the field.
         """
         view = self._fitted(observation)
@@ -295,7 +298,10 @@ class WorldModel(nn.Module):
 
         It stands as it was told, unless the tool is not where that would bring it, because something stopped the robot.
 
-        Args: actions (..., A); tool (..., 3) metres; std (...) metres.
+        Args:
+            actions: (..., A).
+            tool: (..., 3) metres.
+            std: (...) metres.
         Returns: (..., K) physical units; None for a robot that does not measure the quantities of its actions, or whose
         body is not described.
         """
@@ -338,8 +344,10 @@ class WorldModel(nn.Module):
     ) -> Future:
         """True later frames through the codec: what a perfect dynamics would reach (the codec's ceiling).
 
-        Args: rgb (B, H, 3, h, w) in [0, 1], depth (B, H, h, w) metres, states (B, H, K) as the robot measured them; the
-        belief's batch is B.
+        Args:
+            rgb: (B, H, 3, h, w) in [0, 1].
+            depth: (B, H, h, w) metres.
+            states: (B, H, K) as the robot measured them; the belief's batch is B.
         """
         frames = self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1)
         cells, _, _ = self.codec.encode(frames)
@@ -379,7 +387,10 @@ class WorldModel(nn.Module):
     def draw(self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None) -> Tensor | None:
         """The robot's body as the decoder is shown it; None where there is nothing to draw it by.
 
-        Args: states (M, K) physical units; intrinsics (3, 3) or (M, 3, 3); poses (M, 4, 4): camera to world.
+        Args:
+            states: (M, K) physical units.
+            intrinsics: (3, 3) or (M, 3, 3).
+            poses: (M, 4, 4) camera to world.
         """
         if self.embodiment.body is None or intrinsics is None or poses is None:
             return None

@@ -39,8 +39,9 @@ _CHUNK = 1 << 16  # balls looked up at once: their arrays stay in the cache
 class DistanceField:
     """Distances to all that is not the robot, from one depth image.
 
-    distance: (X, Y, Z) metres from each voxel's centre to the nearest filled one; lower: (3,) metres, the grid's
-    corner, base frame; embodiment: with the body that moves in it.
+    distance: (X, Y, Z) metres from each voxel's centre to the nearest filled one.
+    lower: (3,) metres, the grid's corner, base frame.
+    embodiment: with the body that moves in it.
     """
 
     embodiment: Embodiment
@@ -61,8 +62,11 @@ class DistanceField:
         What the robot hides is filled in from both of its sides, as a plane would go on; other things behind it, and
         what is further behind a thing than its shadow, pass for free. So does what the camera does not look at.
 
-        Args: depth (h, w) metres along the optical axis, NaN unknown; intrinsics (3, 3) pixels; camera_to_base (4, 4)
-        metres, of the optical frame; joints (A,) where the robot was when the image was taken, as actions are given.
+        Args:
+            depth: (h, w) metres along the optical axis, NaN unknown.
+            intrinsics: (3, 3) pixels.
+            camera_to_base: (4, 4) metres, of the optical frame.
+            joints: (A,) where the robot was when the image was taken, as actions are given.
         Returns: None where geometry can tell nothing: no depth or less than half of it known, no camera pose, or an
         embodiment whose body nobody described or whose actions do not say where it goes.
         Raises: ShapeError naming the argument.
@@ -110,8 +114,10 @@ class DistanceField:
     def clearance(self, plans: np.ndarray, start: np.ndarray, between: int = 3) -> np.ndarray:
         """The least distance between the robot and what is seen, from the end of the step before to each step's end.
 
-        Args: plans (N, H, A) physical units; start (A,) where the robot is before the first action; between: moments
-        of each step that are looked at, its end the last.
+        Args:
+            plans: (N, H, A) physical units.
+            start: (A,) where the robot is before the first action.
+            between: moments of each step that are looked at, its end the last.
         Returns: (N, H) float32 metres, at most what the field knows; 0 or less where the robot would touch something.
         """
         plans = np.asarray(plans, np.float32)

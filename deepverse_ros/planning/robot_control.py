@@ -59,9 +59,12 @@ class RobotControl:
     ) -> None:
         """Take a frame into the history; frames must be `model.embodiment.dt` apart.
 
-        Args: rgb uint8 (H, W, 3); joints (A,) measured, in the order of the actions; depth (H, W) metres, NaN unknown;
-        intrinsics (3, 3) in pixels and camera_to_world (4, 4) of the camera, where they are known: imagined pictures
-        are sharper with them, and only with them can they be lifted to points.
+        Args:
+            rgb: uint8 (H, W, 3).
+            joints: (A,) measured, in the order of the actions.
+            depth: (H, W) metres, NaN unknown.
+            intrinsics, camera_to_world: (3, 3) in pixels and (4, 4), of the camera, where they are known: imagined
+                pictures are sharper with them, and only with them can they be lifted to points.
         Raises: ShapeError naming the field; the frame is then not taken.
         """
         joints = np.asarray(joints, np.float32)
@@ -105,10 +108,11 @@ class RobotControl:
     ) -> PlanResult:
         """See the current image, plan to the goal, and imagine what the plan leads to.
 
-        Args: current_image, joints, depth, intrinsics, camera_to_world: as for `see`; the goal is either goal_image
-        uint8 (H, W, 3), with goal_depth (H, W) metres or None, or goal_position (3,) metres in the base frame: the tool
-        shall be there, in any orientation; deadline: seconds of time.monotonic() at which the best verified plan so far
-        is returned.
+        Args:
+            current_image, joints, depth, intrinsics, camera_to_world: as for `see`.
+            goal: either goal_image uint8 (H, W, 3), with goal_depth (H, W) metres or None, or goal_position (3,) metres
+                in the base frame: the tool shall be there, in any orientation.
+            deadline: seconds of time.monotonic() at which the best verified plan so far is returned.
         Returns: plan, verdict and imagined future (`result.future.rgb`, `.depth`); hold where the verdict rejects.
         Raises: ShapeError naming the field.
         """

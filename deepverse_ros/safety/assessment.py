@@ -20,7 +20,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Assessment:
-    """cover: the verdict that answers for the command. fault: name of the first check that is not fine."""
+    """What stands for or against the command on its way, and why.
+
+    cover: the verdict that answers for the command.
+    fault: name of the first check that is not fine.
+    """
 
     kind: Kind
     cover: Received | None

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """value, threshold: in the check's own unit, NaN where there is none. text: one sentence where it is not fine."""
+    """One thing that was looked at, and whether it is fine.
+
+    value, threshold: in the check's own unit, NaN where there is none.
+    text: one sentence where it is not fine.
+    """
 
     name: str
     ok: bool

@@ -20,11 +20,14 @@ MEASURED_SLACK = 0.05
 class ActiveCommand:
     """A command on its way.
 
-    command: in the layout's order, from where the robot is; original: as it came. paused: since when, at the latest, it
-    has not been executed. progress: seconds of its own time that were executed. speed: share of its pace at which it is
-    executed now, 0 while it is not. place (A,): how far a set-point is gone to, in steps; None where it is not.
+    command: in the layout's order, from where the robot is.
+    original: as it came.
+    paused: since when, at the latest, it has not been executed.
+    progress: seconds of its own time that were executed.
+    speed: share of its pace at which it is executed now, 0 while it is not.
+    place: (A,) how far a set-point is gone to, in steps; None where it is not.
     admitted: numbers of the verdicts that last let it pass; those have said at which speed, so they answer for the
-    slower way too.
+        slower way too.
     """
 
     command: Command

@@ -19,11 +19,15 @@ STREAM_PAUSE = 0.5
 class Layout:
     """What the A values of a command mean; all arrays (A,).
 
-    names: such as joint names. position: true where the value is a place that the robot stays at, false where it is a
-    rate or an effort that goes on until another one comes. lower, upper: limits in the value's unit. max_rate: largest
-    change per second, inf where it may jump. rest: the rate that brings the robot to rest, NaN to keep the last one
-    (steering); unused for positions. scaled: whether to slow down means to make a rate smaller (not brakes). units: of
-    the values, for people; () where they are not known.
+    names: such as joint names.
+    position: true where the value is a place that the robot stays at, false where it is a rate or an effort that goes
+        on until another one comes.
+    lower, upper: limits in the value's unit.
+    max_rate: largest change per second, inf where it may jump.
+    rest: the rate that brings the robot to rest, NaN to keep the last one (steering); unused for positions.
+    scaled: whether to slow down means to make a rate smaller (not brakes).
+    units: of the values, for people; () where they are not known.
+
     Raises: ShapeError naming the field.
     """
 
@@ -96,9 +100,12 @@ class Layout:
 class Command:
     """What the robot is told; as received it may be wrong in every way, `check` says how.
 
-    values: (K, A) way points. times: (K,) seconds from its start at which each is reached, on a straight line from the
-    one before; a single one at 0 is a set-point, or a rate. names: of the values, () for the layout's own order.
-    stamp: ROS seconds, 0 for none. start: (A,) where the robot is at time 0.
+    values: (K, A) way points.
+    times: (K,) seconds from its start at which each is reached, on a straight line from the one before; a single one at
+        0 is a set-point, or a rate.
+    names: of the values, () for the layout's own order.
+    stamp: ROS seconds, 0 for none.
+    start: (A,) where the robot is at time 0.
     """
 
     values: np.ndarray
@@ -192,11 +199,13 @@ def check(
 ) -> tuple[Command | None, tuple[Check, ...]]:  # fmt: skip
     """Check a command as it came.
 
-    Args: ros: the ROS clock now, seconds. reference: (A,) where the robot is, or was told to be last; None where
-    nobody knows. previous: the last good command, arranged, and how many seconds `since` it; None where a set-point
-    may be anywhere.
-    Returns: the command in the layout's order as floats and with a start, None where any check is not fine; every
-    check that was made.
+    Args:
+        ros: the ROS clock now, seconds.
+        reference: (A,) where the robot is, or was told to be last; None where nobody knows.
+        previous: the last good command, arranged, and how many seconds `since` it; None where a set-point may be
+            anywhere.
+    Returns: the command in the layout's order as floats and with a start, None where any check is not fine; every check
+    that was made.
     """
     own, done = in_layout_order(command, layout)
     if own is None:

@@ -29,12 +29,16 @@ class Finding:
     """The worst that the zones found.
 
     zone: the worst zone's name, also of an approach that is too far off to act on; empty where nothing is entered, or
-    nothing was seen. step: the first that offends, 0 is the first imagined one; -1 for none. points, threshold: how
-    many points were where they should not be in that step, and how many count. scale: share of its speed at which the
-    command may pass, the least of all zones. max_rate: as in `LimitZone`, the least of all zones. time_to_enter:
-    seconds for which the worst zone is sure to stay clear; inf where it does throughout. leads_out: every zone that
-    says stop is violated now already, and the command clears it. gain: how much clearer the least improved of them is
-    at the end, metres. text: one sentence.
+        nothing was seen.
+    step: the first that offends, 0 is the first imagined one; -1 for none.
+    points, threshold: how many points were where they should not be in that step, and how many count.
+    scale: share of its speed at which the command may pass, the least of all zones.
+    max_rate: as in `LimitZone`, the least of all zones.
+    time_to_enter: seconds for which the worst zone is sure to stay clear; inf where it does throughout.
+    leads_out: every zone that says stop is violated now already, and the command clears it.
+    gain: how much clearer the least improved of them is at the end, metres.
+    text: one sentence.
+
     A scale below LEAST_SCALE is no speed at all: whatever action it came with, it is a STOP.
     """
 
@@ -60,9 +64,11 @@ def judge(
 ) -> Finding:
     """Hold an imagined future against the zones.
 
-    Args: times (S,) seconds from now, rising. present: the moment before the first step, for the way out of a
-    violated zone; without it no command leads out. min_gain: metres by which a command must clear what is violated, and
-    by which it may come nearer before it does, as imagined points tremble.
+    Args:
+        times: (S,) seconds from now, rising.
+        present: the moment before the first step, for the way out of a violated zone; without it no command leads out.
+        min_gain: metres by which a command must clear what is violated, and by which it may come nearer before it does,
+            as imagined points tremble.
     Raises: ShapeError for arrays, frames or times that do not fit; ConfigError for a zone that would never count.
     """
     if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) > 0).all()):

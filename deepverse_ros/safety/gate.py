@@ -22,10 +22,12 @@ from deepverse_ros.safety.watchdogs import Watchdogs
 class Gate:
     """Decides what the robot is told, at every event and at every tick of a timer.
 
-    PASS: commands go through as they come. SLOW: slower, as the verdict says. STOP: not at all, for the imagined future
-    is not clear. FALLBACK: something that the gate needs is late, wrong or dead, and it sends what `fallback` says.
+    PASS: commands go through as they come.
+    SLOW: slower, as the verdict says.
+    STOP: not at all, for the imagined future is not clear.
+    FALLBACK: something that the gate needs is late, wrong or dead, and it sends what `fallback` says.
     RECOVER: the way out of a stop; only commands that are clear, or clear what is violated, go through, at
-    `recover_scale`.
+        `recover_scale`.
 
     A command passes only on a verdict whose envelope holds it and which is fresh by both clocks; until one comes, the
     robot holds. A single bad verdict withholds its command at once; `trigger_count` of them over `trigger_time` make a
@@ -33,7 +35,9 @@ class Gate:
     In MONITOR every command passes as it came, whatever it is, and the status tells what enforcing would have sent.
 
     Every call gets the time; ages are what the slower of two clocks cannot hide. Not thread-safe, and not a certified
-    safety device. Raises: ConfigError where commands may cease that do not end at rest.
+    safety device.
+
+    Raises: ConfigError where commands may cease that do not end at rest.
     """
 
     def __init__(

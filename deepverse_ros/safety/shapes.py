@@ -42,7 +42,10 @@ class _Shape(Frozen, ABC):
 
 
 class Box(_Shape):
-    """size: full extents along x, y and z."""
+    """A box around its origin.
+
+    size: full extents along x, y and z.
+    """
 
     kind: Literal["box"]
     size: tuple[Positive, Positive, Positive]

@@ -34,8 +34,9 @@ class _Streak:
 class States:
     """Where the gate stands.
 
-    latched: only the operator ends this stop. slow: share of the speed and largest rates of the last verdict that
-    slowed a command. fallback_since: seconds of the steady clock.
+    latched: only the operator ends this stop.
+    slow: share of the speed and largest rates of the last verdict that slowed a command.
+    fallback_since: seconds of the steady clock.
     """
 
     def __init__(self, settings: GateSettings) -> None:

@@ -28,8 +28,12 @@ class Mode(IntEnum):
 class Send(str, Enum):
     """What goes to the robot.
 
-    NOTHING: nothing new. COMMAND: the command as it came. SCALED: it, slower, or the next step towards it. HOLD: rest,
-    at the last target. STOP: rest, where the robot is. LAST_SAFE: the last safe command again.
+    NOTHING: nothing new.
+    COMMAND: the command as it came.
+    SCALED: it, slower, or the next step towards it.
+    HOLD: rest, at the last target.
+    STOP: rest, where the robot is.
+    LAST_SAFE: the last safe command again.
     """
 
     NOTHING = "nothing"
@@ -44,9 +48,12 @@ class Send(str, Enum):
 class Status:
     """What the gate does with the commands, and why.
 
-    reason: one sentence, empty while commands pass as they come. scale: share of its speed at which a command passes,
-    0 while none does. checks: all of them, fine or not. step, zone: the first imagined step that offends and what it
-    enters; -1 and empty for none. would: what enforcing sends or would send. ages: seconds, NaN for what never came.
+    reason: one sentence, empty while commands pass as they come.
+    scale: share of its speed at which a command passes, 0 while none does.
+    checks: all of them, fine or not.
+    step, zone: the first imagined step that offends and what it enters; -1 and empty for none.
+    would: what enforcing sends or would send.
+    ages: seconds, NaN for what never came.
     """
 
     state: State
@@ -65,7 +72,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Decision:
-    """command: what to send; None with NOTHING."""
+    """What the gate sends after an event, and its status.
+
+    command: what to send; None with NOTHING.
+    """
 
     send: Send
     command: Command | None

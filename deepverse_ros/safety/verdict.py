@@ -21,11 +21,13 @@ LARGEST = 1e9
 class Envelope:
     """Commands whose future was imagined together: all that stay within `half_width` of `center`, early or late.
 
-    start: ROS seconds of time 0. times: (H,) rising seconds from it; center: (H, A) the imagined command at those
-    times, on straight lines between; half_width: (A,) in each value's unit. What comes after the last time was not
-    imagined. time_slack: seconds by which a command may run as a whole ahead of the imagined one, or behind it.
+    start: ROS seconds of time 0.
+    times: (H,) rising seconds from it; what comes after the last one was not imagined.
+    center: (H, A) the imagined command at those times, on straight lines between.
+    half_width: (A,) in each value's unit.
+    time_slack: seconds by which a command may run as a whole ahead of the imagined one, or behind it.
     tube: of set-points that follow each other: a command may be anywhere along the centre, a straight way between two
-    rows, at any time until the last one, and so may be where the robot goes to it from.
+        rows, at any time until the last one, and so may be where the robot goes to it from.
     """
 
     start: float
@@ -134,8 +136,10 @@ class Envelope:
 class Verdict:
     """The world model's answer to one command.
 
-    stamp: ROS seconds of the judgement. image_stamp: of the image that it rests on. valid_for: seconds after `stamp`
-    for which it may be used; the gate may allow less. plan_id: of the command, for people.
+    stamp: ROS seconds of the judgement.
+    image_stamp: of the image that it rests on.
+    valid_for: seconds after `stamp` for which it may be used; the gate may allow less.
+    plan_id: of the command, for people.
     """
 
     stamp: float

@@ -35,9 +35,11 @@ class Slack:
 class View:
     """S moments, such as the steps of an imagined future.
 
-    frame_id: frame of the points. scene: (S, N, 3) metres, what is seen but is not the robot; a point that is not
-    finite is no point. robot: (S, M, 3) metres, centres of spheres that together cover the robot (see
-    `Placed.collision_spheres`); None where the robot is not known. robot_radius: metres, one for all, (M,) or (S, M).
+    frame_id: frame of the points.
+    scene: (S, N, 3) metres, what is seen but is not the robot; a point that is not finite is no point.
+    robot: (S, M, 3) metres, centres of spheres that together cover the robot (see `Placed.collision_spheres`); None
+        where the robot is not known.
+    robot_radius: metres, one for all, (M,) or (S, M).
     transforms: from `frame_id` to each frame that a zone stands in, (4, 4), or (S, 4, 4) for a frame that moves.
     slack: of frames whose place is not exactly known: by how much they may be shifted and turned.
 

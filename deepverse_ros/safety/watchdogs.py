@@ -81,9 +81,12 @@ class Watchdogs:
     ) -> tuple[Check, ...]:  # fmt: skip
         """All checks of this moment.
 
-        Args: newest: the command on its way. cover: the verdict that answers for it, else last: the newest there is.
-        excess: how far the command leaves the best envelope, in half-widths. unanswered: why none answers.
-        measured_age: seconds since the robot was measured, NaN for never; None where nothing goes by that.
+        Args:
+            newest: the command on its way.
+            cover: the verdict that answers for it, else last: the newest there is.
+            excess: how far the command leaves the best envelope, in half-widths.
+            unanswered: why none answers.
+            measured_age: seconds since the robot was measured, NaN for never; None where nothing goes by that.
         """
         self._forget_what_is_over(newest, now)
         if newest is None or cover is not None:

@@ -47,9 +47,11 @@ class Window(Frozen):
 class Zone(Frozen):
     """What all types of zone have.
 
-    frame_id: tf frame that the zone stands in. attached: that frame moves (tool, base, camera), so where it will be
-    has to be known for each step. position: of the shape's origin, metres in that frame; rpy: its rotation about the
-    frame's fixed x, y and z axes, radians, as in URDF. of: what counts: points of the scene, or the robot's own body.
+    frame_id: tf frame that the zone stands in.
+    attached: that frame moves (tool, base, camera), so where it will be has to be known for each step.
+    position: of the shape's origin, metres in that frame.
+    rpy: its rotation about the frame's fixed x, y and z axes, radians, as in URDF.
+    of: what counts: points of the scene, or the robot's own body.
     min_points: how many points in a step count as something.
     """
 

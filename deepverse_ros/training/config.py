@@ -17,7 +17,10 @@ class _Frozen(BaseModel):
 
 
 class DataConfig(_Frozen):
-    """directory: an episode store; what is missing of `episodes` is collected in simulation first (0: only read)."""
+    """Where the episodes come from.
+
+    directory: an episode store; what is missing of `episodes` is collected in simulation first (0: only read).
+    """
 
     directory: Path
     episodes: int = Field(default=0, ge=0, le=10_000_000)
@@ -28,10 +31,12 @@ class DataConfig(_Frozen):
 
 
 class StageConfig(_Frozen):
-    """steps, batch (windows a step), learning_rate (constant after warm-up, then linear to 0 over the last `decay`).
+    """What every stage has.
 
+    batch: windows a step.
     accumulate: micro-batches a step. The batch is shared out to these and to the processes, so its examples, and what
-    is learned from them, do not depend on how many there are of either.
+        is learned from them, do not depend on how many there are of either.
+    learning_rate: constant after warm-up, then linear to 0 over the last share `decay` of the steps.
     """
 
     steps: int = Field(ge=1, le=1_000_000_000)
@@ -80,8 +85,9 @@ class CodecStageConfig(StageConfig):
 
 
 class DecoderStageConfig(CodecStageConfig):
-    """imagined: share of windows whose latents the dynamics imagines; the others are of true frames, with noise.
+    """Settings of the decoder's training on imagined frames.
 
+    imagined: share of windows whose latents the dynamics imagines; the others are of true frames, with noise.
     seen_weight: of how differently the picture readout sees the decoded frame and the true one.
     """
 
@@ -90,13 +96,16 @@ class DecoderStageConfig(CodecStageConfig):
 
 
 class DynamicsStageConfig(StageConfig):
-    """context_noise: largest noise on input latents; rollout: passes in which predictions replace the true frames.
+    """Settings of the training of the fine dynamics.
 
+    context_noise: largest noise on input latents.
+    rollout: passes in which predictions replace the true frames.
     state_weight, motion_weight: of what the robot measures of itself and of its camera's motion, beside the latents.
     proprioception_dropout, pose_dropout, action_dropout: share of windows without the robot's own measurements, without
-    camera poses, without one modality of the actions; blind_every: every so many episodes without depth (0: none).
+        camera poses, without one modality of the actions.
+    blind_every: every so many episodes without depth (0: none).
     spacetime_weight, causal_weight: of the losses in training/losses (consistency, causality), on `consistency_windows`
-    decoded windows of each batch; what they buy stands in docs/ablations.md.
+        decoded windows of each batch; what they buy stands in docs/ablations.md.
     """
 
     context_noise: float = Field(default=0.4, ge=0, le=100)
@@ -114,16 +123,21 @@ class DynamicsStageConfig(StageConfig):
 
 
 class CoarseStageConfig(StageConfig):
-    """windows: random ones of every episode, each imagined with its own plan and with that of another window."""
+    """Settings of the coarse level's training.
+
+    windows: random ones of every episode, each imagined with its own plan and with that of another window.
+    """
 
     windows: int = Field(default=4, ge=1, le=10_000)
 
 
 class PictureStageConfig(StageConfig):
-    """depth_dropout: share of frames without depth, as goal pictures may be; unsharp: strength of blur and noise.
+    """Settings of the picture readout's training.
 
+    depth_dropout: share of frames without depth, as goal pictures may be.
+    unsharp: strength of blur and noise.
     shown_weight: of the term that shows the first head where the tool is in the picture, where the camera's pose and
-    the tool's position are known.
+        the tool's position are known.
     """
 
     depth_dropout: float = Field(default=0.5, ge=0, le=1)
@@ -132,7 +146,11 @@ class PictureStageConfig(StageConfig):
 
 
 class OutcomeStageConfig(StageConfig):
-    """latent_noise: noise on true latents, which stands in for more scenes; windows: imagined ones per episode."""
+    """Settings of the outcome readout's training.
+
+    latent_noise: noise on true latents, which stands in for more scenes.
+    windows: imagined ones per episode.
+    """
 
     latent_noise: float = Field(default=0.3, ge=0, le=100)
     windows: int = Field(default=4, ge=1, le=10_000)

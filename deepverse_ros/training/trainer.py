@@ -42,9 +42,11 @@ def train(
 
     In a process that torchrun started, together with the others: see distributed.py.
 
-    Args: out: run folder: states, CSV logs, curves, sample pictures and `checkpoint/`; resume: go on where the last run
-    in `out` stopped, also with another number of processes. On a CPU, a resumed run ends with the same weights as one
-    that was never stopped. accept_changes: also with another config than the one that the run in `out` began with.
+    Args:
+        out: run folder: states, CSV logs, curves, sample pictures and `checkpoint/`.
+        resume: go on where the last run in `out` stopped, also with another number of processes. On a CPU, a resumed
+            run ends with the same weights as one that was never stopped.
+        accept_changes: also with another config than the one that the run in `out` began with.
     Returns: the checkpoint's folder.
     Raises: FileExistsError if `out` holds a run and `resume` is False; ConfigError if a batch cannot be shared out to
     the processes, or naming what differs from the config that the run began with; BusyError if another training works

@@ -93,8 +93,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score ordinary windows and strangers; see `DEFINITIONS`.
 
-    Args: episodes: ordinary ones, unseen in training. seed: of what is drawn. folder: pictures, or DROID recordings
-    (their `annotation` and `videos`). on_step(done, of): called as the work goes on.
+    Args:
+        episodes: ordinary ones, unseen in training.
+        seed: of what is drawn.
+        folder: pictures, or DROID recordings (their `annotation` and `videos`).
+        on_step(done, of): called as the work goes on.
     Returns: {"limit", "ordinary": {"n", "flagged", "median"}, "corrupted": {name: group}, "simulated": {kind: group} or
     None where the robot has no simulation, "folder": group or None}; a group is {"n", "auroc", "flagged", "median"},
     its median None where the model cannot tell (infinite before its detector is fitted).

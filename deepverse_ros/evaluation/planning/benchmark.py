@@ -97,7 +97,10 @@ def benchmark(
 ) -> dict[str, Any]:
     """Run every variant on the same episodes of every task, then judge and execute mixed plans, then impossible goals.
 
-    Args: names: of the variants, all if not given; verdict_plans: 0 leaves that part out; progress(part, done, total).
+    Args:
+        names: of the variants, all if not given.
+        verdict_plans: 0 leaves that part out.
+        progress(part, done, total): called as the work goes on.
     Raises: RenderingError where nothing can render.
     """
     chosen = {name: v for name, v in variants(horizon).items() if names is None or name in names}

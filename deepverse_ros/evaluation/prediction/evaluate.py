@@ -63,10 +63,13 @@ DEFINITIONS = {
 class Windows:
     """Stretches of C seen and H future frames from one episode, at the model's resolution.
 
-    seen: Observation of (B, C) frames; rgb (B, H, 3, h, w) in [0, 1]; depth (B, H, h, w) metres, NaN unknown;
-    past (B, C-1, A): measured joints and gripper after each seen frame; plans (B, H, A): commanded;
-    tool (B, 1+H, 3) metres in the base frame, from the last seen frame on. states (B, H, K): what the robot measured
-    of itself in the future frames.
+    seen: Observation of (B, C) frames.
+    rgb: (B, H, 3, h, w) in [0, 1].
+    depth: (B, H, h, w) metres, NaN unknown.
+    past: (B, C-1, A) measured joints and gripper after each seen frame.
+    plans: (B, H, A) commanded.
+    tool: (B, 1+H, 3) metres in the base frame, from the last seen frame on.
+    states: (B, H, K) what the robot measured of itself in the future frames.
     """
 
     seen: Observation
@@ -145,8 +148,10 @@ def simulated_episodes(
 ) -> EpisodeStore:
     """Simulate `count` episodes for evaluation into `out`, as large as the model's frames.
 
-    Args: seed: 0 and up; the same seed gives the same episodes. progress(done, of): called after each episode.
-    horizon: the episodes are long enough for four windows of it (4 frames apart); the model's own if not given.
+    Args:
+        seed: 0 and up; the same seed gives the same episodes.
+        progress(done, of): called after each episode.
+        horizon: the episodes are long enough for four windows of it (4 frames apart); the model's own if not given.
     """
     size = (model.config.width, model.config.height)
     frames = max(24, model.config.context + (horizon or model.config.horizon) + 12)
@@ -168,11 +173,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a model on episodes; figures are lists with one value per step, as in `DEFINITIONS`.
 
-    Args: episodes: a sequence, or a store; iterated twice. seed: of the shuffled baseline and of the halves on which
-    the spread's scale is fitted and tested. stride: frames between two windows of an episode. on_episode(done, of):
-    called after each episode. horizon: imagined steps, 1 to 32, the model's own if not given. lpips: None leaves that
-    figure out. reader: a model of the same robot and picture size, trained apart from this one, whose picture readout
-    also reads where the tool is.
+    Args:
+        episodes: a sequence, or a store; iterated twice.
+        seed: of the shuffled baseline and of the halves on which the spread's scale is fitted and tested.
+        stride: frames between two windows of an episode.
+        on_episode(done, of): called after each episode.
+        horizon: imagined steps, 1 to 32, the model's own if not given.
+        lpips: None leaves that figure out.
+        reader: a model of the same robot and picture size, trained apart from this one, whose picture readout also
+            reads where the tool is.
     Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions, for
     another horizon, or a reader of other pictures; EmbodimentError if the reader is of another robot.
     """

@@ -43,7 +43,12 @@ def changed_pixels(rgb: Tensor, depth: Tensor, last_rgb: Tensor, last_depth: Ten
     """Where the true future differs from the last frame that was seen.
 
     A pixel moves when a colour changed by more than 0.1 or the depth by more than 3 cm.
-    Args: rgb (B, H, 3, h, w); depth (B, H, h, w); last_rgb (B, 3, h, w); last_depth (B, h, w).
+
+    Args:
+        rgb: (B, H, 3, h, w).
+        depth: (B, H, h, w).
+        last_rgb: (B, 3, h, w).
+        last_depth: (B, h, w).
     Returns: (B, H, h, w) bool.
     """
     colour = (rgb - last_rgb[:, None]).abs().amax(dim=-3) > 0.1

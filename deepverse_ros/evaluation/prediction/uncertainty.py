@@ -32,8 +32,11 @@ DEFINITIONS = {
 def reliability(errors: np.ndarray, spread: np.ndarray, episode: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """Nominal against observed levels, before and after one common scale.
 
-    Args: errors, spread (N, H) metres: tool errors and predicted standard deviations; episode (N,): which episode each
-    window is of; seed: of the halves. Returns: see `DEFINITIONS`; scaled is None with fewer than two episodes.
+    Args:
+        errors, spread: (N, H) metres, tool errors and predicted standard deviations.
+        episode: (N,) which episode each window is of.
+        seed: of the halves.
+    Returns: see `DEFINITIONS`; scaled is None with fewer than two episodes.
     """
     ratio = errors / spread
     out: dict[str, Any] = {"levels": list(LEVELS), **_curve(ratio)}

@@ -32,7 +32,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class BagReport:
-    """metrics: danger is there while the newest verdict says STOP. stops: all, also those of a fault and at the start.
+    """How a recorded prefilter stopped the robot.
+
+    metrics: danger is there while the newest verdict says STOP.
+    stops: all, also those of a fault and at the start.
 
     Figures without a danger are NaN, those of a robot that never stopped or went on infinite.
     """

@@ -23,8 +23,12 @@ _SURE = 0.02  # metres by which an object that gets in is in at the end
 class PushScenario:
     """A push, and a zone that nothing may be in.
 
-    scene: seed of the scene. start (A,): where the arm stands. commands (H, A): way points dt apart. zones: the one
-    zone. pushed: number of the object. dangerous: whether the push brings the object into the zone.
+    scene: seed of the scene.
+    start: (A,) where the arm stands.
+    commands: (H, A) way points dt apart.
+    zones: the one zone.
+    pushed: number of the object.
+    dangerous: whether the push brings the object into the zone.
     """
 
     scene: int

@@ -22,7 +22,11 @@ _TRIES = 60
 
 
 class Begins(Protocol):
-    """scene: seed of a scene. start (A,): where the arm stands."""
+    """Where a run begins.
+
+    scene: seed of a scene.
+    start: (A,) where the arm stands.
+    """
 
     @property
     def scene(self) -> int: ...
@@ -35,9 +39,12 @@ class Begins(Protocol):
 class Scenario:
     """A scene and a command in it.
 
-    scene: seed of the scene. start (A,): where the arm stands. commands (H, A): way points dt apart. touches: seconds
-    after which the arm first touches an obstacle where it drives them; None where it touches nothing at all. clearance:
-    metres that it keeps from everything on the way.
+    scene: seed of the scene.
+    start: (A,) where the arm stands.
+    commands: (H, A) way points dt apart.
+    touches: seconds after which the arm first touches an obstacle where it drives them; None where it touches nothing
+        at all.
+    clearance: metres that it keeps from everything on the way.
     """
 
     scene: int

@@ -51,10 +51,11 @@ class Signal:
 class StopMetrics:
     """The worst of all dangers; NaN where there was none that counts.
 
-    dangers: how many there were while the robot was commanded to move. time_to_stop: seconds from a danger's begin to
-    rest; inf: never. hold_share: share of the danger's time after this in which the robot is at rest. resume_time:
-    seconds from a danger's end until it moves again; inf: not before the next danger or the end. false_stops: times
-    that it came to rest without danger, although commanded to move.
+    dangers: how many there were while the robot was commanded to move.
+    time_to_stop: seconds from a danger's begin to rest; inf: never.
+    hold_share: share of the danger's time after this in which the robot is at rest.
+    resume_time: seconds from a danger's end until it moves again; inf: not before the next danger or the end.
+    false_stops: times that it came to rest without danger, although commanded to move.
     """
 
     dangers: int
@@ -67,8 +68,11 @@ class StopMetrics:
 def stop_metrics(commanded: Signal, passed: Signal, danger: Signal, shortest: float = 0.1) -> StopMetrics:
     """The four figures of one recording, from the first command to the last sample of any signal.
 
-    Args: commanded: somebody wants the robot to move. passed: it is told to move. danger: it should not be. shortest:
-    seconds of rest that are a stop at all; less is a late message.
+    Args:
+        commanded: somebody wants the robot to move.
+        passed: it is told to move.
+        danger: it should not be.
+        shortest: seconds of rest that are a stop at all; less is a late message.
     """
     if not len(commanded.times):
         return StopMetrics(0, math.nan, math.nan, math.nan, 0)

@@ -19,8 +19,10 @@ def montage(
 ) -> Image.Image:
     """Rows of frames under one another, one column a step.
 
-    Args: rows: label → uint8 (T, H, W, 3), all of one T; each is brought to the size of the first. headings: T texts
-    above the columns. aside (h, w, 3) uint8: a picture to the right of the first row, such as the goal.
+    Args:
+        rows: label → uint8 (T, H, W, 3), all of one T; each is brought to the size of the first.
+        headings: T texts above the columns.
+        aside: (h, w, 3) uint8, a picture to the right of the first row, such as the goal.
     Raises: ShapeError naming the row that does not fit.
     """
     first = next(iter(rows.values()))

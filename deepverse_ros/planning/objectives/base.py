@@ -16,9 +16,9 @@ class Future(Protocol):
     """The imagined outcome of N plans over H steps, as `deepverse_ros.model` gives it.
 
     readout: "tool_position" (N, H, 3) metres in the base frame; "clearance" (N, H) metres between the robot and the
-    nearest thing; on the fine level also "clearance_std" (N, H) metres, its predicted standard deviation.
-    uncertainty: (N, H) metres, the predicted standard deviation of the tool position. embedding: (N, H, E), the frames
-    as the coarse level knows them.
+        nearest thing; on the fine level also "clearance_std" (N, H) metres, its predicted standard deviation.
+    uncertainty: (N, H) metres, the predicted standard deviation of the tool position.
+    embedding: (N, H, E) the frames as the coarse level knows them.
     """
 
     @property

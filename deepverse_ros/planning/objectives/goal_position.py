@@ -13,8 +13,11 @@ from deepverse_ros.planning.objectives.base import Future, arrival_cost, distanc
 class GoalPosition:
     """Be, at the end of the plan, at a place that is given in numbers.
 
-    position: (3,) metres in the frame of the readout. readout: what shall be there, (N, H, 3) metres. early: weight of
-    the mean distance on the way (favours early arrival). The cost is in metres.
+    position: (3,) metres in the frame of the readout.
+    readout: what shall be there, (N, H, 3) metres.
+    early: weight of the mean distance on the way (favours early arrival).
+
+    The cost is in metres.
     """
 
     position: np.ndarray

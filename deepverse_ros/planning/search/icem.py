@@ -21,10 +21,13 @@ DAMPING = 0.01
 class IcemConfig(WayPointConfig):
     """How `Icem` searches, beside what plans it draws.
 
-    samples: plans of the first round. shrink: each round has this share of the plans of the round before, but never
-    fewer than twice the elites. elites: fraction of the first round's plans, at least 2, that shape the next round.
-    kept: best plans that are carried over unchanged. momentum: share of the last mean and spread that stays. guided:
-    fraction of the plans that are proposed by the local linear fit from way points to offsets, where offsets are told.
+    samples: plans of the first round.
+    shrink: each round has this share of the plans of the round before, but never fewer than twice the elites.
+    elites: fraction of the first round's plans, at least 2, that shape the next round.
+    kept: best plans that are carried over unchanged.
+    momentum: share of the last mean and spread that stays.
+    guided: fraction of the plans that are proposed by the local linear fit from way points to offsets, where offsets
+        are told.
     """
 
     shrink: float = 0.8

@@ -15,9 +15,12 @@ def kinematic_seed(
 
     Nothing is avoided, and nothing is known of rates: a search makes a plan of it, and a verdict judges that.
 
-    Args: start (A,) physical units; place (3,) metres in the base frame; steps: H; straight: the tool goes straight,
-    as one pushes things; else the joints go evenly to where they shall be, which is found from `start` or from the
-    robot's home.
+    Args:
+        start: (A,) physical units.
+        place: (3,) metres in the base frame.
+        steps: H.
+        straight: the tool goes straight, as one pushes things; else the joints go evenly to where they shall be, which
+            is found from `start` or from the robot's home.
     Returns: (1 + H, A), `start` and the way; None for a robot whose actions do not say where its body goes.
     """
     if robot.body is None or not robot.actions_place_body:

@@ -53,16 +53,22 @@ class MpcConfig:
     """How the planner searches and what it accepts.
 
     sampler: the search, Icem or Mppi by the type of its settings; where a clearance is to be kept and it has no
-    detours, it gets some. longer: how many times as long the plans are in the searches after one whose best plan does
-    not get to the goal, or not freely. iterations: rounds of candidates per search. search_level: where candidates are
-    imagined: coarse, or fine, which takes many times as long. corrected: so many of the rounds on the coarse level, the
-    last ones, go by where the fine level sees the tool of the best plan before them (0: none), as the two levels are
-    some millimetres apart. approaches: so many of the searches begin from the way to the goal that kinematics knows,
-    later ones from where the robot stands. max_replans: further searches with another seed while no plan is accepted.
-    verified: how many of the best plans of a search are imagined on the fine level and judged. early, latent: of the
-    way to the goal, see `GoalImage`. weights: of other objectives by their names in `objectives.registry`, where they
-    differ from those there. margin: of the clearance, metres. limits: what a plan must keep to be accepted; with a
-    clearance among them, the search keeps it too, with a weight of at least AVOID.
+        detours, it gets some.
+    longer: how many times as long the plans are in the searches after one whose best plan does not get to the goal, or
+        not freely.
+    iterations: rounds of candidates per search.
+    search_level: where candidates are imagined: coarse, or fine, which takes many times as long.
+    corrected: so many of the rounds on the coarse level, the last ones, go by where the fine level sees the tool of the
+        best plan before them (0: none), as the two levels are some millimetres apart.
+    approaches: so many of the searches begin from the way to the goal that kinematics knows, later ones from where the
+        robot stands.
+    max_replans: further searches with another seed while no plan is accepted.
+    verified: how many of the best plans of a search are imagined on the fine level and judged.
+    early, latent: of the way to the goal, see `GoalImage`.
+    weights: of other objectives by their names in `objectives.registry`, where they differ from those there.
+    margin: of the clearance, metres.
+    limits: what a plan must keep to be accepted; with a clearance among them, the search keeps it too, with a weight of
+        at least AVOID.
     """
 
     sampler: IcemConfig | MppiConfig = field(default_factory=IcemConfig)
@@ -162,9 +168,12 @@ class Mpc:
     ) -> PlanResult:
         """Search until a plan is accepted, the replans are used up, or the deadline is near.
 
-        Args: joints (A,) where the robot is now; deadline in seconds of time.monotonic(): no round of candidates is
-        begun that would not end before it; plan_id: the plans of the searches are called plan_id.0, plan_id.1, …;
-        on_verdict: called with the verdict of each search; stop: asked before each round, True ends planning.
+        Args:
+            joints: (A,) where the robot is now.
+            deadline: in seconds of time.monotonic(): no round of candidates is begun that would not end before it.
+            plan_id: the plans of the searches are called plan_id.0, plan_id.1, ….
+            on_verdict: called with the verdict of each search.
+            stop: asked before each round, True ends planning.
         Returns: the accepted plan, or the rejected one of lowest cost with its reason.
         """
         start = time.monotonic()

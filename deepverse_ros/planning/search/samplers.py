@@ -37,13 +37,18 @@ class Sampler(Protocol):
 class WayPointConfig:
     """Which plans are drawn.
 
-    samples: plans per round. horizon: steps H of a plan. knots: joint-space way points of a plan, at most one per step
-    that moves. settle: steps at the end of a plan that hold its target, so that the judged frame shows the robot at
-    rest. spread, bend: first standard deviation of the target and of the way points' deviation from the straight line,
-    as a fraction of what the robot can move within the horizon. warm_spread: the same for the target when a last plan
-    is continued. colour: the deviations have the power spectrum 1/f^colour along the way; 0 is white, 2 a random walk;
-    the higher, the smoother the detours. detours: share of the plans that are drawn with a bow on the way, over or
-    around something, where the embodiment has a body. bow: standard deviation of its height and width, metres.
+    samples: plans per round.
+    horizon: steps H of a plan.
+    knots: joint-space way points of a plan, at most one per step that moves.
+    settle: steps at the end of a plan that hold its target, so that the judged frame shows the robot at rest.
+    spread, bend: first standard deviation of the target and of the way points' deviation from the straight line, as a
+        fraction of what the robot can move within the horizon.
+    warm_spread: the same for the target when a last plan is continued.
+    colour: the deviations have the power spectrum 1/f^colour along the way; 0 is white, 2 a random walk; the higher,
+        the smoother the detours.
+    detours: share of the plans that are drawn with a bow on the way, over or around something, where the embodiment has
+        a body.
+    bow: standard deviation of its height and width, metres.
     """
 
     samples: int = 256

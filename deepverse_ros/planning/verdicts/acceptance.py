@@ -22,8 +22,9 @@ _STEP, _MOST = 0.01, 20.0
 class ExecutedOutcomes:
     """How executed plans of one length ended: how much further from the goal than imagined, against what was expected.
 
-    steps: H of the plans. further (n,): metres, negative for nearer. spread (n,): metres, predicted standard deviation
-    of imagined tool and pictured goal together.
+    steps: H of the plans.
+    further: (n,) metres, negative for nearer.
+    spread: (n,) metres, predicted standard deviation of imagined tool and pictured goal together.
     """
 
     steps: int

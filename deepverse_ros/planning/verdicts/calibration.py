@@ -41,14 +41,17 @@ class Calibration:
     The errors are counted in units of the spread that the model itself predicts, so that a plan whose outcome it sees
     clearly gets a tight bound (locally weighted split conformal prediction, Lei et al. 2018, arXiv 1604.04173).
 
-    level: coverage of the quantiles. goal_error_z: multiples of the spread, one per step of the horizon, of how much
-    further from the goal than imagined the tool ends there. clearance_error_z: likewise, of how much nearer than
-    imagined the robot came to what it might touch where it came within NEAR, such that all steps of a plan together are
-    covered; None where that was never measured. clearance_error_m: metres likewise, of how much nearer it came than the
-    `DistanceField` tell. path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool
-    the model reads the tool while the plan is executed. ends: how plans of the planner's own lengths ended, which says
-    by how much a verdict must see them within their tolerance. factor: how much wider than calibrated the bounds and
-    margins of the goal distance are.
+    level: coverage of the quantiles.
+    goal_error_z: multiples of the spread, one per step of the horizon, of how much further from the goal than imagined
+        the tool ends there.
+    clearance_error_z: likewise, of how much nearer than imagined the robot came to what it might touch where it came
+        within NEAR, such that all steps of a plan together are covered; None where that was never measured.
+    clearance_error_m: metres likewise, of how much nearer it came than the `DistanceField` tell.
+    path_error_z: multiples of the spread likewise, of how far from the imagined path of the tool the model reads the
+        tool while the plan is executed.
+    ends: how plans of the planner's own lengths ended, which says by how much a verdict must see them within their
+        tolerance.
+    factor: how much wider than calibrated the bounds and margins of the goal distance are.
     """
 
     level: float

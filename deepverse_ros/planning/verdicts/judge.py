@@ -17,11 +17,13 @@ from deepverse_ros.robot.embodiment import Embodiment
 class Limits:
     """What a plan must keep to be accepted.
 
-    tolerance: metres from the goal within which a plan must end. max_uncertainty: largest predicted standard deviation
-    of the tool position at any step, metres. max_goal_uncertainty: the same of the tool in the goal picture, metres:
-    pictures of places that the robot cannot reach are read with little certainty. clearance: the lower bound of the
-    clearance must be above it at every step, metres below NEAR; None where touching things is allowed. rate_slack:
-    share by which an external plan may exceed the embodiment's step limits (rounding).
+    tolerance: metres from the goal within which a plan must end.
+    max_uncertainty: largest predicted standard deviation of the tool position at any step, metres.
+    max_goal_uncertainty: the same of the tool in the goal picture, metres: pictures of places that the robot cannot
+        reach are read with little certainty.
+    clearance: the lower bound of the clearance must be above it at every step, metres below NEAR; None where touching
+        things is allowed.
+    rate_slack: share by which an external plan may exceed the embodiment's step limits (rounding).
     """
 
     tolerance: float = 0.08

@@ -9,7 +9,12 @@ from deepverse_ros.errors import ShapeError
 
 @dataclass(frozen=True)
 class Deviation:
-    """metres: from the tool to the imagined path; bound: metres that are allowed there; step: of the plan, from 0."""
+    """How far the tool is from its imagined path.
+
+    metres: from the tool to the imagined path.
+    bound: metres that are allowed there.
+    step: of the plan, from 0.
+    """
 
     metres: float
     bound: float
@@ -33,9 +38,12 @@ class PathMonitor:
     ) -> None:
         """Take in what was imagined.
 
-        Args: start (3,) metres: the tool when the plan begins; path (H, 3) metres: after each step; bounds (H,) metres
-        at the end of each step (Calibration.path_bound); dt: seconds of a step; tolerance: seconds that the robot may
-        be ahead of the plan or behind it without leaving its path.
+        Args:
+            start: (3,) metres, the tool when the plan begins.
+            path: (H, 3) metres, after each step.
+            bounds: (H,) metres at the end of each step (Calibration.path_bound).
+            dt: seconds of a step.
+            tolerance: seconds that the robot may be ahead of the plan or behind it without leaving its path.
         Raises: ShapeError naming the field.
         """
         if path.ndim != 2 or path.shape[1] != 3 or not len(path) or not np.isfinite(path).all():

@@ -26,11 +26,15 @@ class Verdict:
     """The answer to one plan.
 
     value, threshold: what was compared, in the unit of the check (metres for MISSES_GOAL, COLLISION_ZONE, TOO_UNCERTAIN
-    and LEFT_IMAGINED_PATH, a score for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for DEADLINE_MISSED).
-    first_offending_step: -1 where no single step offends. score: cost of the plan, lower is better.
-    uncertainty: largest predicted standard deviation of the tool position, metres. level: coverage of the bounds.
+        and LEFT_IMAGINED_PATH, a score for OUT_OF_DISTRIBUTION, seconds for STALE_INPUT, milliseconds for
+        DEADLINE_MISSED).
+    first_offending_step: -1 where no single step offends.
+    score: cost of the plan, lower is better.
+    uncertainty: largest predicted standard deviation of the tool position, metres.
+    level: coverage of the bounds.
     predicted_distance: imagined distance to the goal at the last step, metres, without the bound.
-    latency_ms: from the request to the verdict. text: one sentence for people.
+    latency_ms: from the request to the verdict.
+    text: one sentence for people.
     """
 
     accepted: bool

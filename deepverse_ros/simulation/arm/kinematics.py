@@ -36,7 +36,10 @@ class ArmKinematics:
     ) -> np.ndarray | None:
         """Joints (7,) that put the tool at `position` with its z axis along `approach`, close to `start`.
 
-        Args: position (3,) metres; approach (3,) unit vector; start (7,) rad.
+        Args:
+            position: (3,) metres.
+            approach: (3,) unit vector.
+            start: (7,) rad.
         Returns: None when the point is not reached within 3 mm and 0.05 of the axis within the joint limits.
         """
         joints = np.array(start[:7], float)

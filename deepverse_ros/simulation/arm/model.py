@@ -41,9 +41,13 @@ def build_xml(
 ) -> str:
     """MJCF of the arm in `scene`.
 
-    Args: base_offset: shift of the whole arm in x and y, metres. timestep: seconds. offscreen: width and height of the
-    largest picture. Names: joints and actuators `embodiment.joint_names`, `finger_0`, `finger_1`; bodies `object_K`,
-    site `tool`, camera `camera`; geoms `table`, `obstacle_K`, `object_K`.
+    Args:
+        base_offset: shift of the whole arm in x and y, metres.
+        timestep: seconds.
+        offscreen: width and height of the largest picture.
+
+    Names: joints and actuators `embodiment.joint_names`, `finger_0`, `finger_1`; bodies `object_K`, site `tool`, camera
+    `camera`; geoms `table`, `obstacle_K`, `object_K`.
     """
     position, axes = scene.camera_position, scene.camera_axes
     camera = f'pos="{_v(position)}" xyaxes="{_v(axes[:, 0])} {_v(-axes[:, 1])}" fovy="{scene.camera_fovy}"'

@@ -20,8 +20,11 @@ CAMERA_FOVY = 42.5
 class Item:
     """A movable object or a fixed obstacle.
 
-    shape: "box" or "cylinder". size: half extents (3,) of a box, radius and half height (2,) of a cylinder, metres.
-    position: (3,) of its centre, metres in the world frame. yaw: radians. rgb: (3,) in 0..1.
+    shape: "box" or "cylinder".
+    size: half extents (3,) of a box, radius and half height (2,) of a cylinder, metres.
+    position: (3,) of its centre, metres in the world frame.
+    yaw: radians.
+    rgb: (3,) in 0..1.
     """
 
     shape: str
@@ -40,9 +43,14 @@ class Item:
 class Scene:
     """Everything around the arm.
 
-    Colours are (3,) in 0..1. light_position: metres, world frame. light: diffuse intensity, ambient: intensity of the
-    light without direction. camera_position (3,) metres; camera_axes (3, 3): columns are the optical frame's x right,
-    y down, z forward in the world frame. camera_fovy: vertical field of view in degrees.
+    Colours are (3,) in 0..1.
+
+    light_position: metres, world frame.
+    light: diffuse intensity.
+    ambient: intensity of the light without direction.
+    camera_position: (3,) metres.
+    camera_axes: (3, 3) columns are the optical frame's x right, y down, z forward in the world frame.
+    camera_fovy: vertical field of view in degrees.
     """
 
     objects: tuple[Item, ...]

@@ -77,13 +77,15 @@ def state_dynamics_loss(model: StateDynamics, states: Tensor, actions: Tensor) -
 def causal_consistency_loss(states: Tensor, actions: Tensor, expected_change: ExpectedChange) -> dict[str, Tensor]:
     """Whether the state that is read from predicted frames changes as the actions say.
 
-    The expectation gets no gradient: predicted frames follow the actions, never the other way round. An error counts
-    in units of the spread that the expectation gives itself, by a Cauchy penalty: a contact that it cannot know of
-    pulls little.
+    The expectation gets no gradient: predicted frames follow the actions, never the other way round. An error counts in
+    units of the spread that the expectation gives itself, by a Cauchy penalty: a contact that it cannot know of pulls
+    little.
 
-    Args: states (B, T, K), differentiable, read from T successive predicted frames (the first may be observed) by
-    something that sees the frames alone: a readout that is also told the action agrees with it anyway.
-    actions (B, T-1, A): actions[:, t] leads from frame t to t+1. expected_change: such as a trained `StateDynamics`.
+    Args:
+        states: (B, T, K), differentiable, read from T successive predicted frames (the first may be observed) by
+            something that sees the frames alone: a readout that is also told the action agrees with it anyway.
+        actions: (B, T-1, A), of which actions[:, t] leads from frame t to t+1.
+        expected_change: such as a trained `StateDynamics`.
     Returns: scalars "total" and "error", the mean absolute error of a change in the state's own unit.
     Raises: ShapeError naming the argument.
     """

@@ -57,17 +57,21 @@ def spacetime_consistency_loss(
 
     "spatial": a point seen at t has the same depth and colour at t+1, where it is seen again and nothing moves.
     "temporal": followed through t-1, t and t+1, depth and colour have no second difference (nothing flickers).
-    "smoothness": inverse depth is piecewise linear in the picture, as planes are, with edges where the colour has
-    some (as in Godard et al., arXiv 1609.03677, but of second order), and no pixel floats before or behind all eight
-    of its neighbours.
-    Each is a mean of absolute values: relative depth plus colour in 0..1. Planes that stand still give zero, apart
-    from the interpolation of their colours where the camera moves.
+    "smoothness": inverse depth is piecewise linear in the picture, as planes are, with edges where the colour has some
+    (as in Godard et al., arXiv 1609.03677, but of second order), and no pixel floats before or behind all eight of its
+    neighbours. Each is a mean of absolute values: relative depth plus colour in 0..1. Planes that stand still give
+    zero, apart from the interpolation of their colours where the camera moves.
 
-    Args: depth (B, T, H, W) metres, NaN unknown, T >= 3; rgb (B, T, 3, H, W) in [0, 1]; intrinsics of these pictures;
-    camera_to_world (4, 4) or (B, 4, 4) for a fixed camera (cheaper: every pixel is its own neighbour), (B, T, 4, 4)
-    for one that moves. moving (B, T, H, W) bool: pixels that are not compared, best from `moving_pixels` of the true
-    frames. Without it a difference well beyond the tolerances (relative depth; colour) is taken for motion and left
-    alone, so only what almost agrees is pulled together. spatial, temporal, smoothness: weights in "total".
+    Args:
+        depth: (B, T, H, W) metres, NaN unknown, T >= 3.
+        rgb: (B, T, 3, H, W) in [0, 1].
+        intrinsics: of these pictures.
+        camera_to_world: (4, 4) or (B, 4, 4) for a fixed camera (cheaper: every pixel is its own neighbour), (B, T, 4,
+            4) for one that moves.
+        moving: (B, T, H, W) bool, pixels that are not compared, best from `moving_pixels` of the true frames. Without
+            it a difference well beyond the tolerances (relative depth; colour) is taken for motion and left alone, so
+            only what almost agrees is pulled together.
+        spatial, temporal, smoothness: weights in "total".
     Returns: scalars "spatial", "temporal", "smoothness" (unweighted) and "total".
     Raises: ShapeError naming the argument.
     """

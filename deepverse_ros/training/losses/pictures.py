@@ -25,10 +25,15 @@ def ssim(a: Tensor, b: Tensor, window: int = 8, stride: int = 4) -> Tensor:
 def codec_loss(
     decoded: Decoded, rgb: Tensor, disparity: Tensor, previous_rgb: Tensor, moving_weight: float
 ) -> dict[str, Tensor]:
-    """Args: rgb (B, 3, H, W); disparity (B, H, W), NaN unknown; previous_rgb: the newest frame that may be copied.
+    """Named scalars; "total" is what is minimised.
 
-    Returns: named scalars; "total" is what is minimised. Pixels that differ from `previous_rgb` weigh
-    `1 + moving_weight` times as much as those that stand still, or small things would not survive.
+    Pixels that differ from `previous_rgb` weigh `1 + moving_weight` times as much as those that stand still, or small
+    things would not survive.
+
+    Args:
+        rgb: (B, 3, H, W).
+        disparity: (B, H, W), NaN unknown.
+        previous_rgb: the newest frame that may be copied.
     """
     moving = ((rgb - previous_rgb).abs().amax(1) > 0.05).float()
     weight = 1 + moving_weight * F.max_pool2d(moving[:, None], 3, 1, 1)[:, 0]

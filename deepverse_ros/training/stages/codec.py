@@ -19,7 +19,12 @@ from deepverse_ros.training.losses.pictures import codec_loss
 
 
 class Imagined(NamedTuple):
-    """rows (N,) of a batch, with latents (N, targets, D, h, w) and what the robot measures then (N, targets, K)."""
+    """What stands in for the latents of some true frames of a batch.
+
+    rows: (N,) of the batch.
+    cells: (N, targets, D, h, w) latents.
+    states: (N, targets, K) what the robot measures then.
+    """
 
     rows: Tensor
     cells: Tensor

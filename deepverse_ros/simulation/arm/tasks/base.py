@@ -49,9 +49,12 @@ class Task(ABC):
 
     After `reset` the simulation stands at the start, and `goal` and `demonstration` (commands (T, 8) that reach the
     goal, None for a task that cannot be solved) are there. The robot is moved with `step`; pictures and measurements
-    come from `simulation`, which several tasks may share, one after the other. `scene`: its seed; `redraws`: scenes
-    that the last reset tried in vain. tolerance: metres from the goal that count as reached; apart: metres from it at
-    the start, at least.
+    come from `simulation`, which several tasks may share, one after the other.
+
+    scene: its seed.
+    redraws: scenes that the last reset tried in vain.
+    tolerance: metres from the goal that count as reached.
+    apart: metres from it at the start, at least.
     """
 
     name: ClassVar[str]
