@@ -167,7 +167,8 @@ class _Plain(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        mark, anchor = event.start_mark, getattr(event, "anchor", None)
+        mark = event.start_mark
+        anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent):
             size = self._sizes.get(event.anchor or "", 0)
             if size is None:

@@ -57,7 +57,8 @@ class Pool:
 
         Raises: what `work` or the start raised, of whichever process; WorkerError where a process was ended.
         """
-        waiting, busy = iter(items), set[Connection]()
+        waiting = iter(items)
+        busy = set[Connection]()
 
         def next_for(connection: Connection) -> None:
             busy.discard(connection)

@@ -31,7 +31,8 @@ class Bars(Progress):
         self._say(task_id)
 
     def _say(self, task_id: TaskID) -> None:
-        now, task = self.get_time(), self._tasks[task_id]
+        now = self.get_time()
+        task = self._tasks[task_id]
         began, had = self._began.setdefault(task_id, (now, task.completed))
         if self.console.is_terminal or now - self._said.setdefault(task_id, now) < PERIOD:
             return

@@ -153,7 +153,9 @@ def _start(context: LaunchContext) -> list[Action]:
             **sharing,
         )
     )
-    planner_sends_to, sending, between = given["trajectory_topic"], controller, []
+    planner_sends_to = given["trajectory_topic"]
+    sending = controller
+    between = []
     if given["prefilter"] != "off":
         planner_sends_to = "prefilter/command_in"
         sending = {

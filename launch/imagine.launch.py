@@ -30,7 +30,8 @@ ARGUMENTS = {
 
 def _start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    replay, sim = given["replay"], given["sim"].lower() == "true"
+    replay = given["replay"]
+    sim = given["sim"].lower() == "true"
     if replay and sim:
         raise RuntimeError("replay and sim were both given; the camera is either recorded or simulated")
     topics = {

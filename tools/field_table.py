@@ -88,7 +88,8 @@ SECTIONS = (
 
 def since(text: str) -> dict[tuple[str, str], str]:
     """Section and first column to the version that stands in the last one."""
-    out, section = {}, ""
+    out = {}
+    section = ""
     for line in text.splitlines():
         if line.startswith("## "):
             section = line[3:]
@@ -100,7 +101,8 @@ def since(text: str) -> dict[tuple[str, str], str]:
 def table(before: str) -> str:
     """The page. Args: before: as it stood, for the versions."""
     version = ElementTree.parse(ROOT / "package.xml").getroot().findtext("version", "")
-    known, lines = since(before), [HEADER]
+    known = since(before)
+    lines = [HEADER]
     for title, columns, rows in SECTIONS:
         lines += [f"## {title}", "| " + " | ".join((*columns, "since")) + " |", "|---" * (len(columns) + 1) + "|"]
         for row in rows():

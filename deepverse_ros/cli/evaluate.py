@@ -56,7 +56,8 @@ def evaluate(
     from deepverse_ros.evaluation.reporting import report
     from deepverse_ros.model.world_model import WorldModel
 
-    world, lpips = WorldModel.load(model, device), Lpips.installed()
+    world = WorldModel.load(model, device)
+    lpips = Lpips.installed()
     witness = WorldModel.load(reader, device) if reader else None
     evaluation.check_reader(world, witness)  # before anything is simulated
     if ood:

@@ -168,8 +168,11 @@ class _Worker:
     def __init__(
         self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
     ) -> None:
-        self._generator, self._store = EpisodeGenerator(embodiment, size), EpisodeStore(out)
-        self._seed, self._frames, self._revisit = seed, frames, revisit
+        self._generator = EpisodeGenerator(embodiment, size)
+        self._store = EpisodeStore(out)
+        self._seed = seed
+        self._frames = frames
+        self._revisit = revisit
 
     def record(self, index: int) -> None:
         self._store.write(index, self._generator.record(self._seed, index, self._frames, self._revisit))

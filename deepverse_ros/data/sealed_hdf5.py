@@ -66,7 +66,8 @@ class Reader:
     """Arrays of a file, `MOST_BYTES` of them at most."""
 
     def __init__(self, file: h5py.File) -> None:
-        self._file, self._left = file, MOST_BYTES
+        self._file = file
+        self._left = MOST_BYTES
 
     def array(self, name: str, dtype: str) -> np.ndarray:
         """Raises: EpisodeError for a dataset that is missing, of another type, elsewhere, too large or not whole."""
@@ -99,7 +100,8 @@ class Reader:
 
 def _require_whole(name: str, dataset: h5py.Dataset, size: int) -> None:
     """All values are stored, in chunks that come out no larger than they say."""
-    stored, created = dataset.id.get_storage_size(), dataset.id.get_create_plist()
+    stored = dataset.id.get_storage_size()
+    created = dataset.id.get_create_plist()
     filters = {created.get_filter(i)[0] for i in range(created.get_nfilters())}
     if foreign := filters - {_LZF, _SHUFFLE, _FLETCHER32}:
         raise EpisodeError(f"{name}: packed by filter {min(foreign)}, which is not read")

@@ -68,7 +68,8 @@ class Episode:
         if min(frames, height, width) < 1:
             raise EpisodeError(f"rgb: expected (T, H, W, 3) with at least one frame, got {self.rgb.shape}")
         for name, shape in shapes.items():
-            array, dtype = getattr(self, name), _ARRAYS[name][0]
+            array = getattr(self, name)
+            dtype = _ARRAYS[name][0]
             if array.shape != shape or array.dtype != dtype:
                 raise EpisodeError(f"{name}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
         if not (isinstance(self.dt, float) and 1e-3 <= self.dt <= 60):

@@ -34,7 +34,8 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
     `deepverse collect`, 0 leaves it out.
     Returns: {"machine", "dtype", "size", "measurements": [{"name", "p50", "p95", "unit"}], "peak_memory_mb"}.
     """
-    config, robot = model.config, model.embodiment
+    config = model.config
+    robot = model.embodiment
     rng = np.random.default_rng(0)
     shape = (config.context, config.height, config.width)
     rgb = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)

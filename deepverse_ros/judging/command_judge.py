@@ -128,7 +128,10 @@ class CommandJudge:
         settings: WatchSettings | None = None,
         lookup: Callable[[str], np.ndarray | None] = lambda frame: None,
     ) -> None:  # fmt: skip
-        self.model, self.embodiment, self.zones, self.course = model, embodiment, zones, course
+        self.model = model
+        self.embodiment = embodiment
+        self.zones = zones
+        self.course = course
         self.settings = settings or WatchSettings()
         self._lookup = lookup
         self.body = RobotSelfFilter(embodiment) if embodiment.body is not None or zones.watches("robot") else None
@@ -166,7 +169,8 @@ class CommandJudge:
         blind = next((text for wrong, text in reasons if wrong), "")
         if blind or depth is None or joints is None or belief.camera_to_world is None:
             return Seen(belief, stamp, joints, blind)
-        picture, camera = depth[0].float().cpu().numpy(), belief.camera_to_world[:1]
+        picture = depth[0].float().cpu().numpy()
+        camera = belief.camera_to_world[:1]
         measured, points = self._lift(picture, belief, camera, self.settings.stride)
         own = self._own(points, joints[None], self.settings.margin)
         return Seen(
@@ -274,7 +278,8 @@ class CommandJudge:
             return None
         if seen.belief.camera_to_world is None:
             return None
-        settings, scene = self.settings, self._last[1]
+        settings = self.settings
+        scene = self._last[1]
         plan = self.plan(seen, watched)
         coarse = self.model.imagine_coarse(seen.belief, plan[None])
         if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:

@@ -91,13 +91,17 @@ class CommandRollout:
         half_width: Mapping[str, float] | None = None, time_slack: float = 0.05,
         stream_margin: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
-        self.embodiment, self.layout, self.rates, self.time_slack = embodiment, layout, rates, time_slack
+        self.embodiment = embodiment
+        self.layout = layout
+        self.rates = rates
+        self.time_slack = time_slack
         self.half_width = self._by_modality("half_width", half_width, DEFAULT_SHARE)
         self.stream_margin = self._by_modality("stream_margin", stream_margin, STREAM_SHARE)
 
     def _by_modality(self, what: str, given: Mapping[str, float] | None, share: float) -> np.ndarray:
         """(A,), where nothing is given a share of the range."""
-        robot, out = self.embodiment, share * (self.layout.upper - self.layout.lower)
+        robot = self.embodiment
+        out = share * (self.layout.upper - self.layout.lower)
         for name, value in (given or {}).items():
             if name not in robot.slices:
                 known = ", ".join(robot.slices)
@@ -112,7 +116,8 @@ class CommandRollout:
 
         Args: here (A,): the measured state at `now`.
         """
-        command, robot = watched.command, self.embodiment
+        command = watched.command
+        robot = self.embodiment
         values = command.values[-1]
         if watched.stream is not None:
             way = watched.stream.leads_to(now + ahead - watched.stream.at) - here
@@ -150,7 +155,8 @@ class CommandRollout:
         """Commands that are within the half-widths of this one from `now` (ROS seconds) for `duration` seconds."""
         if watched.stream is not None:
             return self.tube_envelope(self.tubes(watched.stream)[0], now, duration)
-        command, elapsed = watched.command, watched.elapsed(now)
+        command = watched.command
+        elapsed = watched.elapsed(now)
         knots = command.times - elapsed
         times = np.unique(np.concatenate([[0.0], knots[(knots > 0) & (knots < duration)], [duration]]))
         return Envelope(now, times, command.at(elapsed + times), self.half_width, self.time_slack)

@@ -53,7 +53,8 @@ class Tube:
         points = np.stack(list(places))
         apart = np.linalg.norm((points[:, None] - points[None]) / unit, axis=-1)
         first, last = np.unravel_index(int(np.argmax(apart)), apart.shape)
-        begin, way = points[first], points[last] - points[first]
+        begin = points[first]
+        way = points[last] - points[first]
         length = float(((way / unit) ** 2).sum())
         share = ((points - begin) / unit) @ (way / unit) / length if length > 0 else np.zeros(len(points))
         off = np.abs(points - begin - np.clip(share, 0.0, 1.0)[:, None] * way).max(0)
@@ -91,7 +92,8 @@ class Stream:
         Args: wide: times the margins: `margin` (A,), and that a value may be off by TURN times its largest velocity of
         late. least (A,): half-width, at least.
         """
-        places, seconds = [*self.places, self.value], share * self.lasts
+        places = [*self.places, self.value]
+        seconds = share * self.lasts
         for t in (seconds / 2, seconds):
             gain = np.clip(t * self.acceleration, -layout.max_rate, layout.max_rate)
             places += [self.value + t * self.velocity, self.value + t * (self.velocity + gain / 2)]
@@ -180,7 +182,8 @@ class Told:
 
     def places(self, now: float, measured: np.ndarray | None) -> np.ndarray | None:
         """(K, A) where it is told to be now and at the end; as measured where nothing passed, None where unknown."""
-        here, seen = self._at(now), [] if measured is None else [measured.astype(float)]
+        here = self._at(now)
+        seen = [] if measured is None else [measured.astype(float)]
         if here is None or self._last is None:
             return np.stack(seen) if seen else None
         command, since = self._last

@@ -18,7 +18,8 @@ class OccludedPoints:
     """
 
     def __init__(self, body: RobotSelfFilter, poses: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
-        self._body, self._poses = body, poses
+        self._body = body
+        self._poses = poses
         self._last: tuple[float, np.ndarray, np.ndarray] | None = None
 
     def forget(self) -> None:

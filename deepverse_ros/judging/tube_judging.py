@@ -32,8 +32,11 @@ class TubeJudging:
         poses: Callable[[np.ndarray], Mapping[str, np.ndarray]],
         transforms: Callable[[Mapping[str, np.ndarray], torch.Tensor | None], dict[str, np.ndarray]],
     ) -> None:  # fmt: skip
-        self._zones, self._body, self._course = zones, body, course
-        self._poses, self._transforms = poses, transforms
+        self._zones = zones
+        self._body = body
+        self._course = course
+        self._poses = poses
+        self._transforms = transforms
         self._base = course.embodiment.base_frame
         self._moving = [frame for frame in zones.frames if frame in links and frame != self._base]
 
@@ -46,7 +49,8 @@ class TubeJudging:
         Args: as `judge`.
         """
         found: list[tuple[Finding, Tube]] = []
-        tubes, whole = self._course.tubes(stream), sum(share == 1 for share, _ in TUBES)
+        tubes = self._course.tubes(stream)
+        whole = sum(share == 1 for share, _ in TUBES)
         for number, tube in enumerate(tubes):
             free = (pair for pair in found if not stream.hindered(pair[0], self._course.layout))
             if number == whole and (pair := next(free, None)) is not None:

@@ -34,7 +34,8 @@ def draw(
     count, rows, columns = len(states), height // STRIDE, width // STRIDE
     if embodiment.body is None:
         return states.new_zeros(count, CHANNELS, rows, columns)
-    body, device = embodiment.body, states.device
+    body = embodiment.body
+    device = states.device
     values = embodiment.measured_values(states.detach().double().cpu().numpy())
     ends = torch.from_numpy(np.stack(body.capsule_ends(values), -2)).to(device, torch.float32)  # (M, C, 2, 3)
     matrices = intrinsics.to(device, torch.float32).expand(count, 3, 3)
@@ -68,7 +69,8 @@ def draw(
         beside = ~torch.isfinite(before) & (away < outside[box])
         outside[box] = torch.where(closer | beside, away, outside[box])
         nearest[box] = torch.minimum(before, surface)
-    inside, hit = 1 - outside, number > 0
+    inside = 1 - outside
+    hit = number > 0
     camera = embodiment.camera
     code = geometry.sqrt_disparity(nearest.clamp_max(camera.far), camera.near, camera.far)
     drawn = torch.stack([number, inside, code * hit, place], 1)

@@ -54,7 +54,8 @@ class Coarse(nn.Module):
         self.register_buffer("mean", torch.zeros(config.token_dim))
         self.register_buffer("basis", torch.zeros(config.token_dim, c.token_dim))
         self.features = ActionFeatures(config.embodiment)
-        embedding, told = config.tokens * c.token_dim, self.features.dim
+        embedding = config.tokens * c.token_dim
+        told = self.features.dim
         self.weights = nn.ParameterList(
             _weight(c.heads, fan_in, fan_out)
             for fan_in, fan_out in ((embedding + told, c.hidden), (c.hidden, c.hidden), (c.hidden, embedding))

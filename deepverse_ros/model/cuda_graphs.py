@@ -42,7 +42,8 @@ class CudaGraphs:
     """
 
     def __init__(self, function: Function, most: int = 16) -> None:
-        self._function, self._most = function, most
+        self._function = function
+        self._most = most
         self._lock = threading.Lock()
         # In the order of their last use; None: these shapes came once.
         self._graphs: dict[tuple, _Captured | None] = {}

@@ -54,7 +54,9 @@ class Memory:
     def __init__(self, *, dt: float, window: float, moving_camera: bool = False, capacity: int = 128) -> None:
         if capacity < 1:
             raise ShapeError(f"memory: capacity must be at least 1 frame, got {capacity}")
-        self.dt, self.window, self.moving_camera = dt, window, moving_camera
+        self.dt = dt
+        self.window = window
+        self.moving_camera = moving_camera
         self._frames: deque[RememberedFrame] = deque(maxlen=capacity)
         self._now = -math.inf
 

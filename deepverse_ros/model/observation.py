@@ -58,7 +58,8 @@ class Observation:
 
     def check(self) -> None:
         """Raises: ShapeError naming the field whose type, shape or numbers are wrong."""
-        rgb, size = self.rgb, tuple(self.rgb.shape)
+        rgb = self.rgb
+        size = tuple(self.rgb.shape)
         if not rgb.is_floating_point() or rgb.ndim != 5 or size[2] != 3:
             raise ShapeError(f"rgb: expected floats (B, T, 3, H, W) in [0, 1], got {rgb.dtype} {size}")
         if 0 in size:

@@ -33,7 +33,8 @@ class PictureReadout(nn.Module):
         """Args: channels: at stride 4, and at strides 8 and 16; heads that look; numbers seen by each."""
         super().__init__()
         c0, c1 = channels
-        self.heads, self.seen = heads, seen
+        self.heads = heads
+        self.seen = seen
         self.stem = nn.Conv2d(IN_CHANNELS, c0, 6, stride=4, padding=1)
         self.block4 = Block(c0)
         self.down8 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)

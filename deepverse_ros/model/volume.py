@@ -63,7 +63,9 @@ class SpacetimeVolume:
             raise ShapeError(
                 f"volume: expected keys (M,) and features (M, C), got {tuple(keys.shape)}, {tuple(features.shape)}"
             )
-        self.grid, self.keys, self.features = grid, keys, features
+        self.grid = grid
+        self.keys = keys
+        self.features = features
 
     @classmethod
     def fuse(

@@ -412,7 +412,8 @@ class WorldModel(nn.Module):
         return geometry.depth_from_sqrt_disparity(disparity, camera.near, camera.far)
 
     def _fitted(self, observation: Observation) -> Observation:
-        rgb, depth = observation.rgb.to(self.device), observation.depth
+        rgb = observation.rgb.to(self.device)
+        depth = observation.depth
         moved = Observation(
             rgb, None if depth is None else depth.to(self.device), observation.intrinsics, observation.camera_to_world
         )

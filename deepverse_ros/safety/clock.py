@@ -47,7 +47,8 @@ class ClockWatch:
         """
         if not now.finite:
             return Check("clock", False, text=f"the clock says {now.ros} (ROS), {now.steady} (steady)")
-        last, self._last = self._last, now
+        last = self._last
+        self._last = now
         if last is None:
             self._moved = now.steady
             return Check("clock", True, 0.0, jump)

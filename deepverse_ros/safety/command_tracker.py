@@ -47,7 +47,8 @@ class ActiveCommand:
 
         A set-point holds at once, and is gone to from its first row.
         """
-        command, speed = self.command, self.speed or 1.0
+        command = self.command
+        speed = self.speed or 1.0
         here = command.start if self.place is None else self.place
         if not self.timed and here is not None:
             return np.zeros(2), np.stack([here, command.values[-1]])
@@ -64,7 +65,8 @@ class CommandTracker:
     """
 
     def __init__(self, layout: Layout, limits: CommandLimits) -> None:
-        self.layout, self.limits = layout, limits
+        self.layout = layout
+        self.limits = limits
         self.safe: ActiveCommand | None = None
         self.rests = layout.stays
         self._sent: np.ndarray | None = None  # the last values that were sent at once, not on a way
@@ -115,7 +117,8 @@ class CommandTracker:
     def come_to_rest(self) -> None:
         """Nothing was under way for long: others may have moved the robot since, and it stays where it is."""
         self.forget()
-        self._lost, self.rests = None, self.layout.stays
+        self._lost = None
+        self.rests = self.layout.stays
 
     def forget_stamps(self) -> None:
         """The clock jumped: what is stamped from now on may be older than what came before."""
@@ -126,7 +129,8 @@ class CommandTracker:
 
         Returns: False, and nothing changes, unless it is finite, within the limits, and newer than the one before.
         """
-        layout, values = self.layout, np.asarray(values, float)
+        layout = self.layout
+        values = np.asarray(values, float)
         if values.shape != (layout.size,) or not np.isfinite(values).all():
             return False
         slack = MEASURED_SLACK * (layout.upper - layout.lower)
@@ -134,7 +138,8 @@ class CommandTracker:
         if (beyond & layout.position).any() or 0 < stamp <= self._measured_stamp:
             return False
         age = max(now.ros - stamp, 0.0) if stamp > 0 else 0.0
-        self._measured, self._measured_stamp = (values, now.steady - age), max(stamp, self._measured_stamp)
+        self._measured = (values, now.steady - age)
+        self._measured_stamp = max(stamp, self._measured_stamp)
         return True
 
     def measured_age(self, now: Now) -> float:
@@ -173,7 +178,10 @@ class CommandTracker:
         )  # fmt: skip
         if self.safe is not following and self.safe is not None:
             self.safe.speed = 0.0
-        self.safe, self._held, self._pace, self.rests = following, None, following.speed, False
+        self.safe = following
+        self._held = None
+        self._pace = following.speed
+        self.rests = False
         if out is not None:
             self._sent_at = now.steady
         return out
@@ -192,7 +200,8 @@ class CommandTracker:
 
     def _at_once(self, following: ActiveCommand, now: Now, scale: float, caps: np.ndarray) -> Command | None:
         """Rates are made smaller; what is wanted is gone to in steps that its largest rate allows."""
-        layout, wanted = self.layout, following.command.values[-1]
+        layout = self.layout
+        wanted = following.command.values[-1]
         out = wanted.copy()
         rates = layout.scaled & ~layout.position
         share = np.divide(caps, np.abs(wanted), out=np.ones_like(caps), where=(np.abs(wanted) > caps) & rates)
@@ -206,7 +215,10 @@ class CommandTracker:
         if following.speed > 0 and self._sent is not None and np.array_equal(out, self._sent, equal_nan=True):
             following.speed = scale
             return None
-        following.speed, following.place, self._sent, self._passed = scale, out, out, out
+        following.speed = scale
+        following.place = out
+        self._sent = out
+        self._passed = out
         return following.command if np.array_equal(out, wanted) else self._command(out, now)
 
     def _step(self, here: np.ndarray, wanted: np.ndarray, scale: float, caps: np.ndarray, now: Now) -> np.ndarray:
@@ -214,7 +226,8 @@ class CommandTracker:
 
         Positions, and rates that may be made smaller, take the same share of their way, so that it stays straight.
         """
-        layout, period = self.layout, self.limits.period
+        layout = self.layout
+        period = self.limits.period
         passed = period if self._filled_at is None else max(now.steady - self._filled_at, 0.0)
         since = math.inf if self._sent_at is None else now.steady - self._sent_at
         # Time that was not used up is kept for a while: commands and ticks come in any order, also both at once.
@@ -240,7 +253,8 @@ class CommandTracker:
         """
         if self.rests:
             return None
-        layout, target = self.layout, self.target()
+        layout = self.layout
+        target = self.target()
         told = self._told(now) if target is None else target
         # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
         kept = np.zeros(layout.size) if told is None else told
@@ -284,7 +298,8 @@ class CommandTracker:
 
     def begin_anew(self, waiting: ActiveCommand) -> None:
         """A trajectory that waits goes on from where the robot is held, which may be off the way; slower if need be."""
-        held, layout = self._sent, self.layout
+        held = self._sent
+        layout = self.layout
         if self._held is None or held is None or not waiting.timed or waiting.speed > 0:
             return
         left = waiting.command.at(waiting.progress)
@@ -298,7 +313,8 @@ class CommandTracker:
 
     def repeat(self, now: Now, factor: float) -> Command | None:
         """The last safe command again, at a share `factor` above 0 of the pace at which it was passed on."""
-        safe, layout = self.safe, self.layout
+        safe = self.safe
+        layout = self.layout
         if safe is None or safe.speed <= 0:
             return None
         if safe.timed:
@@ -308,7 +324,8 @@ class CommandTracker:
         return self._send(np.where(layout.scaled & ~layout.position, last * factor, last), now)
 
     def _send(self, values: np.ndarray, now: Now, seconds: float = 0.0) -> Command:
-        self._sent, self._sent_at = values, now.steady
+        self._sent = values
+        self._sent_at = now.steady
         return self._command(values, now, seconds)
 
     def _command(self, values: np.ndarray, now: Now, seconds: float = 0.0) -> Command:

@@ -171,7 +171,8 @@ def in_layout_order(command: Command, layout: Layout) -> tuple[Command | None, t
         start = None if command.start is None else np.asarray(command.start, float)
     except (TypeError, ValueError) as error:
         return None, (*done, Check("shape", False, text=f"the command is no array of numbers: {error}"))
-    points, size = len(values) if values.ndim else 0, layout.size
+    points = len(values) if values.ndim else 0
+    size = layout.size
     fits = points > 0 and values.shape == (points, size) and times.shape == (points,)
     if not fits or (start is not None and start.shape != (size,)):
         text = f"expected values (K, {size}) with K >= 1, times (K,) and start ({size},), got {values.shape}, "
@@ -229,7 +230,8 @@ def _in_time(
     Whoever sends it does not know that the robot was held, and says when it could be there had it not been: it gets
     there as soon as the largest rates allow.
     """
-    start, last = command.start, previous
+    start = command.start
+    last = previous
     if start is None or last is None or since > STREAM_PAUSE or not len(command.times) == len(last.times) == 1:
         return command
     apart = np.abs(command.values[0] - last.values[0]) / max(since, limits.period)

@@ -220,7 +220,8 @@ class Channel:
         return sorted(items, key=lambda item: item[0])
 
     def _apply(self, fault: Fault, first: Any, message: Any, due: float) -> list[tuple[float, Any]]:
-        kind, size = fault.kind, fault.size
+        kind = fault.kind
+        size = fault.size
         if KINDS[kind].group != "transport" or kind == "stick":
             return [(due, self.corrupt(kind, message, size, self._random, first))]
         if kind == "reorder":

@@ -77,8 +77,10 @@ def judge(
     blind = _blind(zones, future)
     if blind is not None:
         return blind
-    worst, stopped = Finding(Action.CLEAR), []
-    scale, max_rate = 1.0, dict[str, float]()
+    worst = Finding(Action.CLEAR)
+    stopped = []
+    scale = 1.0
+    max_rate = dict[str, float]()
     for zone, count in zip(zones.checked, counts, strict=True):
         if (count < zone.min_points).all():
             continue

@@ -45,7 +45,9 @@ class Gate:
         mode: Mode = Mode.ENFORCE,
     ) -> None:  # fmt: skip
         settings, limits = settings or GateSettings(), limits or CommandLimits()
-        self.layout, self.mode, self.counts = layout, mode, Counts()
+        self.layout = layout
+        self.mode = mode
+        self.counts = Counts()
         self._motion = CommandTracker(layout, limits)
         self._watch = Watchdogs(settings)
         self._states = States(settings)
@@ -110,7 +112,8 @@ class Gate:
         else:
             self._last_stamp = max(self._last_stamp, good.stamp)
             original = command if good.duration == command.times[-1] else good
-            self._newest, self._previous = ActiveCommand(good, original, now), (good, now)
+            self._newest = ActiveCommand(good, original, now)
+            self._previous = (good, now)
         return self._decide(now, command, read=None if good is None else self._newest)
 
     def _check(self, command: Command, now: Now, problem: str) -> tuple[Command | None, tuple[Check, ...]]:
@@ -142,9 +145,11 @@ class Gate:
 
     def _too_wide(self, verdict: Verdict) -> str:
         """No model imagines all that a robot can do at once: such an envelope is a damaged one."""
-        width, most = verdict.envelope.half_width, (self.layout.upper - self.layout.lower) / 2
+        width = verdict.envelope.half_width
+        most = (self.layout.upper - self.layout.lower) / 2
         width = width + np.ptp(verdict.envelope.center, axis=0) / 2 if verdict.envelope.tube else width
-        slack, lasts = verdict.envelope.time_slack, float(verdict.envelope.times[-1])
+        slack = verdict.envelope.time_slack
+        lasts = float(verdict.envelope.times[-1])
         if slack > lasts / 2:
             return f"envelope.time_slack is {slack:.3g} s, at most half of its {lasts:.3g} s"
         if (width <= most).all():
@@ -238,12 +243,15 @@ class Gate:
             # Stamps from before and after a jump cannot be compared.
             self._verdicts.forget()
             self._motion.forget_stamps()
-            self._newest, self._last_stamp = None, 0.0
+            self._newest = None
+            self._last_stamp = 0.0
         return now
 
     def _situation(self, now: Now) -> Assessment:
         newest = self._on_its_way(now)
-        cover, excess, nearest = None, math.nan, None
+        cover = None
+        excess = math.nan
+        nearest = None
         if newest is not None:
             cover, excess, nearest = self._verdicts.covering(newest, now, self.settings)
         measured_age = self._motion.measured_age(now) if self.layout.position.any() else None
@@ -269,7 +277,8 @@ class Gate:
     def _unanswered(self, nearest: Nearest | None) -> str:
         if nearest is None:
             return "there is none that looks far enough ahead"
-        name, unit = self.layout.names[nearest.value], self.layout.unit(nearest.value)
+        name = self.layout.names[nearest.value]
+        unit = self.layout.unit(nearest.value)
         apart = f"{nearest.apart:.2g} {unit}".rstrip()
         return f"the nearest was made for one that differs by {apart} in {name}"
 
@@ -318,7 +327,9 @@ class Gate:
 
     def _act(self, situation: Assessment, now: Now) -> tuple[Send, Command | None, float]:
         """What enforcing sends, and at which share of its speed the command passes."""
-        settings, kind, motion = self.settings, situation.kind, self._motion
+        settings = self.settings
+        kind = situation.kind
+        motion = self._motion
         if self.state == State.FALLBACK:
             return self._fall_back(situation, now)
         if self.state == State.STOP:
@@ -330,7 +341,8 @@ class Gate:
                 motion.come_to_rest()
             return Send.NOTHING, None, 1.0
         finding = situation.cover.verdict.finding
-        scale, max_rate = 1.0, dict[str, float]()
+        scale = 1.0
+        max_rate = dict[str, float]()
         if kind == Kind.CLEAR and (situation.cover.slow or self.state == State.SLOW):
             scale, max_rate = self._states.slow
         if kind == Kind.LEADS_OUT:
@@ -345,7 +357,8 @@ class Gate:
         return (Send.COMMAND, self._newest.original, scale) if whole else (Send.SCALED, out, scale)
 
     def _fall_back(self, situation: Assessment, now: Now) -> tuple[Send, Command | None, float]:
-        settings, motion = self.settings, self._motion
+        settings = self.settings
+        motion = self._motion
         if not self._watch.commanded:
             return Send.NOTHING, None, 0.0  # nobody has moved the robot through here
         since = now.steady - self._states.fallback_since
@@ -365,7 +378,8 @@ class Gate:
         return bool((self.layout.position | np.isnan(rest) | (told == rest)).all() and not self.layout.stays)
 
     def _halt(self, how: str, now: Now) -> tuple[Send, Command | None, float]:
-        motion, settings = self._motion, self.settings
+        motion = self._motion
+        settings = self.settings
         reach = self.layout.max_rate * settings.measured_lag + settings.position_tolerance
         command = motion.halt(now, motion.measured(now, settings.measured_timeout), reach, how == "stop")
         if self._newest is not None:

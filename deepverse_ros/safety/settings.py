@@ -22,7 +22,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value, meta = getattr(self, spec.name), spec.metadata
+            value = getattr(self, spec.name)
+            meta = spec.metadata
             if meta["choices"]:
                 if value not in meta["choices"]:
                     raise ConfigError(f"{spec.name} is '{value}'; allowed: {', '.join(meta['choices'])}")

@@ -25,7 +25,8 @@ def standing(zones: Zones, present: View, dt: float) -> tuple[Standing, ...]:
     Zones that only slow or limit are none. Args: present: one moment. dt: seconds of a step; a zone whose window begins
     later does not count yet.
     """
-    out, soon = [], np.array([dt])
+    out = []
+    soon = np.array([dt])
     for zone in zones.checked:
         if not isinstance(zone, StopZone | ApproachZone | KeepInZone) or not zone.covers(soon)[0]:
             continue
@@ -60,7 +61,8 @@ def _things(points: np.ndarray) -> list[np.ndarray]:
     if len(points) > _MOST_POINTS:  # a wall, or a person: what is where needs no more
         return [points]
     near = np.linalg.norm(points[:, None] - points, axis=-1) < _GAP
-    left, out = np.ones(len(points), bool), []
+    left = np.ones(len(points), bool)
+    out = []
     while left.any():
         thing = near[np.argmax(left)]
         while (grown := near[thing].any(0)).sum() > thing.sum():

@@ -25,7 +25,8 @@ class _Streak:
         self.since = now.steady if self.since is None else self.since
 
     def reset(self) -> None:
-        self.count, self.since = 0, None
+        self.count = 0
+        self.since = None
 
     def lasts(self, seconds: float, now: Now) -> bool:
         return self.since is not None and now.steady - self.since >= seconds
@@ -46,7 +47,8 @@ class States:
         self.slow: tuple[float, dict[str, float]] = (1.0, {})
         self.fallback_since = 0.0
         self._stopped = False
-        self._fell_for, self._fell_at = "nothing has come yet", -math.inf
+        self._fell_for = "nothing has come yet"
+        self._fell_at = -math.inf
         self._counted = 0
         self._bad, self._good = _Streak(), _Streak()
 
@@ -78,7 +80,9 @@ class States:
         if self.state != State.FALLBACK:
             self.fallback_since = now.steady
         self._good.reset()
-        self.state, self._fell_for, self._fell_at = State.FALLBACK, why, now.steady
+        self.state = State.FALLBACK
+        self._fell_for = why
+        self._fell_at = now.steady
 
     def release(self, situation: Assessment) -> tuple[bool, str]:
         """The operator ends a stop. Returns: whether it was done, and a sentence."""
@@ -117,7 +121,8 @@ class States:
         self._bad.add(new, now)
         enough = self._bad.count >= settings.trigger_count and self._bad.lasts(settings.trigger_time, now)
         if self.state != State.STOP and (enough or self.state == State.RECOVER):
-            self.state, self._stopped = State.STOP, True
+            self.state = State.STOP
+            self._stopped = True
             self.latched = self.latched or settings.latch_stop
 
     def _relax(self, cover: Received, new: bool, now: Now) -> None:
@@ -136,4 +141,5 @@ class States:
         if self.latched:
             self.state = State.STOP
         else:
-            self.state, self._stopped = State.SLOW if cover.slow else State.PASS, False
+            self.state = State.SLOW if cover.slow else State.PASS
+            self._stopped = False

@@ -85,7 +85,8 @@ class Envelope:
         if self.ahead(offset) <= 0:
             return np.inf
         width = np.maximum(self.half_width, 1e-9)
-        least, shift = np.inf, 0.0
+        least = np.inf
+        shift = 0.0
         for _ in range(_SHIFTS if self.time_slack > 0 else 1):
             at, apart = self._apart(times, values, offset + shift)
             if not len(at):
@@ -120,8 +121,10 @@ class Envelope:
 
     def _nearest(self, values: np.ndarray) -> np.ndarray:
         """(K, A) places along the centre from which values (K, A) are within the half-widths, where there are such."""
-        begin, way = self.center[0], self.center[1] - self.center[0]
-        width, moves = np.maximum(self.half_width, 1e-9), way != 0
+        begin = self.center[0]
+        way = self.center[1] - self.center[0]
+        width = np.maximum(self.half_width, 1e-9)
+        moves = way != 0
         apart, reach = (values - begin)[:, moves] / way[moves], width[moves] / np.abs(way[moves])
         first = np.max(apart - reach, axis=1, initial=0.0)  # shares of the way from which each value is within its own
         last = np.min(apart + reach, axis=1, initial=1.0)

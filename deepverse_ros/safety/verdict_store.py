@@ -74,7 +74,8 @@ class VerdictStore:
 
     def forget(self) -> None:
         """The clock jumped: what is stamped belongs to another time."""
-        self._fresh, self.newest = [], None
+        self._fresh = []
+        self.newest = None
 
     def add(self, verdict: Verdict, now: Now, settings: GateSettings) -> bool:
         """Keep a verdict without a problem. Returns: whether it is fresh."""
@@ -123,7 +124,8 @@ class VerdictStore:
             if excess <= 1 + 1e-6:
                 found.append(received)
             if excess < least:
-                least, nearest = excess, (envelope, offset)
+                least = excess
+                nearest = (envelope, offset)
         if found or nearest is None:
             return _together(found) if found else None, least, None
         return None, least, Nearest(*nearest[0].farthest(times, values, nearest[1]))

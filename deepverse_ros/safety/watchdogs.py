@@ -22,7 +22,8 @@ class Watchdogs:
         self._came: Now | None = None
         self._waits_since: Now | None = None
         self._command_checks: tuple[Check, ...] = ()
-        self._verdict_check, self._judged_at = Check("verdict", True), 0.0
+        self._verdict_check = Check("verdict", True)
+        self._judged_at = 0.0
         self._unstamped = False
         self.settings = settings
 
@@ -41,7 +42,8 @@ class Watchdogs:
         if now.finite:
             self._now = now
         if not self.clock_ok:
-            self._waits_since, self._beat_stamp = None, 0.0
+            self._waits_since = None
+            self._beat_stamp = 0.0
         return self._now
 
     def heartbeat(self, now: Now, stamp: float = 0.0) -> None:
@@ -61,7 +63,8 @@ class Watchdogs:
         """A command came, and this is what was checked of it."""
         if self.command_age(now) > self.settings.wait_timeout:
             self._waits_since = None  # what waited before a pause has nothing to do with this one
-        self._came, self._command_checks = now, checks
+        self._came = now
+        self._command_checks = checks
 
     def verdict(self, problem: str, now: Now) -> None:
         """A verdict came; problem: what is wrong with it, empty where nothing is."""
@@ -123,14 +126,16 @@ class Watchdogs:
         return (at_most("measured_age", age, limit, "seconds since the robot's place was measured"),)
 
     def _heartbeat_check(self, now: Now) -> Check:
-        age, limit = self.heartbeat_age(now), self.settings.heartbeat_timeout
+        age = self.heartbeat_age(now)
+        limit = self.settings.heartbeat_timeout
         if self._beat is None:
             why = ": its heartbeats have no stamp" if self._unstamped else ""
             return Check("heartbeat_age", False, age, limit, f"the world model has given no sign of life yet{why}")
         return at_most("heartbeat_age", age, limit, "seconds since the world model's last sign of life")
 
     def _stream_check(self, newest: ActiveCommand | None, now: Now) -> Check:
-        age, limit = self.command_age(now), self.settings.command_timeout
+        age = self.command_age(now)
+        limit = self.settings.command_timeout
         under_way = newest is not None and newest.speed > 0 and newest.progress < newest.command.duration
         if limit == 0 or under_way:
             return Check("command_age", True, age, limit or math.nan)

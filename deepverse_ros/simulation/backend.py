@@ -40,7 +40,8 @@ def _egl_works() -> bool:
     query, display_of = (egl.eglGetProcAddress(n) for n in (b"eglQueryDevicesEXT", b"eglGetPlatformDisplayEXT"))
     if not query or not display_of:
         return False
-    devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int()
+    devices = (ctypes.c_void_p * 16)()
+    count = ctypes.c_int()
     query_devices = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(query)
     get_display = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)(display_of)
     if not query_devices(16, ctypes.addressof(devices), ctypes.addressof(count)):

@@ -147,7 +147,8 @@ def held_out_episodes(model: WorldModel, directory: Path, level: float) -> Episo
     """
     if not directory.is_dir():
         raise EpisodeError(f"{directory}: no such folder of episodes")
-    c, store = model.config, EpisodeStore(directory)
+    c = model.config
+    store = EpisodeStore(directory)
     lengths = [len(episode) for episode in store if len(episode) >= c.window]
     episodes = Episodes.load(store, model.embodiment, (c.height, c.width), min(lengths, default=c.window))
     if math.isinf(conformal_quantile(np.zeros(len(episodes)), level)):
@@ -194,7 +195,8 @@ def executed_errors(
     that a short one does not have. Half of the goal pictures have depth.
     Raises: RenderingError where nothing can render.
     """
-    c, config = model.config, MpcConfig(max_replans=0)
+    c = model.config
+    config = MpcConfig(max_replans=0)
     lengths = c.horizon, config.longer * c.horizon
     planners = [Mpc(model, replace(config, sampler=IcemConfig(horizon=steps))) for steps in lengths]
     found: list[np.ndarray] = []
@@ -240,10 +242,13 @@ def avoiding_errors(
         for number in range(plans):
             task.reset(SCENE_SEEDS + scene_seed(_COLLECTION, number))  # no benchmark has tasks of this block
             goal = model.encode_goal(task.goal.rgb, task.goal.depth if number // 2 % 2 else None)
-            robot, mpc = _Robot(model, simulation), planners[number % 2]
+            robot = _Robot(model, simulation)
+            mpc = planners[number % 2]
             mpc.forget()
-            belief, joints = robot.believe(), robot.joints
-            around, plan = mpc.surroundings(belief, joints), mpc.plan(belief, goal, joints).plan
+            belief = robot.believe()
+            joints = robot.joints
+            around = mpc.surroundings(belief, joints)
+            plan = mpc.plan(belief, goal, joints).plan
             if around is None or plan is None:
                 return None
             true = np.array([min(_clearances(robot, action)) for action in plan])
@@ -266,7 +271,8 @@ class _Robot:
     """A simulated arm that has stood for as long as the model looks back, with a camera of _PICTURES a step."""
 
     def __init__(self, model: WorldModel, simulation: ArmSimulation) -> None:
-        self._model, self.simulation = model, simulation
+        self._model = model
+        self.simulation = simulation
         back = model.config.context - 1
         self._frames: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque(maxlen=back * _PICTURES + 1)
         self._target = simulation.joints
@@ -284,7 +290,8 @@ class _Robot:
 
         There is a picture at each of _PICTURES pauses, of which `pauses` is a multiple.
         """
-        begin, self._target = self._target, action
+        begin = self._target
+        self._target = action
         for pause in range(1, pauses + 1):
             share = pause / pauses
             self.simulation.advance(self._model.embodiment.dt / pauses, begin + (action - begin) * share)
@@ -307,7 +314,8 @@ def _execute(mpc: Mpc, goal: Goal, truth: np.ndarray, robot: _Robot) -> tuple[np
 
     Returns: goal_z, clearance_z, path_z and spread of Errors, (H,) each.
     """
-    belief, dt = robot.believe(), mpc.embodiment.dt
+    belief = robot.believe()
+    dt = mpc.embodiment.dt
     result = mpc.plan(belief, goal, robot.joints)
     if result.plan is None or result.future is None:
         raise RuntimeError("planning without a deadline always ends with a plan")

@@ -73,7 +73,9 @@ def _train(
     console: Console,
 ) -> Path:  # fmt: skip
     """Args: start: what the provenance says about the weights that `model` begins with."""
-    where, shape, precision = processes.device, model.config, config.precision
+    where = processes.device
+    shape = model.config
+    precision = config.precision
     if processes.first:
         with replacing(out / CONFIG) as new:
             new.write_text(config.model_dump_json(indent=2) + "\n")
@@ -155,7 +157,8 @@ def _finish(
 
 
 def _provenance(config: TrainingConfig, training: Episodes, scenes: Episodes, processes: Processes) -> dict[str, Any]:
-    where, threads = processes.device.type, torch.get_num_threads()
+    where = processes.device.type
+    threads = torch.get_num_threads()
     return {
         "episodes": len(training),
         "frames": len(training) * training.length,

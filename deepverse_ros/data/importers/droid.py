@@ -128,7 +128,8 @@ def _read_video(path: Path) -> tuple[np.ndarray, float]:
         # Another format, such as a list of further files, is not guessed at.
         with av.open(str(path), format="mp4") as container:
             stream = container.streams.video[0]
-            size, rate = (stream.height, stream.width), float(stream.average_rate or 0)
+            size = (stream.height, stream.width)
+            rate = float(stream.average_rate or 0)
             for frame in _bounded(path, container.decode(stream), size):
                 frames.append(frame.to_ndarray(format="rgb24"))
     except EpisodeError:

@@ -109,7 +109,9 @@ class Strangers:
         """Args: width, height: pixels. Raises: EmbodimentError for a robot that is not simulated."""
         if embodiment.name != "arm":
             raise EmbodimentError(f"embodiment '{embodiment.name}': only the scenes of 'arm' can be simulated")
-        self._embodiment, self._width, self._height = embodiment, width, height
+        self._embodiment = embodiment
+        self._width = width
+        self._height = height
         self._renderer: Renderer | None = None
 
     def sight(self, kind: str, seed: int, frames: int) -> OodWindow:

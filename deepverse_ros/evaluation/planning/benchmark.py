@@ -214,7 +214,8 @@ def _verdicts(
         of_scene = scene_seed(seed, 1_000_000 + number)
         number += 1
         goal = _begin(control, task, of_scene)
-        belief, start = control.believe(), simulation.joints.astype(np.float32)
+        belief = control.believe()
+        start = simulation.joints.astype(np.float32)
         for aim in (goal, _elsewhere(goal, of_scene)):
             found = control.mpc.plan(belief, aim, start)
             if found.plan is None or len(bounds) == count:

@@ -93,7 +93,8 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def _curve(ratio: np.ndarray) -> dict[str, Any]:
     """Observed shares and their ece, over all steps and per step, for errors in multiples of the spread (N, H)."""
-    whole, steps = _observed(ratio.ravel()), [_observed(column) for column in ratio.T]
+    whole = _observed(ratio.ravel())
+    steps = [_observed(column) for column in ratio.T]
     return {
         "observed": {"all": whole.tolist(), "per_step": [o.tolist() for o in steps]},
         "ece": {"all": _ece(whole), "per_step": [_ece(o) for o in steps]},

@@ -92,7 +92,9 @@ class Worker:
     current: ClassVar["Worker"]
 
     def __init__(self, model: WorldModel, seed: int, latency: float) -> None:
-        self.model, self.seed, self.latency = model, seed, latency
+        self.model = model
+        self.seed = seed
+        self.latency = latency
         self.embodiment = Embodiment.load(model.embodiment.name)  # with the body that a checkpoint's may lack
         c = model.config
         self.simulation = ArmSimulation(width=c.width, height=c.height, embodiment=self.embodiment)

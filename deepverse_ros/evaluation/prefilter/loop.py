@@ -135,11 +135,13 @@ class _Whole:
     passed: float | None = None
 
     def __init__(self, command: Command) -> None:
-        self.command, self._watched = command, TrackedCommand(command)
+        self.command = command
+        self._watched = TrackedCommand(command)
         self._sent = False
 
     def next(self, since: float, now: float) -> Command | None:
-        first, self._sent = not self._sent, True
+        first = not self._sent
+        self._sent = True
         return self.command if first else None
 
     def sent(self, decision: Decision, since: float) -> None:
@@ -164,8 +166,10 @@ class _Streamed:
 
     def __init__(self, layout: Layout, way: Command, lasts: float) -> None:
         self.command = replace(way, times=SLOWER * way.times)
-        self._layout, self._lasts = layout, lasts
-        self._maker, self._told = SetpointStream(layout), Told()
+        self._layout = layout
+        self._lasts = lasts
+        self._maker = SetpointStream(layout)
+        self._told = Told()
         self._stream: Stream | None = None
         self._newest = way
         self._passes: list[bool] = []
@@ -186,7 +190,8 @@ class _Streamed:
             self._told.passed(decision.command, now)
 
     def watched(self, now: float, measured: np.ndarray) -> TrackedCommand:
-        stream, places = self._stream, self._told.places(now, measured)
+        stream = self._stream
+        places = self._told.places(now, measured)
         if stream is not None and places is not None:
             stream = replace(stream, places=places, lasts=self._lasts)
         return TrackedCommand(self._newest, stream=stream)
@@ -200,7 +205,8 @@ class _Robot:
     """The simulated arm as a trajectory controller drives it, and whether anything happens that must not."""
 
     def __init__(self, simulation: ArmSimulation, scenario: Scenario) -> None:
-        self.simulation, self.scenario = simulation, scenario
+        self.simulation = simulation
+        self.scenario = scenario
         self.violated = False
         self._command: Command | None = None
         self._since = 0.0
@@ -231,8 +237,10 @@ def run(
     if watch is not None:
         watch.forget()
     embodiment = simulation.embodiment
-    robot, out = _Robot(simulation, scenario), Run()
-    layout, dt = Layout.of(embodiment), embodiment.dt
+    robot = _Robot(simulation, scenario)
+    out = Run()
+    layout = Layout.of(embodiment)
+    dt = embodiment.dt
     command = Command(
         scenario.commands.astype(float), dt * np.arange(1, len(scenario.commands) + 1), layout.names, 0.0,
         simulation.joints,
@@ -257,7 +265,8 @@ def run(
                 decisions.append(gate.on_command(told, moment))
                 sender.sent(decisions[-1], since)
             if k >= begins and (k - begins) % each == 0 and gate.pending:
-                began, onlooker.spared = time.perf_counter(), 0.0
+                began = time.perf_counter()
+                onlooker.spared = 0.0
                 seen = onlooker.look(watch, simulation, now)
                 verdict = judge(watch, onlooker, seen, sender.watched(now, simulation.joints))
                 out.judged_ms.append(1e3 * (time.perf_counter() - began + onlooker.spared))

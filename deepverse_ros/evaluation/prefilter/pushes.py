@@ -58,7 +58,8 @@ def draw_push(task: Push, seed: int, number: int, points: int = 6) -> PushScenar
     for attempt in range(_TRIES):
         task.reset(scene_seed(seed, pair * _TRIES + attempt))
         assert task.demonstration is not None
-        simulation, rng = task.simulation, np.random.default_rng([seed, pair, attempt])
+        simulation = task.simulation
+        rng = np.random.default_rng([seed, pair, attempt])
         start, before = simulation.joints, simulation.object_positions
         for action in task.demonstration:
             simulation.step(action)

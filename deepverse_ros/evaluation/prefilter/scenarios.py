@@ -90,7 +90,8 @@ def drive(simulation: ArmSimulation, commands: np.ndarray) -> tuple[float | None
 
     Returns: seconds until an obstacle is touched, None for never; the names of all that is touched; the clearance.
     """
-    dt, before = simulation.embodiment.dt, simulation.joints
+    dt = simulation.embodiment.dt
+    before = simulation.joints
     first: float | None = None
     names: set[str] = set()
     nearest = np.inf

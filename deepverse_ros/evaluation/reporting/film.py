@@ -36,7 +36,8 @@ def montage(
     columns = count + (aside is not None)
     size = (MARGIN + columns * (width + GAP), top + len(rows) * (height + GAP))
     sheet = Image.new("RGB", size, PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default()
     if title:
         draw.text((4, 2), title, INK, font)
     for step, heading in enumerate(headings):

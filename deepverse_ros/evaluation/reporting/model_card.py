@@ -19,7 +19,8 @@ def write(
     Args: config: the checkpoint's config.json; evaluation, benchmark: what `deepverse evaluate --json` and
     `deepverse benchmark --json` wrote, None where it was not measured.
     """
-    path, card = directory / "README.md", text(directory.name, config, evaluation, benchmark)
+    path = directory / "README.md"
+    card = text(directory.name, config, evaluation, benchmark)
     with files.replacing(path) as new:
         new.write_text(card)
     return path
@@ -32,8 +33,10 @@ def text(
     benchmark: Mapping[str, Any] | None,
 ) -> str:
     """The card as Markdown."""
-    model, provenance = config["model"], config.get("provenance") or {}
-    embodiment, camera = model["embodiment"], model["embodiment"]["camera"]
+    model = config["model"]
+    provenance = config.get("provenance") or {}
+    embodiment = model["embodiment"]
+    camera = model["embodiment"]["camera"]
     inputs = ", ".join(f"{m['name']} {len(m['lower'])} [{m['units']}]" for m in embodiment["modalities"])
     sections = [
         f"# {name}: a world model of '{embodiment['name']}'",

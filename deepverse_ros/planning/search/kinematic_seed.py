@@ -38,7 +38,8 @@ def kinematic_seed(
 def _led(robot: Embodiment, begin: np.ndarray, place: np.ndarray, steps: int) -> np.ndarray:
     """(1 + H, A) along which the tool is led straight to a place, each posture as near to the last as can be."""
     assert robot.body is not None
-    tool, course = _tool(robot, begin), [begin]
+    tool = _tool(robot, begin)
+    course = [begin]
     for share in np.linspace(0, 1, steps + 1)[1:]:
         there = (tool + share * (place - tool))[None]
         values = robot.body.inverse_kinematics(robot.action_values(course[-1][None]), robot.tool_frame, there)

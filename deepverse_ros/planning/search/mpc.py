@@ -141,8 +141,10 @@ class Mpc:
         self, goal: Goal, surroundings: DistanceField | None = None, joints: np.ndarray | None = None
     ) -> Objective:
         """What plans from `joints` (A,) cost. Without surroundings the clearance is what is imagined."""
-        config, least = self.config, self.config.limits.clearance
-        margin, weights = config.margin, dict(config.weights)
+        config = self.config
+        least = self.config.limits.clearance
+        margin = config.margin
+        weights = dict(config.weights)
         if least is not None:
             weights["clearance"] = max(weights["clearance"], AVOID)
             error = max((self.calibration and self.calibration.clearance_error_m) or (math.inf,))
@@ -180,14 +182,21 @@ class Mpc:
         surroundings = self.surroundings(belief, joints)
         best: tuple[Verdict, np.ndarray, Future] | None = None
         failed: list[Verdict] = []
-        candidates, iterations, searches, round_s = None, 0, 0, 0.0
+        candidates = None
+        iterations = 0
+        searches = 0
+        round_s = 0.0
         for search in range(self.config.max_replans + 1):
-            sampler, warm, steps = self._sampler, self._last, self.config.sampler.horizon
+            sampler = self._sampler
+            warm = self._last
+            steps = self.config.sampler.horizon
             if failed:
                 warm = np.concatenate([joints[None], best[1]]) if best is not None and search % 2 else None
                 too_short = failed[-1].reason in (Reason.MISSES_GOAL, Reason.COLLISION_ZONE)
                 if too_short and self._longer is not sampler:
-                    sampler, warm, round_s = self._longer, None, round_s * self.config.longer
+                    sampler = self._longer
+                    warm = None
+                    round_s = round_s * self.config.longer
                     steps *= self.config.longer
             if warm is None and search < self.config.approaches:
                 straight = self.config.weights["straightness"] > 0
@@ -197,7 +206,8 @@ class Mpc:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
             verdict = verdict.with_(plan_id=f"{plan_id}.{search}", latency_ms=(time.monotonic() - start) * 1e3)
-            iterations, searches = iterations + rounds, search + 1
+            iterations = iterations + rounds
+            searches = search + 1
             on_verdict(verdict)
             if best is None or verdict.accepted or verdict.score < best[0].score:
                 best = (verdict, plan, future)
@@ -253,7 +263,8 @@ class Mpc:
         uncorrected = max(half, self.config.iterations - self.config.corrected)
         uncorrected = uncorrected if coarse and self.config.corrected else -1
         pool: list[tuple[float, np.ndarray, np.ndarray]] = []  # cost, plan (H, A), coarse path of its tool (H, 3)
-        candidates, rounds = None, 0
+        candidates = None
+        rounds = 0
         shift: Tensor | None = None
         for number in range(self.config.iterations):
             began = time.monotonic()
@@ -264,7 +275,8 @@ class Mpc:
                 if began + round_s + 2 * (self._verify_s or round_s) >= deadline:
                     break
                 _, best, seen = min(pool, key=_cost)
-                shift, pool = self._levels_apart(belief, best, seen), []
+                shift = self._levels_apart(belief, best, seen)
+                pool = []
                 began = time.monotonic()
             plans = sampler.ask()
             future = search(belief, plans)

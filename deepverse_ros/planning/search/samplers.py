@@ -138,7 +138,8 @@ class WayPoints:
 
     def noise(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, knots, A) of unit variance: coloured along the deviations, independent for the target."""
-        knots, actions = self.knots, self.start.size
+        knots = self.knots
+        actions = self.start.size
         # The noise is periodic: of a longer stretch, the two ends of the way have nothing to do with each other.
         bends = coloured_noise(rng, (count, 2 * (knots - 1), actions), self.config.colour)[:, : knots - 1]
         return np.concatenate([bends, rng.standard_normal((count, 1, actions), np.float32)], 1)
@@ -167,7 +168,8 @@ class WayPoints:
     @cached_property
     def _lift(self) -> np.ndarray | None:
         """(3, A): how the actions move for one metre of the tool along x, y, z from `start`; None without a body."""
-        robot, delta = self.embodiment, 1e-3
+        robot = self.embodiment
+        delta = 1e-3
         if robot.body is None or not robot.actions_place_body or robot.tool_frame not in robot.body.frames:
             return None
         near = self.start + delta * np.concatenate([np.eye(self.start.size), -np.eye(self.start.size)])

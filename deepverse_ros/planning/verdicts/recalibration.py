@@ -25,7 +25,9 @@ class Recalibration:
         """
         if not (0 <= rate < math.inf and 1 <= limit < math.inf):
             raise ShapeError(f"recalibration: expected rate >= 0 and limit >= 1, got {rate} and {limit}")
-        self._calibrated, self._rate, self._most = calibration, rate, math.log(limit)
+        self._calibrated = calibration
+        self._rate = rate
+        self._most = math.log(limit)
         self._log_factor = 0.0
         self.executed = self.missed = 0
 

@@ -111,7 +111,8 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""
     for k in reversed(range(7)):
-        name, z = f"link_{k + 1}", offsets[k]
+        name = f"link_{k + 1}"
+        z = offsets[k]
         xml = f'<body name="{name}" pos="0 0 {z}" gravcomp="1">{joints[k]}{geoms[k]}{xml}</body>'
     base = f'<geom name="base" class="arm" type="cylinder" fromto="0 0 0 0 0 0.10" size="0.11" rgba="{_DARK}"/>'
     return f'<body name="base" pos="{base_offset[0]} {base_offset[1]} 0">{base}{xml}</body>'

@@ -28,7 +28,10 @@ class MotionGenerator:
     def __init__(
         self, simulation: ArmSimulation, kinematics: ArmKinematics, rng: np.random.Generator, wide: bool = False
     ) -> None:
-        self._simulation, self._kinematics, self._rng, self._wide = simulation, kinematics, rng, wide
+        self._simulation = simulation
+        self._kinematics = kinematics
+        self._rng = rng
+        self._wide = wide
         self._embodiment = simulation.embodiment
         self._home = np.asarray(self._embodiment.home)
         self._rate = self._embodiment.max_step[:7].astype(float)
@@ -114,7 +117,8 @@ class MotionGenerator:
 
     def _smooth(self, frames: int) -> np.ndarray:
         """Minimum-jerk moves between random configurations at different speeds, with pauses."""
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         out: list[np.ndarray] = []
         while len(out) < frames:
             if rng.random() < 0.15:
@@ -129,7 +133,8 @@ class MotionGenerator:
 
     def _planner_like(self, frames: int) -> np.ndarray:
         """What a sampling planner tries: a nominal plan to somewhere plus noise held over a few steps."""
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         out: list[np.ndarray] = []
         while len(out) < frames:
             steps = int(rng.integers(4, 10))
@@ -149,8 +154,11 @@ class MotionGenerator:
 
     def _walk(self, frames: int) -> np.ndarray:
         """A random walk in joint velocity, pulled back towards the home posture."""
-        rng, at, velocity = self._rng, self._now(), np.zeros(7)
-        keep, out = rng.uniform(0.5, 0.95), []
+        rng = self._rng
+        at = self._now()
+        velocity = np.zeros(7)
+        keep = rng.uniform(0.5, 0.95)
+        out = []
         for _ in range(frames):
             velocity = keep * velocity + (1 - keep**2) ** 0.5 * rng.normal(size=7) * self._rate * 0.6
             velocity += 0.04 * (self._home[:7] - at)
@@ -160,7 +168,8 @@ class MotionGenerator:
 
     def _reach(self, frames: int) -> np.ndarray:
         """Straight in joint space to a pose over the table, wait, and on to the next."""
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         out: list[np.ndarray] = []
         while len(out) < frames:
             goal = self._configuration()
@@ -170,7 +179,8 @@ class MotionGenerator:
 
     def _push(self, frames: int) -> np.ndarray:
         """Come down beside an object and sweep through it, again and again."""
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         out: list[np.ndarray] = []
         positions = self._simulation.object_positions - self._simulation.base_position
         while len(out) < frames:
@@ -197,7 +207,8 @@ class MotionGenerator:
 
     def _collide(self, frames: int) -> np.ndarray:
         """Drive into the table, an obstacle or an object, press for a while, come back."""
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         out: list[np.ndarray] = []
         scene = self._simulation.scene
         base = self._simulation.base_position
@@ -224,7 +235,8 @@ class MotionGenerator:
 
         What is uncovered at the end was last seen before the arm went away.
         """
-        rng, at = self._rng, self._now()
+        rng = self._rng
+        at = self._now()
         away = self._before_an_object(at, 200)
         if away is None:  # no object, or no free way to one: it turns away, raised
             away = at - (np.copysign(1.3 * _APART, at[0]), at[1], 0, 0, 0, 0, 0)
@@ -251,7 +263,8 @@ class MotionGenerator:
 
     def _before_an_object(self, at: np.ndarray, tries: int) -> np.ndarray | None:
         """Joints (7,) far from `at` with the hand between the camera and an object, on a way that touches nothing."""
-        rng, simulation = self._rng, self._simulation
+        rng = self._rng
+        simulation = self._simulation
         camera = simulation.scene.camera_position - simulation.base_position
         objects = simulation.object_positions - simulation.base_position
         for _ in range(tries if len(objects) else 0):

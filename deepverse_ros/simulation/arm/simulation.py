@@ -43,7 +43,9 @@ class ArmSimulation:
         self.embodiment = embodiment or Embodiment.load("arm")
         self.width, self.height = width, height
         self.render_backend = BACKEND
-        self._randomise, self._n_objects, self._n_obstacles = randomise, n_objects, n_obstacles
+        self._randomise = randomise
+        self._n_objects = n_objects
+        self._n_obstacles = n_obstacles
         self._base_offset = base_offset
         self._renderer: Renderer | None = None
         self.reset(seed)

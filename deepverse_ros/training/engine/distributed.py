@@ -80,7 +80,8 @@ def joined(device: str) -> Iterator[Processes]:
     if count == 1:
         yield Processes(resolve_device(device))
         return
-    rank, local = int(os.environ["RANK"]), os.environ["LOCAL_RANK"]
+    rank = int(os.environ["RANK"])
+    local = os.environ["LOCAL_RANK"]
     if ":" in device:
         raise DeviceError(f"device: '{device}' is one GPU, but {count} processes train; use auto, cpu or cuda")
     where = resolve_device(f"cuda:{local}" if device != "cpu" and torch.cuda.is_available() else device)

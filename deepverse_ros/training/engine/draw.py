@@ -22,7 +22,10 @@ class Draw:
     ) -> None:
         if not 0 <= part < parts:
             raise ValueError(f"part: {part} is none of {parts} parts")
-        self._numpy, self._torch, self.part, self.parts = numpy_rng, torch_rng, part, parts
+        self._numpy = numpy_rng
+        self._torch = torch_rng
+        self.part = part
+        self.parts = parts
 
     @classmethod
     def of_step(cls, seed: int, step: int, part: int = 0, parts: int = 1) -> "Draw":

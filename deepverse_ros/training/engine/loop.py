@@ -77,7 +77,8 @@ def run_stage(
         raise CheckpointError(f"{trainer.path}: not the same for every process; all must see the same run folder")
     log = CsvLog(out / f"{stage.name}.csv", step) if processes.first else None
     pictures = _Pictures(stage, out / f"samples_{stage.name}.png", console)
-    started, first = time.monotonic(), step
+    started = time.monotonic()
+    first = step
     with _ctrl_c() as asked:
         while step < config.steps:
             losses, stop = trainer.step(step, bool(asked))
@@ -113,7 +114,11 @@ class _StageTrainer:
     """Weights, their average and the optimiser; `skipped` steps had no finite gradient, the last `failing` in a row."""
 
     def __init__(self, stage: Stage, config: StageConfig, seed: int, state_path: Path, processes: Processes) -> None:
-        self.stage, self.config, self.seed, self.path, self.processes = stage, config, seed, state_path, processes
+        self.stage = stage
+        self.config = config
+        self.seed = seed
+        self.path = state_path
+        self.processes = processes
         parameters = [p for p in stage.module.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim >= 2]
         vectors = [p for p in parameters if p.ndim < 2]
@@ -144,7 +149,8 @@ class _StageTrainer:
 
     def _gradients(self, step: int, stop: bool) -> tuple[dict[str, float], bool]:
         """Mean gradients over all micro-batches of all processes, and what `step` returns."""
-        micro, device = self.config.accumulate, self.processes.device
+        micro = self.config.accumulate
+        device = self.processes.device
         sums: dict[str, Tensor] = {}
         for i in range(micro):
             draw = Draw.of_step(self.seed, step, self.processes.rank * micro + i, self.processes.count * micro)
@@ -197,7 +203,8 @@ class _StageTrainer:
         tensors = load_state(self.path, shapes | {"step": torch.Size([])})
         if tensors is None:
             return 0
-        step, self.skipped = int(tensors["step"]), int(tensors.get("skipped", torch.tensor(0)).sum())
+        step = int(tensors["step"])
+        self.skipped = int(tensors.get("skipped", torch.tensor(0)).sum())
         if step < 0:
             raise CheckpointError(f"{self.path}: step: expected 0 or more, got {step}")
         self._assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
@@ -222,7 +229,9 @@ class _Pictures:
     """Pictures are for people: neither a failure nor a slow one may hold up a training."""
 
     def __init__(self, stage: Stage, path: Path, console: Console) -> None:
-        self.stage, self.path, self.console = stage, path, console
+        self.stage = stage
+        self.path = path
+        self.console = console
         self.wanted = isinstance(stage, Sampled)
 
     def draw(self) -> None:

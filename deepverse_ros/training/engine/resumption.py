@@ -21,7 +21,8 @@ def require_unchanged(config: TrainingConfig, begun: Path) -> None:
     """
     if not begun.exists():
         return
-    before, now = files.read_json(begun, files.MOST_TEXT, ConfigError), config.model_dump(mode="json")
+    before = files.read_json(begun, files.MOST_TEXT, ConfigError)
+    now = config.model_dump(mode="json")
     changed = [line for field, line in _changes(before, now) if field.rpartition(".")[2] not in _FREE]
     if changed:
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""

@@ -204,7 +204,8 @@ def _roughness(depth: Tensor, known: Tensor, rgb: Tensor) -> Tensor:
 
     Args: depth (N, H, W); known (N, H, W) bool; rgb (N, 3, H, W) without gradient.
     """
-    disparity, scale = 1 / depth, depth.detach()
+    disparity = 1 / depth
+    scale = depth.detach()
     total = depth.new_zeros(())
     for axis in (-1, -2):
         length = depth.shape[axis]

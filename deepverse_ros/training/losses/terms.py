@@ -22,7 +22,9 @@ class ConsistencyTerms:
     """
 
     def __init__(self, model: WorldModel, config: DynamicsStageConfig, episodes: Episodes, seed: int) -> None:
-        self.model, self.config, self.episodes = model, config, episodes
+        self.model = model
+        self.config = config
+        self.episodes = episodes
         self.expected = _tool_dynamics(model, episodes, seed) if config.causal_weight else None
 
     def loss(self, ahead: Prediction, whole: Steps, index: np.ndarray, start: np.ndarray) -> dict[str, Tensor]:
@@ -31,7 +33,9 @@ class ConsistencyTerms:
         Args: ahead: predictions of whole windows, each after the context from the ones before it; index, start: where
         the windows are.
         """
-        c, model, rows = self.model.config, self.model, self.config.consistency_windows
+        c = self.model.config
+        model = self.model
+        rows = self.config.consistency_windows
         index, start = index[:rows], start[:rows]
         times = start[:, None] + np.arange(c.window)
         frames = self.episodes.frames(np.broadcast_to(index[:, None], times.shape), times, model.device)

@@ -62,7 +62,9 @@ class CoarseStage:
         seed: int,
         precision: Precision = "bf16",
     ) -> None:
-        self.module, self.config, self.device = model.coarse, config, model.device
+        self.module = model.coarse
+        self.config = config
+        self.device = model.device
         if not self.module.basis.any():  # a checkpoint that is fine-tuned keeps its own, which its heads know
             some = train.latents[:, :: max(1, train.length // 4)].flatten(0, 2)
             self.module.fit_pool(some[:: max(1, len(some) // 200_000)])
@@ -80,7 +82,8 @@ class CoarseStage:
         """Args: lessons whose tensors begin with (heads, B)."""
         now, plans, ahead, tool, clearance = (x.to(self.device, torch.float32) for x in lessons)
         told = self.module.features(plans)
-        frames, state = [], now
+        frames = []
+        state = now
         for t in range(plans.shape[2]):
             state = self.module.step(state, told[:, :, t])
             frames.append(state)
@@ -121,7 +124,8 @@ class CoarseStage:
 def _lessons(
     model: WorldModel, encoded: EncodedEpisodes, windows: int, seed: int, precision: Precision
 ) -> DistillationSet:
-    c, episodes = model.config, encoded.episodes
+    c = model.config
+    episodes = encoded.episodes
     rng = np.random.default_rng(seed)
     index = np.repeat(np.arange(len(encoded)), windows)
     start = rng.integers(0, encoded.length - c.window + 1, len(index))
@@ -153,7 +157,8 @@ def _lessons(
 
 def _moved(model: WorldModel, foreign: Steps, whole: Steps) -> Tensor:
     """Actions of `whole`, with the plans of `foreign` windows, shifted to where the robot is and within its limits."""
-    c, robot = model.config, model.embodiment
+    c = model.config
+    robot = model.embodiment
     last = c.context - 2  # the action that led to the newest frame
     plan = foreign.actions[:, c.context - 1 : -1] + (whole.actions - foreign.actions)[:, last : last + 1]
     limited = robot.limit_plan(plan.cpu().numpy(), whole.actions[:, last].cpu().numpy())

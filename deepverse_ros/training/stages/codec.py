@@ -40,10 +40,14 @@ class CodecStage:
         self, codec: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
         device: torch.device, precision: Precision = "bf16",
     ) -> None:  # fmt: skip
-        self.codec, self.config = codec.to(device).channels_last(), config
+        self.codec = codec.to(device).channels_last()
+        self.config = config
         self.module: nn.Module = self.codec
         self.train, self.held_out = train, held_out
-        self.context, self.horizon, self.device, self.precision = context, horizon, device, precision
+        self.context = context
+        self.horizon = horizon
+        self.device = device
+        self.precision = precision
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
@@ -77,7 +81,8 @@ class CodecStage:
         """Drawings (B * N, 4, H/2, W/2) of states (B, N, K), seen by the cameras of the frames at (index, when)."""
         if self.codec.decoder.body is None:
             return None
-        count, size = states.shape[1], episodes.rgb.shape[2:4]
+        count = states.shape[1]
+        size = episodes.rgb.shape[2:4]
         matrices = episodes.intrinsics[index].repeat_interleave(count, 0)
         poses = episodes.camera_to_world[index, when].repeat_interleave(count, 0)
         return draw_body(episodes.embodiment, states.flatten(0, 1), matrices, poses, *size)
@@ -125,7 +130,8 @@ class CodecStage:
         index, start = rng.integers(0, len(self.held_out), 64), rng.integers(0, self._starts(self.held_out), 64)
         ours, still = [], []
         for i in range(0, 64, 16):
-            some, ahead = index[i : i + 16], np.full((16, 1), self.horizon)
+            some = index[i : i + 16]
+            ahead = np.full((16, 1), self.horizon)
             frames = self._window(some, start[i : i + 16], ahead)
             truth = frames[:, 2, :3]
             ours.append(psnr(self._decoded(frames, some, start[i : i + 16], ahead)[:, 0], truth))

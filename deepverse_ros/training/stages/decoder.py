@@ -39,9 +39,11 @@ class DecoderStage(CodecStage):
         super().__init__(
             model.codec, config, train.episodes, held_out.episodes, c.context, c.horizon, model.device, precision
         )
-        self.model, self.module = model, model.codec.decoder
+        self.model = model
+        self.module = model.codec.decoder
         self.encoded, self.encoded_held_out = train, held_out
-        self.share, self.seen_weight = config.imagined, config.seen_weight
+        self.share = config.imagined
+        self.seen_weight = config.seen_weight
 
     @torch.no_grad()
     def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:

@@ -60,14 +60,18 @@ class DynamicsStage:
         seed: int = 0,
         precision: Precision = "bf16",
     ) -> None:
-        self.model, self.config, self.precision = model, config, precision
+        self.model = model
+        self.config = config
+        self.precision = precision
         self.train, self.held_out = train, held_out
         self.module = model.dynamics
         weighted = config.spacetime_weight or config.causal_weight
         self.consistency = ConsistencyTerms(model, config, train.episodes, seed) if weighted else None
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
-        c, device, batch = self.model.config, self.model.device, self.config.batch
+        c = self.model.config
+        device = self.model.device
+        batch = self.config.batch
         # Every second step comes with frames from before its windows, as memory recalls them.
         recalled = c.dynamics.recalled * (step % 2) if self.train.length - c.window >= c.dynamics.recalled else 0
         index = draw.integers(0, len(self.train), batch)
@@ -81,7 +85,9 @@ class DynamicsStage:
             with autocast(device, self.precision):
                 memory = self.module.recall(frames)
         weight = self._moving_weight(truth)
-        total, latent_losses, ahead = truth.new_zeros(()), [], None
+        total = truth.new_zeros(())
+        latent_losses = []
+        ahead = None
         for _ in range(self.config.rollout):
             steps = given if ahead is None else self._on_own(given, ahead)
             with autocast(device, self.precision):
@@ -100,8 +106,10 @@ class DynamicsStage:
 
     def _spoiled(self, steps: Steps, draw: Draw) -> Steps:
         """What a robot gives: noisy latents, and now and then without proprioception, pose, or an action modality."""
-        c, batch = self.config, self.config.batch
-        frames, device = steps.latents.shape[1], steps.latents.device
+        c = self.config
+        batch = self.config.batch
+        frames = steps.latents.shape[1]
+        device = steps.latents.device
         noise = draw.uniform(batch, frames, 1, 1) * draw.normal(batch, frames, *steps.latents.shape[2:])
 
         def unknown(values: Tensor, share: float, *shape: int) -> Tensor:
@@ -225,7 +233,8 @@ def _pictures(
 
 def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Steps, index: np.ndarray) -> Tensor | None:
     """Drawings (B * H, ...) of the body in imagined frames (B, H, S, P) of windows, whose cameras stand still."""
-    c, horizon = model.config, latents.shape[1]
+    c = model.config
+    horizon = latents.shape[1]
     plans = windows.actions[:, c.context - 1 : c.window - 1]
     outcome = model.outcome_readout(latents, plans)
     states = model.reconcile_state(plans, outcome.tool_position, outcome.tool_std)
@@ -240,7 +249,8 @@ def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Step
 @torch.inference_mode()
 def imagine(model: WorldModel, windows: Steps, precision: Precision) -> Tensor:
     """The latents (B, H, S, P) that follow from the observed frames of whole windows and their actions."""
-    c, dynamics = model.config, model.dynamics
+    c = model.config
+    dynamics = model.dynamics
     before, newest = windows[:, : c.context - 1], windows[:, c.context - 1 : c.context]
     plans = windows.actions[:, c.context - 1 : c.window - 1]
     rays_after = None

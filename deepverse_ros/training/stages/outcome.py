@@ -35,7 +35,9 @@ class OutcomeStage:
         seed: int,
         precision: Precision = "bf16",
     ) -> None:
-        self.module, self.config, self.device = model.outcome_readout, config, model.device
+        self.module = model.outcome_readout
+        self.config = config
+        self.device = model.device
         self.train = _examples(model, train, config.windows, seed, precision)
         self.held_out = _examples(model, held_out, config.windows, seed, precision)
 
@@ -49,7 +51,8 @@ class OutcomeStage:
         noise = draw.uniform(half, 1, 1) * self.config.latent_noise * draw.normal(half, *latents.shape[1:])
         latents[: len(noise)] += noise.to(self.device)
         outcome = self.module(latents, actions)
-        error, known = outcome.tool_position - tool, torch.isfinite(clearance)
+        error = outcome.tool_position - tool
+        known = torch.isfinite(clearance)
         free = outcome.clearance - clearance.nan_to_num().clamp_max(FREE)
         losses = {
             "tool": robust_nll(error, outcome.tool_std).mean(),
@@ -76,7 +79,8 @@ def _examples(
     model: WorldModel, encoded: EncodedEpisodes, windows: int, seed: int, precision: Precision
 ) -> dict[str, Examples]:
     """What is read, by kind; `windows` random ones of every episode are imagined."""
-    c, episodes = model.config, encoded.episodes
+    c = model.config
+    episodes = encoded.episodes
     rng = np.random.default_rng(seed)
     index = np.repeat(np.arange(len(episodes)), windows)
     start = rng.integers(0, episodes.length - c.window + 1, len(index))

@@ -32,8 +32,12 @@ class PictureStage:
         device: torch.device,
         precision: Precision = "bf16",
     ) -> None:
-        self.module, self.config = module.to(device, memory_format=torch.channels_last), config  # type: ignore[call-overload]
-        self.train, self.held_out, self.device, self.precision = train, held_out, device, precision
+        self.module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        self.train = train
+        self.held_out = held_out
+        self.device = device
+        self.precision = precision
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step

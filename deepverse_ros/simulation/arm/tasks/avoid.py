@@ -37,7 +37,8 @@ class Avoid(Task):
         self._stand()
 
     def _stand(self) -> None:
-        self.touched, self._commanded = set(), self.simulation.joints
+        self.touched = set()
+        self._commanded = self.simulation.joints
 
     def step(self, action: np.ndarray) -> None:
         """Move for one model frame towards `action` (8,), with a look for contacts every 5 ms."""
@@ -75,7 +76,8 @@ class Avoid(Task):
 
         centre (3,), radius: of the obstacle, metres.
         """
-        motions, heading = self._motions(rng), rng.uniform(-np.pi, np.pi)
+        motions = self._motions(rng)
+        heading = rng.uniform(-np.pi, np.pi)
         out = []
         for side in (-1.0, 1.0):
             x, y = centre[:2] + side * (radius + rng.uniform(0.08, 0.20)) * np.array([np.cos(heading), np.sin(heading)])

@@ -87,7 +87,8 @@ class Task(ABC):
             if draw is None:
                 continue
             self.goal, self.demonstration = draw.goal, draw.demonstration
-            self.redraws, self.scene = redraw, scene
+            self.redraws = redraw
+            self.scene = scene
             self._begin(scene, draw.start)
             if self.distance() < self.apart:
                 continue
