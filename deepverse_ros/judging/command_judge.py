@@ -231,11 +231,13 @@ class CommandJudge:
         """
         if seen.no_observation:
             return Judged(self.no_observation(seen.no_observation, watched, seen.stamp, now))
+        # What the command tells the robot, (H, A), and what that leads to. The scene (H, N, 3) is kept for `refresh`.
         plan = self.plan(seen, watched)
         imagined = imagined or self.imagine(seen, plan, memory)
         self._last = (seen.stamp, imagined.scene)
         camera = imagined.future.camera_to_world
         assert camera is not None
+        # What the body pushes along is added by geometry, (H, K, 3): a thing may be too small to be imagined.
         scene = np.concatenate([imagined.scene, self._pushed_points(seen, watched)], 1)
         return Judged(self._verdict(seen, watched, imagined.joints, scene, camera[0], now), imagined.future)
 
@@ -274,10 +276,12 @@ class CommandJudge:
         command leads. That is right as long as neither command changes the scene, so there is no verdict where this
         one's body meets imagined points, or the coarse level sees it near something or doubts where it will be.
         """
+        # Only the same picture may lend its scene to another command.
         if seen.no_observation or self._last is None or self._last[0] != seen.stamp:
             return None
         if seen.belief.camera_to_world is None:
             return None
+        # The coarse level looks whether this command comes near to anything: then it could change the scene.
         settings = self.settings
         scene = self._last[1]
         plan = self.plan(seen, watched)
@@ -285,17 +289,20 @@ class CommandJudge:
         if float(coarse.readout["clearance"].min()) < settings.refresh_clearance:
             return None
         if self.body is not None:
+            # A tool that is imagined elsewhere than kinematics has it tells of a robot that something holds up.
             poses = self._poses(plan)
             if self.embodiment.tool_frame in poses:
                 tool = coarse.readout["tool_position"][0].float().cpu().numpy()
                 off = np.linalg.norm(tool - poses[self.embodiment.tool_frame][:, :3, 3], axis=-1)
                 if off.max() > settings.refresh_tool:
                     return None
+            # Imagined points (H, N) that the body would go through stop it or are pushed: the scene changes.
             ahead = self._ahead(1)
             view = View(self.embodiment.base_frame, scene, transforms=self._transforms(poses, None))
             met = self.body.self_mask(scene, poses, 0.0) & ~self.zones.ignored(view, ahead, "scene")
             if (met.sum(1) > settings.refresh_points).any() or self._pushed_points(seen, watched).size:
                 return None
+        # Nothing is changed by this command, so the scene stands, and the camera with it.
         camera = seen.belief.camera_to_world.expand(len(plan), 4, 4)
         return self._verdict(seen, watched, plan, scene, camera, now)
 
@@ -410,6 +417,8 @@ class CommandJudge:
         self, seen: Seen, watched: TrackedCommand, imagined: np.ndarray, scene: np.ndarray, camera: torch.Tensor
     ) -> View | str:
         """The future, or why there is none. Args: imagined (H, A): where the robot is when the scene is as imagined."""
+        # The body: where its links are, by how much each may be elsewhere for commands at the envelope's border, and,
+        # where a zone asks for the robot, spheres (H, M) that cover it on its way.
         poses: Mapping[str, np.ndarray] = {}
         slack: dict[str, Slack] = {}
         centres: np.ndarray | None = None
@@ -420,6 +429,7 @@ class CommandJudge:
             slack = self._slacks(poses, off)
             if self.zones.watches("robot"):
                 centres, radii = self._collision_spheres(seen, watched, poses, off)
+        # The zones: each frame that one stands in must be known for every step, or nothing can be promised.
         transforms = self._transforms(poses, camera)
         unknown = self._unknown(transforms)
         if unknown:

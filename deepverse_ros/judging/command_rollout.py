@@ -53,9 +53,11 @@ class TrackedCommand:
 
     def continued(self, passed: Command, now: float) -> "TrackedCommand | None":
         """It passed, as `passed`, at `now`; None where that is something else, such as a hold."""
+        # What passed is this command only where it ends at the same place and is of the same kind.
         same_end = np.allclose(passed.values[-1], self.command.values[-1], atol=1e-3)
         if not same_end or (passed.duration > 0) != (self.command.duration > 0):
             return None
+        # What is left of it now runs at the pace at which it passed; a set-point has no time that could begin.
         left = self.halted(now).command
         if passed.duration == 0:
             return replace(self, command=replace(passed, start=left.start), begun=None)
@@ -64,6 +66,7 @@ class TrackedCommand:
 
 def _pace(whole: Command, passed: Command) -> float:
     """Share of the pace of `whole` at which it passed, by the time from the last way point but one to the last."""
+    # The last part is the one that both have, however much of the way is done.
     single = min(len(whole.times), len(passed.times)) == 1
     left, takes = (c.duration if single else float(c.times[-1] - c.times[-2]) for c in (whole, passed))
     share = left / takes if takes > 0 else 0.0
@@ -120,14 +123,18 @@ class CommandRollout:
         robot = self.embodiment
         values = command.values[-1]
         if watched.stream is not None:
+            # Set-points lead on as they have moved; the robot follows no faster than its rates allow, (T, A).
             way = watched.stream.leads_to(now + ahead - watched.stream.at) - here
             needed = np.maximum((np.abs(way) / self.layout.max_rate).max(1), 1e-9)
             out = here + np.minimum(ahead / needed, 1.0)[:, None] * way  # it may have been held back
         elif self.rates:
+            # A rate goes on until another one comes.
             out = here + ahead[:, None] * values
         elif command.duration > 0:
+            # A trajectory goes on from as much of it as is done.
             out = command.at(watched.elapsed(now) + ahead)
-        else:  # the places are gone to on a straight way as fast as they may; the rest holds at once
+        else:
+            # A set-point: its places are gone to on a straight way as fast as they may; the rest holds at once.
             way = np.where(self.layout.position, values - here, 0.0)
             needed = float((np.abs(way) / self.layout.max_rate).max())
             share = np.clip(ahead / needed, 0.0, 1.0) if needed > 0 else np.ones(len(ahead))
@@ -157,6 +164,7 @@ class CommandRollout:
             return self.tube_envelope(self.tubes(watched.stream)[0], now, duration)
         command = watched.command
         elapsed = watched.elapsed(now)
+        # The centre (K, A) of the envelope needs the ends of the duration and the way points between, and no more.
         knots = command.times - elapsed
         times = np.unique(np.concatenate([[0.0], knots[(knots > 0) & (knots < duration)], [duration]]))
         return Envelope(now, times, command.at(elapsed + times), self.half_width, self.time_slack)

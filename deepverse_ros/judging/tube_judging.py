@@ -51,6 +51,8 @@ class TubeJudging:
         found: list[tuple[Finding, Tube]] = []
         tubes = self._course.tubes(stream)
         whole = sum(share == 1 for share, _ in TUBES)
+        # The widest first, as it answers longest. Once those that answer for the whole time are through, one in which
+        # nothing slows the stream down is better than a narrower one that answers for less.
         for number, tube in enumerate(tubes):
             free = (pair for pair in found if not stream.hindered(pair[0], self._course.layout))
             if number == whole and (pair := next(free, None)) is not None:
@@ -59,6 +61,7 @@ class TubeJudging:
             if finding.action == Action.CLEAR:
                 return finding, tube
             found.append((finding, tube))
+        # None is clear: the least grave of the findings counts.
         best = min(found, key=lambda pair: (pair[0].action, -pair[0].scale))
         # What stops it in the narrowest stops it in all: that is what it is near to.
         return (found[-1][0], best[1]) if best[0].action == Action.STOP else best
@@ -73,6 +76,8 @@ class TubeJudging:
             scene: (H, N, 3) imagined points without the robot's own, at `times` (H,) seconds from the image.
             camera: (H, 4, 4) to the base frame.
         """
+        # The body may be anywhere in the tube at every step, so the same spheres stand for all of them. A zone that
+        # moves with the robot is somewhere else for each part of the tube, and each part is judged.
         steps = len(times)
         centres, radii = self._collision_spheres(tube, here, steps)
         parts = self._parts(tube) if self._moving else [(tube.begin, tube.half_width)]
@@ -84,8 +89,10 @@ class TubeJudging:
                 still = {name: pose[0] for name, pose in self._poses(place[None]).items()}
                 poses = {name: np.broadcast_to(pose, (steps, 4, 4)) for name, pose in still.items()}
                 slack = {frame: self._slack(frame, poses, np.repeat(off[None], steps, 0)) for frame in self._moving}
+            # The scene (H, N, 3) against the zones as they stand with the robot in the middle of this part.
             transforms = self._transforms(poses, camera)
             findings.append(judge(self._zones, View(self._base, scene, centres, radii, transforms, slack), times))
+        # One finding for the tube: the gravest, with the least speed, time and rates of all parts.
         worst = max(findings, key=lambda f: (f.action, -f.scale))
         rates = {name for f in findings for name in f.max_rate}
         return replace(
@@ -95,6 +102,7 @@ class TubeJudging:
 
     def _parts(self, tube: Tube) -> list[tuple[np.ndarray, np.ndarray]]:
         """Places (A,) along the way, and how far the robot may be from each (A,): together they are the tube."""
+        # Each part is as long as the tube is wide, where that does not take too many; half of it widens the part.
         way = np.abs(tube.end - tube.begin)
         count = int(np.clip(np.ceil((way / np.maximum(2 * tube.half_width, 1e-9)).max()), 1, _PARTS))
         ends = tube.along(count + 1)
@@ -109,11 +117,14 @@ class TubeJudging:
         """
         if self._body is None or not self._zones.watches("robot"):
             return None, 0.0
+        # Places (K, A) along the way, near enough to each other that straight lines between them hold, and the one
+        # where the robot is before it gets into the tube.
         span = self._course.layout.upper - self._course.layout.lower
         count = 1 + int(np.ceil((np.abs(tube.end - tube.begin) / span).max() / _STEP))
         way = np.concatenate([here[None].astype(float), tube.along(1 + count)])
         widths = np.repeat(tube.half_width[None], len(way), 0)
         centres, radii = self._body.collision_spheres(self._poses(way), self._course.modalities(widths))
+        # Each sphere (K, M) reaches half the way to both of its neighbours: nothing between two places is left out.
         half = np.linalg.norm(np.diff(centres, axis=0), axis=-1) / 2
         reach = np.zeros_like(radii)
         reach[1:] = half

@@ -294,6 +294,8 @@ class Dynamics(nn.Module):
             past: with room for H frames.
             rays_after: raymap (N, 1, S, 6) of the next frame after a camera motion (N, 6), where it moves.
         """
+        # Frame by frame, each from the one before: what is predicted at t is the input at t + 1, and its keys and
+        # values grow the past. Every input has T = 1.
         latents, states, rays = newest.latents, newest.states, newest.rays
         ahead = []
         for t in range(plans.shape[1]):
@@ -301,8 +303,10 @@ class Dynamics(nn.Module):
             latents = ahead[-1].latents
             # What is not measured now will not be measured next.
             states = torch.where(torch.isfinite(states), ahead[-1].states, torch.nan)
+            # A camera that moves sees the next frame from where its predicted motion has brought it.
             if rays_after is not None:
                 rays = rays_after(ahead[-1].motion[:, 0])
+        # H predictions of one frame to one prediction of H frames.
         return Prediction(
             torch.cat([a.latents for a in ahead], 1),
             torch.cat([a.states for a in ahead], 1),
@@ -334,12 +338,14 @@ class Dynamics(nn.Module):
 
     def _passes(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
         """Sketch, first pass, refinements."""
+        # Coarse to fine: a sketch of the next frame, (B, T, 4, P), is a hint to each of its tokens, (B, T, S, P).
         action = self.actions(steps.actions)
         drafts: list[Tensor] = []
         draft = None
         if self.sketch is not None:
             drafts.append(self.sketch(steps.latents, action))
             draft = self.sketch.spread(drafts[0])
+        # Each further pass sees what the last one predicted, as a fixed hint: it learns to mend it, not to write it.
         prediction, cache = self._run(steps, action, draft, recalled, past)
         for _ in range(self.refinements):
             drafts.append(prediction.latents)
@@ -360,18 +366,24 @@ class Dynamics(nn.Module):
     def _run(
         self, steps: Steps, action: Tensor, draft: Tensor | None, recalled: list[KeyValue], past: Past | None
     ) -> tuple[Prediction, list[KeyValue]]:
+        # Tokens of T frames, (B, T, S', width), and the six modulations that all layers share, (B, T, 6, width).
         batch, time = steps.latents.shape[:2]
         x = self._embedded(steps, action, draft)
         shared = self.modulate(action).unflatten(-1, (6, -1))
+        # Where these frames stand in time, (T,), from the oldest context frame on. A window sees recalled frames from
+        # its newest context frame on, as when imagining: older ones were observed without them.
         begin = past.context[0][0].shape[2] + past.length if past else 0
         now = torch.arange(begin, begin + time, device=x.device)
         visible = now >= (0 if past else self.context - 1)
         cache: list[KeyValue] = []
         for layer in self._layers:
             shift1, scale1, gate1, shift2, scale2, gate2 = layer.modulated(shared)
+            # Space: each frame by itself, (B*T, S', width).
             h = layer.norm(x) * (1 + scale1) + shift1
             x = x + (1 + gate1) * layer.space(h.flatten(0, 1)).unflatten(0, (batch, time))
             if layer.time is not None and layer.time_norm is not None:
+                # Time: each token over its own past, (B, S', T, heads, d). Known frames are not computed again: their
+                # keys and values come from the past, and recalled ones stand before them.
                 q, k, v = layer.time.project(layer.time_norm(x).transpose(1, 2))
                 index = len(cache)
                 blocks, first = ([(k, v)], begin) if past is None else self._window(past, index, k, v)
@@ -382,7 +394,10 @@ class Dynamics(nn.Module):
                     bias = torch.cat([layer.time.recalled(visible, recalled[index][0].shape[2]), bias], -1)
                 cache.append((k, v))
                 x = x + layer.time.attend(q, blocks, bias).transpose(1, 2)
+            # Each token by itself.
             x = x + (1 + gate2) * layer.mlp(layer.norm(x) * (1 + scale2) + shift2)
+        # What comes out is a change: of the latents (B, T, S, P), and of what the robot measures (B, T, K), which is
+        # read from its own token, as is how the camera moves (B, T, 6).
         x = self.norm(x)
         latents = steps.latents.float() + self.head(x[:, :, _OWN:]).float()
         change, motion = self.own_head(x[:, :, 1]).float().split([steps.states.shape[-1], 6], -1)

@@ -144,6 +144,7 @@ class WorldModel(nn.Module):
                 dictionaries of modalities, then those that are left out are unknown.
         Raises: ShapeError naming the field.
         """
+        # What is given, in the model's sizes and units: T frames, the T - 1 actions between them, T states.
         view = self._fitted(observation)
         batch, frames = view.rgb.shape[:2]
         if not 1 <= frames <= self.config.context:
@@ -156,8 +157,10 @@ class WorldModel(nn.Module):
                 f"actions: expected ({batch}, {frames - 1}, A), one between two frames, got {tuple(past.shape)}"
             )
         states = self._states(proprioception, past)
+        # Pictures (B, T, 5, H, W) to latent cells (B, T, D, h, w), and views of them that the decoder may copy from.
         pictures = self.frames(view)
         cells, views = self.codec.observe(pictures)
+        # One step a frame; what the robot does after the newest one is for plans to say, and NaN here.
         poses = None if view.camera_to_world is None else view.camera_to_world.expand(batch, frames, 4, 4)
         unknown = past.new_full((batch, 1, past.shape[-1]), torch.nan)
         steps = Steps(
@@ -166,8 +169,10 @@ class WorldModel(nn.Module):
             states=states,
             rays=self._rays(poses, view.intrinsics, batch, frames),
         )
+        # Frames before the newest one become keys and values, once for all plans; the newest waits for their actions.
         before, now = steps[:, : frames - 1], steps[:, frames - 1 :]
-        if frames > 1:  # where the joints are is known, and tells more than the picture alone
+        # Where the tool is. With an action that led here the joints are known, and tell more than the picture alone.
+        if frames > 1:
             position, std, *_ = self.outcome_readout(now.latents[:, 0], past[:, -1])
         else:
             position, std = self.picture_readout(pictures[:, -1])
@@ -257,10 +262,13 @@ class WorldModel(nn.Module):
         N = B plans, one each. memory: frames from before the window may be recalled from it (belief of batch 1).
         Raises: ShapeError naming what is wrong.
         """
+        # Plans (N, H, A), and what memory has to show of where they lead.
         actions = self._plans(belief, plans)
         if memory is not None:
             belief = self.recall(belief, memory, plans)
         count, horizon = actions.shape[:2]
+        # Where the camera will be, (N, H, 4, 4): where it is if it is fixed, else moved on step by step by the motion
+        # that the dynamics predicts, which then sees its rays from there.
         poses = None if belief.camera_to_world is None else belief.camera_to_world[:, None].expand(count, horizon, 4, 4)
         rays_after: Callable[[Tensor], Tensor] | None = None
         if poses is not None and not self.embodiment.camera.fixed:
@@ -272,6 +280,7 @@ class WorldModel(nn.Module):
 
             rays_after = carried_on
 
+        # The rollout: latents (N, H, S, P) and states (N, H, K). A camera that moves does not fit into a CUDA graph.
         newest = belief.newest
         pairs = [t for pair in (*belief.context, *belief.recalled) for t in pair]
         known = (newest.latents, newest.states, newest.rays, actions, *pairs)
@@ -281,12 +290,14 @@ class WorldModel(nn.Module):
             latents, states = self._graphs(*known)
         if rays_after is not None:
             poses = torch.stack(moved[1:], 1)
+        # What planning asks of every frame is read from latents; pictures are decoded only when somebody looks.
         outcome = self.outcome_readout(latents, actions)
         readout = {
             "tool_position": outcome.tool_position,
             "clearance": outcome.clearance,
             "clearance_std": outcome.clearance_std,
         }
+        # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
         stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
         return Future(
             self, belief.source, latents, states if stands is None else stands, readout, outcome.tool_std,

@@ -102,15 +102,18 @@ class Gate:
         """A command came, whatever is in it. Args: problem: what was wrong with the message that brought it."""
         now = self._look(now)
         self.counts.commands += 1
+        # One that was overtaken on its way is not followed, but monitoring still passes it as it came.
         if not problem and 0 < command.stamp < self._last_stamp:
             self.counts.out_of_order += 1
             return self._decide(now, command, newest=False)
+        # Whatever is wrong with it is reported; only a good one takes the place of the command before it.
         good, checks = self._check(command, now, problem)
         self._watch.command(checks, now)
         if good is None:
             self.counts.refused += 1
         else:
             self._last_stamp = max(self._last_stamp, good.stamp)
+            # What passes unslowed is sent as it came, unless it needs more time than it says.
             original = command if good.duration == command.times[-1] else good
             self._newest = ActiveCommand(good, original, now)
             self._previous = (good, now)
@@ -248,12 +251,14 @@ class Gate:
         return now
 
     def _situation(self, now: Now) -> Assessment:
+        # The verdict that answers for the command on its way, if there is one.
         newest = self._on_its_way(now)
         cover = None
         excess = math.nan
         nearest = None
         if newest is not None:
             cover, excess, nearest = self._verdicts.covering(newest, now, self.settings)
+        # All checks at every event, fine or not, as the status shows them; the first that is not fine is the fault.
         measured_age = self._motion.measured_age(now) if self.layout.position.any() else None
         why = "" if newest is None or cover is not None else self._unanswered(nearest)
         checks = self._watch.checks(newest, cover, self._verdicts.newest, excess, why, measured_age, now)
@@ -262,6 +267,7 @@ class Gate:
             finding = cover.verdict.finding
             name = f"zone:{finding.zone}" if finding.zone else "zones"
             checks += (Check(name, finding.action == Action.CLEAR, finding.points, finding.threshold, finding.text),)
+        # The gravest first: a fault counts before any verdict, and a missing verdict before what one says.
         if fault is not None:
             return Assessment(Kind.FAULT, cover, checks, fault.text, fault.name)
         if newest is None:
@@ -304,6 +310,7 @@ class Gate:
         self, now: Now, fresh: Command | None = None, newest: bool = True, read: ActiveCommand | None = None
     ) -> Decision:
         """Args: fresh: the command that this event brought, `read` as; newest: unless it is older than one before."""
+        # What is known decides the state, and the state what enforcing sends; in monitoring that is only reported.
         situation = self._situation(now)
         self._states.advance(situation, now)
         would, command, scale = self._act(situation, now)
@@ -313,6 +320,8 @@ class Gate:
             self.counts.slowed += passes and would == Send.SCALED
             self.counts.withheld += not passes
         send = would
+        # Monitoring lets every command through as it came, and keeps track of whether the robot does something else
+        # than enforcing would have made it do.
         if self.mode == Mode.MONITOR:
             passed = newest and would == Send.COMMAND
             send, command = (Send.NOTHING, None) if fresh is None else (Send.COMMAND, fresh)
@@ -330,6 +339,7 @@ class Gate:
         settings = self.settings
         kind = situation.kind
         motion = self._motion
+        # None of these lets the command pass.
         if self.state == State.FALLBACK:
             return self._fall_back(situation, now)
         if self.state == State.STOP:
@@ -340,6 +350,7 @@ class Gate:
             if self.layout.stays and now.steady - self._busy_until > OTHERS_MAY_MOVE_IT:
                 motion.come_to_rest()
             return Send.NOTHING, None, 1.0
+        # The command passes, slowed down as its verdicts, the way out and the recovery ask.
         finding = situation.cover.verdict.finding
         scale = 1.0
         max_rate = dict[str, float]()
@@ -349,6 +360,7 @@ class Gate:
             max_rate = dict(finding.max_rate)
         if self.state == State.RECOVER:
             scale = min(scale, settings.recover_scale)
+        # What to send: the command itself where it passes whole, else it slower, or the next step towards it.
         out = motion.follow(self._newest, now, scale, max_rate)
         self._newest.admitted = situation.cover.numbers
         if out is None:

@@ -187,6 +187,8 @@ class Mpc:
         searches = 0
         round_s = 0.0
         for search in range(self.config.max_replans + 1):
+            # Where to begin: at the plan that is under way. After a failure every other search goes on from the best
+            # plan so far, the ones between from where the robot stands; a plan that did not get there is made longer.
             sampler = self._sampler
             warm = self._last
             steps = self.config.sampler.horizon
@@ -196,19 +198,22 @@ class Mpc:
                 if too_short and self._longer is not sampler:
                     sampler = self._longer
                     warm = None
-                    round_s = round_s * self.config.longer
+                    round_s *= self.config.longer
                     steps *= self.config.longer
+            # With nothing to go on from, the way that kinematics knows is a better beginning than standing still.
             if warm is None and search < self.config.approaches:
                 straight = self.config.weights["straightness"] > 0
                 warm = kinematic_seed(self.embodiment, joints, goal.tool_position, steps, straight)
+            # One search, and what it costs: `round_s` tells the next one whether the time is enough for another round.
             found = self._search(sampler, belief, goal, joints, surroundings, warm, deadline, round_s, stop)
             if found is None:
                 break
             verdict, plan, future, candidates, rounds, round_s = found
             verdict = verdict.with_(plan_id=f"{plan_id}.{search}", latency_ms=(time.monotonic() - start) * 1e3)
-            iterations = iterations + rounds
+            iterations += rounds
             searches = search + 1
             on_verdict(verdict)
+            # An accepted plan beats all; among rejected ones the cheapest is reported, with its reason.
             if best is None or verdict.accepted or verdict.score < best[0].score:
                 best = (verdict, plan, future)
             if verdict.accepted:
@@ -219,6 +224,7 @@ class Mpc:
                 break  # another seed cannot change this
         if best is None:
             return _nothing_imagined(plan_id, start, deadline, stop(), on_verdict)
+        # The next call goes on from an accepted plan; a rejected one is nothing to go on from.
         latency = (time.monotonic() - start) * 1e3
         verdict, plan, future = best
         self._last = np.concatenate([joints[None], plan]) if verdict.accepted else None
@@ -253,6 +259,7 @@ class Mpc:
         stop: Callable[[], bool],
     ) -> tuple[Verdict, np.ndarray, Future, Candidates, int, float] | None:
         """One search. round_s: seconds that a round took so far. None where not one round was possible."""
+        # Every search draws from a seed of its own, so that the same belief and goal give the same plans again.
         objective = self.objective(goal, surroundings, joints)
         sampler.reset(joints, self.seed + self._plans, warm)
         self._plans += 1
@@ -262,6 +269,7 @@ class Mpc:
         half = (self.config.iterations + 1) // 2
         uncorrected = max(half, self.config.iterations - self.config.corrected)
         uncorrected = uncorrected if coarse and self.config.corrected else -1
+        # The best plans of all rounds on one level, of which the distinct ones are verified.
         pool: list[tuple[float, np.ndarray, np.ndarray]] = []  # cost, plan (H, A), coarse path of its tool (H, 3)
         candidates = None
         rounds = 0
@@ -271,6 +279,8 @@ class Mpc:
             # After the last round there must be time to verify; before the first one nobody knows how much.
             if began + round_s + (self._verify_s or round_s) >= deadline or stop():
                 break
+            # From here on the coarse level is corrected: by (H, 3) metres that the fine level sees the tool elsewhere
+            # on the best plan so far. Costs from before cannot be compared with those after, so the pool begins anew.
             if number == uncorrected and candidates is not None:
                 if began + round_s + 2 * (self._verify_s or round_s) >= deadline:
                     break
@@ -278,6 +288,7 @@ class Mpc:
                 shift = self._levels_apart(belief, best, seen)
                 pool = []
                 began = time.monotonic()
+            # One round: plans (N, H, A) to costs (N,) and paths of the tool (N, H, 3), which shape the next round.
             plans = sampler.ask()
             future = search(belief, plans)
             if shift is not None:
@@ -285,6 +296,7 @@ class Mpc:
             costs = self._costs(objective, future, plans)
             tools = future.readout["tool_position"].detach().float().cpu().numpy()
             sampler.tell(costs, tools[:, -1] - np.asarray(goal.tool_position, np.float32))
+            # Of each round the cheapest are kept: more than are verified, for many of them are nearly the same plan.
             order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")
             pool += [(float(costs[i]), plans[i], tools[i]) for i in order[: _POOL * self.config.verified]]
             candidates = Candidates(plans, costs, tools)
@@ -292,6 +304,7 @@ class Mpc:
             round_s = max(round_s, time.monotonic() - began)
         if candidates is None:
             return None
+        # The coarse level only ranks; what it likes best is imagined and judged on the fine level.
         best_plans = self._distinct([plan for _, plan, _ in sorted(pool, key=_cost)])
         return (*self._verify(belief, goal, best_plans, joints, surroundings, objective), candidates, rounds, round_s)
 
@@ -338,11 +351,14 @@ class Mpc:
 
         Returns: the accepted one of lowest cost, else the one of lowest cost with the reason why it was rejected.
         """
+        # All plans in one batch. How long that takes is what a search has to leave before its deadline; the estimate
+        # falls slowly, as one quick verification does not make the next one quick.
         began = time.monotonic()
         future = self.model.imagine(belief, plans)
         costs = self._costs(objective, future, plans)
         self._verify_s = max(0.9 * self._verify_s, time.monotonic() - began)
         found: list[tuple[Verdict, np.ndarray, Future]] = []
+        # From the cheapest on, so that the first accepted plan is the best one.
         for i in np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable"):
             verdict = check_plan(plans[i], joints, self.embodiment, self.config.limits)
             if verdict is None:

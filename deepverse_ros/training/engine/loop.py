@@ -70,6 +70,7 @@ def run_stage(
     stage's; progress(step, steps, text).
     Raises: Interrupted after Ctrl-C, in every process; Diverged; ConfigError if the batch has no equal parts.
     """
+    # Where the run stands. All processes must begin at the same step, or they would draw different batches.
     config.require_divisible(stage.name, processes.count)
     trainer = _StageTrainer(stage, config, seed, out / f"{stage.name}.state.safetensors", processes)
     step = trainer.resume(console)
@@ -84,11 +85,13 @@ def run_stage(
             losses, stop = trainer.step(step, bool(asked))
             step += 1
             last = step == config.steps
+            # Only the first process reports.
             if log and step % _LOG_EVERY == 0:
                 log.write(step, {"rate": config_rate(config, step), "skipped": trainer.skipped, **losses})
                 speed = (step - first) / (time.monotonic() - started)
                 text = " ".join(f"{k} {v:.4g}" for k, v in losses.items())
                 progress(step, config.steps, f"{text}  {speed:.2f} steps/s")
+            # Measured and drawn are the averaged weights, which are those that will be shipped.
             if log and (step % config.validate_every == 0 or last):
                 with trainer.averaged():
                     scores = stage.validate()
@@ -119,6 +122,7 @@ class _StageTrainer:
         self.seed = seed
         self.path = state_path
         self.processes = processes
+        # Weight decay is for matrices: biases and norms have no reason to be near 0.
         parameters = [p for p in stage.module.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim >= 2]
         vectors = [p for p in parameters if p.ndim < 2]
@@ -135,6 +139,7 @@ class _StageTrainer:
             group["lr"] = config_rate(self.config, step)
         self.optimizer.zero_grad(set_to_none=True)
         losses, stopping = self._gradients(step, stop)
+        # A step without finite gradients is left out, not taken: one of them would spoil weights, moments and average.
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         if not (torch.isfinite(norm) and np.isfinite(losses["total"])):
             self._skip(step, losses["total"], float(norm))
@@ -153,11 +158,13 @@ class _StageTrainer:
         device = self.processes.device
         sums: dict[str, Tensor] = {}
         for i in range(micro):
+            # A part of the batch is known by its number among all parts of all processes, and drawn by that.
             draw = Draw.of_step(self.seed, step, self.processes.rank * micro + i, self.processes.count * micro)
             losses = self.stage.loss(step, draw)
             (losses["total"] / micro).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() / micro
+        # The wish to stop travels with the losses: every process learns of it at the same step.
         figures = torch.stack([*sums.values(), torch.tensor(float(stop), device=device)])
         *means, stopping = self.processes.average(self.parameters, figures).tolist()
         return dict(zip(sums, means, strict=True)), stopping > 0
@@ -207,9 +214,12 @@ class _StageTrainer:
         self.skipped = int(tensors.get("skipped", torch.tensor(0)).sum())
         if step < 0:
             raise CheckpointError(f"{self.path}: step: expected 0 or more, got {step}")
+        # Weights and average as they were.
         self._assign([tensors[f"weight.{i}"] for i in range(len(self.parameters))])
         for i, mean in enumerate(self.average):
             mean.copy_(tensors[f"average.{i}"])
+        # The optimiser's moments, by the number of their parameter; those of another network would fail only in the
+        # next step, without saying why.
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
