@@ -87,7 +87,7 @@ class Pool:
             process.join(5.0)
             code = process.exitcode
             how = f"ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            killed = "; the system ends processes so when memory runs out: take fewer of them" if code == -9 else ""
+            killed = "; the system does so when memory runs out: take fewer processes" if code == -9 else ""
             raise WorkerError(f"worker process {process.pid} was {how}, its work is not done{killed}") from None
 
     def close(self) -> None:

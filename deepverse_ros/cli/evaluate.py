@@ -17,7 +17,7 @@ def evaluate(
     model: Model,
     *,
     simulate: Annotated[int, typer.Option(min=2, help="Fresh simulated episodes to score on.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=100_000, help="Of the fresh episodes and of the shuffling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=100_000, help="Seed of the fresh episodes and of the shuffling.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Score on this episode store instead.", metavar="DIR")] = None,
     horizon: Annotated[
         int | None, typer.Option(min=1, max=32, help="Imagined steps; the model's own if not given.")
@@ -143,11 +143,13 @@ def speed(
 def planning(
     model: CheckpointOption = "models/arm",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task, for each variant of the planner.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of the episodes; the same seed gives the same ones.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same episodes.")] = 0,
     task: Annotated[
-        list[str] | None, typer.Option(help="reach, push or avoid; may be given again; default all.")
+        list[str] | None, typer.Option(help="reach, push or avoid; give it again for more; all if not given.")
     ] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="Of the planner; may be given again; default all.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Variant of the planner; give it again for more; all if not given.")
+    ] = None,
     horizon: Annotated[int, typer.Option(min=2, max=32, help="Steps of a plan.")] = 8,
     verdicts: Annotated[int, typer.Option(min=0, help="Plans whose verdicts are compared with the truth.")] = 500,
     json: Json = None,
@@ -189,17 +191,17 @@ def planning(
 def prefilter(
     model: CheckpointOption = "models/arm",
     scenarios: Annotated[
-        int, typer.Option(min=2, help="Of each kind; in every second one the command does harm.")
+        int, typer.Option(min=2, help="Scenarios of each kind; in every second one the command does harm.")
     ] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of the scenarios; the same seed gives the same ones.")] = 0,
-    latency: Annotated[float, typer.Option(min=0.0, max=1.0, help="From image to verdict, simulated seconds.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scenarios.")] = 0,
+    latency: Annotated[float, typer.Option(min=0.0, max=1.0, help="Simulated seconds from image to verdict.")] = 0.2,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the results are the same with any number.")] = 1,
     json: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Send commands to the simulated arm through the safety prefilter, of which half would do harm.
+    """Send commands to the simulated arm through the safety prefilter; half of them would do harm.
 
-    They touch an obstacle, or push an object to where nothing may be.
+    Those touch an obstacle, or push an object to where nothing may be.
 
     Example: `deepverse benchmark prefilter --scenarios 20 --seed 3 --jobs 2 --json prefilter.json`
     """

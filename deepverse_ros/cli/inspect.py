@@ -72,9 +72,9 @@ def info(model: Model) -> None:
 
 
 def checksum(model: Model) -> None:
-    """Write the checksum of a checkpoint's config.json: of an older checkpoint, or of one that was edited on purpose.
+    """Write the checksum of a checkpoint's config.json, which is old and has none, or was edited on purpose.
 
-    Its fields are checked first, and that it belongs to the weights.
+    Its fields are checked first, and so is that it belongs to the weights.
 
     Example: `deepverse checksum runs/arm/checkpoint`
     """

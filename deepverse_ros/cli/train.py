@@ -39,7 +39,7 @@ def collect(
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="Of a training. " + NAMES.format("config/training/arm.yaml"), metavar="CONFIG")
+        str, typer.Argument(help="Config of a training. " + NAMES.format("config/training/arm.yaml"), metavar="CONFIG")
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME of the config if not given.")] = None,
     embodiment: Annotated[str | None, typer.Option(help="Robot, in place of the config's.", metavar="NAME")] = None,
@@ -78,7 +78,10 @@ def train(
 
 def ablate(
     config: Annotated[
-        str, typer.Argument(help="Of an ablation. " + NAMES.format("config/training/ablation.yaml"), metavar="CONFIG")
+        str,
+        typer.Argument(
+            help="Config of an ablation. " + NAMES.format("config/training/ablation.yaml"), metavar="CONFIG"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the trainings; what is finished there is not repeated.")] = Path(
         "runs/ablation"
@@ -119,7 +122,7 @@ def calibrate(
 ) -> None:
     """Set the bounds of verdicts from plans that the planner chooses and the simulation executes.
 
-    With DATA also the bound of the imagined tool on recorded episodes (tool_error_q), which is kept as it is otherwise.
+    With DATA, recorded episodes also set the bound of the imagined tool (tool_error_q); without, it stays as it is.
 
     Example: `deepverse calibrate models/arm --plans 300`
     """

@@ -163,8 +163,8 @@ class CommandJudge:
             (belief.out_of_distribution, f"the picture is out of distribution (score {belief.ood_score:.2f})"),
             (depth is None or not bool(torch.isfinite(depth).any()), "the newest picture has no depth"),
             (belief.intrinsics is None, "the camera's calibration is not known"),
-            (belief.camera_to_world is None, "where the camera is is not known"),
-            (joints is None, "where the robot is is not known"),
+            (belief.camera_to_world is None, "it is not known where the camera is"),
+            (joints is None, "it is not known where the robot is"),
         )
         blind = next((text for wrong, text in reasons if wrong), "")
         if blind or depth is None or joints is None or belief.camera_to_world is None:

@@ -215,7 +215,7 @@ def check(
         own = replace(own, start=reference)
         own = _in_time(own, layout, limits, previous, since)
     known = own.start is not None or not layout.position.any()
-    done += (Check("start", known, text="" if known else "where the robot is is not known, so nothing may move it"),)
+    done += (Check("start", known, text="" if known else "it is not known where the robot is, so nothing may move it"),)
     done += (*_times(own, limits), _stamp(own, limits, ros), _position(own, layout, limits))
     if all(c.ok for c in done):
         done += (_rate(own, layout, limits, previous, since),)
