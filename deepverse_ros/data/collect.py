@@ -128,6 +128,7 @@ class EpisodeGenerator:
             state={name: np.stack([s[name] for s in states]) for name in states[0]},
             intrinsics=simulation.intrinsics.astype(np.float32),
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
+            units={m.name: f"{m.units}, measured" for m in self._embodiment.measured},
         )
 
     def _start_at(self, draw: Callable[[], np.ndarray], motions: MotionGenerator) -> None:

@@ -4,8 +4,8 @@ import json
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Episode:
     rgb (T, H, W, 3) uint8. depth (T, H, W) uint16 millimetres, 0 unknown. actions (T, A) float32: row t leads from
     frame t to t+1, the last one is what was commanded after the last frame. state: arrays (T, n) float32 of what was
     measured, such as tool_position (m, world) and clearance (m). intrinsics (3, 3) and
-    camera_to_world (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide.
+    camera_to_world (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide. units: of the states
+    that the embodiment has, for whoever reads the file.
     """
 
     embodiment: str
@@ -54,6 +55,7 @@ class Episode:
     state: dict[str, np.ndarray]
     intrinsics: np.ndarray
     camera_to_world: np.ndarray
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises: EpisodeError when an array has another shape or type than documented."""
@@ -173,7 +175,7 @@ def _fill(file: h5py.File, episode: Episode) -> None:
     for name, (_, units) in _ARRAYS.items():
         _dataset(file, name, getattr(episode, name), units)
     for name, array in episode.state.items():
-        _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name, "units of the embodiment, measured"))
+        _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name) or episode.units.get(name, ""))
 
 
 def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:
@@ -202,13 +204,14 @@ def _parse(file: h5py.File) -> Episode:
     if not isinstance(names, list) or len(names) > _MOST_STATES or not all(_is_name(name) for name in names):
         raise EpisodeError(f"header: state: expected names, got {files.shown(names)}")
     reader = sealed_hdf5.Reader(file)
+    arrays: dict[str, Any] = {name: reader.array(name, dtype) for name, (dtype, _) in _ARRAYS.items()}
     episode = Episode(
         embodiment=header["embodiment"],
         dt=header["dt"],
         seed=header["seed"],
         kind=header["kind"],
         state={name: reader.array(f"state/{name}", "float32") for name in names},
-        **{name: reader.array(name, dtype) for name, (dtype, _) in _ARRAYS.items()},
+        **arrays,
     )
     if len(episode) != header["frames"]:
         raise EpisodeError(f"the header names {header['frames']} frames, the file holds {len(episode)}")

@@ -21,4 +21,5 @@ def make_episode(seed=0, frames=3, height=8, width=12, *, kind="random"):
         },
         intrinsics=np.eye(3, dtype=np.float32),
         camera_to_world=np.repeat(np.eye(4, dtype=np.float32)[None], frames, axis=0),
+        units={"joint_positions": "rad, measured"},
     )

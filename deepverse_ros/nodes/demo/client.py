@@ -243,6 +243,7 @@ def _median(values: list[float]) -> float | None:
 def summarise(
     goals: list[Outcome], impossible: Outcome, recorder: DemoRecorder, plan_ms: list[float]
 ) -> dict[str, Any]:
+    """What summary.json holds."""
     with recorder.lock:
         at, imagine_ms = list(recorder.imagined_at), list(recorder.imagine_ms)
     rate = (len(at) - 1) / (at[-1] - at[0]) if len(at) > 1 and at[-1] > at[0] else 0.0
@@ -256,6 +257,7 @@ def summarise(
 
 
 def table(goals: list[Outcome], impossible: Outcome) -> Table:
+    """The figures for people."""
     out = Table(title="Goals by imagination", title_justify="left")
     for heading in (
         "goal",
@@ -300,6 +302,7 @@ def failures(summary: dict[str, Any]) -> list[str]:
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Launch the arm, pursue all goals, and write pictures and summary. Returns: the summary."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("goal_*.*"), *out.glob("impossible_goal.*"), out / "summary.json"]:
@@ -335,6 +338,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def main() -> None:
+    """The command: exits with 1 where a goal was missed or the impossible one accepted."""
     parser = argparse.ArgumentParser(prog="ros2 run deepverse_ros demo_client", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 0), help="other scene, other goals")
     parser.add_argument("--goals", type=int, default=6, help="goal pictures to move to")

@@ -20,7 +20,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.messages.plan import duration, plan_to_msg, trajectory_from_plan
 from deepverse_ros.nodes.runtime import qos
-from deepverse_ros.planning.distance_field import Surroundings
+from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
@@ -135,7 +135,7 @@ def test_the_clearance_of_a_proposed_plan_is_what_the_camera_sees_of_the_way(wor
     world.set(min_clearance=0.0, max_uncertainty=2.0)
     client.result(client.send(newest_picture(world), max_plans=1))  # a goal to judge plans against
     window = planner.input.latest_window()
-    around = Surroundings.of(window.observed_by(planner.model), window.joints, ARM)
+    around = DistanceField.of(window.observed_by(planner.model), window.joints, ARM)
     assert around is not None, "the planner is told where the camera is"
     down = np.tile(window.joints, (8, 1))
     down[:, 1] += np.linspace(0.1, 0.8, 8)  # the shoulder leans the arm onto the table
