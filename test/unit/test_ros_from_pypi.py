@@ -102,6 +102,34 @@ def test_missing_tools_are_named_with_their_packages(
         assert package in str(caught.value).split("apt-get install")[1].split()
 
 
+def test_on_an_installed_ros_its_python_must_make_environments(
+    tools: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images and servers with ROS 2 often lack Ubuntu's python3-venv; ROS's own Python is taken, never a 3.11."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(tools.steps.BootstrapError) as caught:
+        tools.system_tools.prepare(tools.steps.Steps(tmp_path / "log"), build_python="python3", apt=False)
+    packages = str(caught.value).split("apt-get install")[1].split()
+    assert "python3-venv" in packages
+    assert "python3.11-venv" not in packages
+
+
+@pytest.mark.parametrize("sourced", [False, True])
+def test_the_environment_sources_the_installed_ros_where_the_shell_has_not(
+    tools: SimpleNamespace, tmp_path: Path, sourced: bool
+) -> None:
+    """ROS_DISTRO alone says nothing: a container of ROS has it in shells that sourced nothing."""
+    ros, venv = ros_installation(tmp_path / "opt ros"), tmp_path / "venv"
+    (ros / "setup.sh").write_text(f'echo sourced; export AMENT_PREFIX_PATH="{ros}"\n')
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "activate").write_text("")
+    tools.bootstrap.write_sourced_setup(venv, str(ros))
+    env = {"PATH": os.environ["PATH"], "ROS_DISTRO": "jazzy"} | ({"AMENT_PREFIX_PATH": str(ros)} if sourced else {})
+    script = f'. "{venv}/local_setup.sh"; echo "$AMENT_PREFIX_PATH"'
+    done = subprocess.run(["sh", "-uc", script], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.splitlines() == [*(() if sourced else ("sourced",)), f"{venv}:{ros}"]
+
+
 def test_a_failing_step_shows_the_end_of_its_output(
     tools: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

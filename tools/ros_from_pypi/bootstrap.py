@@ -120,9 +120,15 @@ def install_libraries(steps: Steps, venv: Path, on_sourced_ros: bool, hashes: bo
 
 
 def write_sourced_setup(venv: Path, prefix: str) -> None:
-    """Setup files for an environment on an installed ROS: source it where the shell has not, change nothing of it."""
+    """Setup files for an environment on an installed ROS: source it where the shell has not, change nothing of it.
+
+    ROS_DISTRO does not tell whether it is sourced: ROS's container images set it for every process.
+    """
     text = f'''# The Python environment of deepverse_ros on the ROS 2 installation in {prefix}.
-if [ -z "${{ROS_DISTRO:-}}" ]; then . "{prefix}/setup.sh"; fi
+case ":${{AMENT_PREFIX_PATH:-}}:" in
+  *":{prefix}:"*) ;;
+  *) . "{prefix}/setup.sh" ;;
+esac
 . "{venv}/bin/activate"
 case ":${{AMENT_PREFIX_PATH:-}}:" in
   *":{venv}:"*) ;;

@@ -48,6 +48,12 @@ def has_renderer() -> bool:
     return bool(egl or ctypes.util.find_library("OSMesa"))
 
 
+def can_make_environments() -> bool:
+    """True where the system's python3 can make virtual environments: Debian and Ubuntu ship that part by itself."""
+    command = ["python3", "-c", "import ensurepip, venv"]
+    return bool(shutil.which("python3")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def missing_packages(need_python: bool) -> dict[str, tuple[str, ...]]:
     """What is missing, in words, with the Debian/Ubuntu packages that bring it."""
     checks: list[tuple[str, Callable[[], object], tuple[str, ...]]] = [
@@ -59,6 +65,8 @@ def missing_packages(need_python: bool) -> dict[str, tuple[str, ...]]:
     if need_python:
         python = ("python3.11", "python3.11-dev", "python3.11-venv")
         checks.append(("Python 3.11 with venv and headers", find_python, python))
+    else:
+        checks.append(("venv of the Python that ROS uses", can_make_environments, ("python3-venv",)))
     return {name: packages for name, present, packages in checks if not present()}
 
 
