@@ -29,8 +29,8 @@ RUN if id ubuntu > /dev/null 2>&1; then userdel --remove ubuntu; fi \
     && echo 'deepverse ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/deepverse \
     && echo "source /opt/ros/$ROS_DISTRO/setup.bash" >> /home/deepverse/.bashrc
 
-# PyTorch's builds without CUDA. Empty: the build of pip's own index, which brings CUDA (several gigabytes).
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# An index of PyTorch's builds, as pytorch.org names them: the one without CUDA saves several gigabytes. Empty: pip's own.
+ARG TORCH_INDEX=
 ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
 
 # build: the package, with its environment, where it will run; both hold absolute paths.

@@ -115,9 +115,10 @@ def test_damaged_and_short_episodes_are_skipped_and_counted(data: Path, tmp_path
 
 
 def test_a_training_on_fewer_episodes_than_are_held_out_says_what_to_do(data: Path, tmp_path: Path) -> None:
-    held_out = {"directory": str(data), "frames": FRAMES, "validation": 10}
+    few = config(data)
+    few = few.model_copy(update={"data": few.data.model_copy(update={"validation": 10})})
     with pytest.raises(EpisodeError, match=r"data\.validation: 10 .* there are 10: .* such as to 1"):
-        train(config(data, data=held_out), tmp_path, device="cpu", console=QUIET)
+        train(few, tmp_path, device="cpu", console=QUIET)
 
 
 def test_data_of_another_robot_is_refused(tmp_path: Path) -> None:
