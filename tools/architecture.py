@@ -65,7 +65,7 @@ def _reach(room: str, imports: Mapping[str, set[str]]) -> set[str]:
 def topics(uses: Mapping[str, Uses]) -> str:
     """Nodes and what flows between them. Args: uses: of each node by its name."""
     heard: dict[tuple[str, str], set[str]] = {}
-    people = "people(RViz, your programs)"
+    people = "people"
 
     def flows(source: str, sink: str, names: set[str]) -> None:
         heard.setdefault((source, sink), set()).update(n for n in names if not QUIET.fullmatch(n))
@@ -79,7 +79,7 @@ def topics(uses: Mapping[str, Uses]) -> str:
         flows(node, people, use["publishes"] - listened)
         own = {name for name in use["answers"] if not _of_every_node(name)}
         flows(people, node, (use["hears"] - said) | own | use["executes"])
-    lines = ["```mermaid", "flowchart LR"]
+    lines = ["```mermaid", "flowchart LR", '  people["RViz, your programs"]']
     for (source, sink), names in heard.items():
         if names:
             lines.append(f'  {source} -- "{"<br/>".join(sorted(names))}" --> {sink}')
