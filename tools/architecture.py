@@ -34,7 +34,8 @@ def layers(inside: str = "") -> str:
     """The rooms of the package, or of one of them, and which imports which, without arrows that follow from others."""
     graph = grimp.build_graph(PACKAGE)
     top = f"{PACKAGE}.{inside}" if inside else PACKAGE
-    rooms = sorted(r for r in graph.find_children(top) if graph.find_children(r))
+    interfaces = {f"{PACKAGE}.{kind}" for kind in ("action", "msg", "srv")}  # generated, where the package is built
+    rooms = sorted(r for r in graph.find_children(top) - interfaces if graph.find_children(r))
     imports = {
         room: {
             other
