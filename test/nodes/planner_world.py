@@ -117,10 +117,10 @@ class Client(Node):
     def result(self, handle: Any, timeout: float = 30.0) -> Any:
         waiting = handle.get_result_async()
         until(waiting.done, timeout)
-        self.wait_until_still()
+        self.settle()
         return waiting.result()
 
-    def wait_until_still(self) -> None:
+    def settle(self) -> None:
         """Until nothing more comes from the planner: a result may overtake the topics."""
 
         def quiet() -> bool:
@@ -194,7 +194,7 @@ class World:
         self.client.goal_image.publish(Image())
         until(lambda: self.state() == "idle")
         until(lambda: self.client.heard["camera/image_raw"])
-        self.client.wait_until_still()
+        self.client.settle()
         self.client.clear()
 
     def all_was_taken(self) -> None:
