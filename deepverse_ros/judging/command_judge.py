@@ -25,7 +25,8 @@ from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter
-from deepverse_ros.safety.finding import Action, Finding, judge
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding, judge
 from deepverse_ros.safety.standing import Standing, standing
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.view import Slack, View

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import STREAM_PAUSE, Command, Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 
 LEAST = 4
 """Set-points that make a stream."""

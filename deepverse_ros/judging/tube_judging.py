@@ -9,7 +9,8 @@ import torch
 from deepverse_ros.judging.command_rollout import TUBES, CommandRollout
 from deepverse_ros.judging.command_stream import Stream, Tube
 from deepverse_ros.robot.self_filter import RobotSelfFilter
-from deepverse_ros.safety.finding import Action, Finding, judge
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding, judge
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 

@@ -3,25 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
 from deepverse_ros.errors import ShapeError
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.view import View
-from deepverse_ros.safety.zones import ApproachZone, LimitZone, SlowdownZone, Zone, Zones
+from deepverse_ros.safety.zones import Zone, Zones
 
 LEAST_SCALE = 1e-3
 """Least share of its speed at which a command is executed."""
-
-
-class Action(IntEnum):
-    """What is to be done with a command; the larger, the graver."""
-
-    CLEAR = 0
-    LIMIT = 1
-    SLOW = 2
-    STOP = 3
 
 
 @dataclass(frozen=True)
@@ -125,19 +116,12 @@ def _violated(zone: Zone, count: np.ndarray, times: np.ndarray) -> Finding:
     # It was clear the step before; when it was entered in between is not known.
     enters = float(times[step - 1]) if step else 0.0
     points = int(count[step])
-    what = f"zone '{zone.name}': {points} points at step {step}, {zone.min_points} count"
-    action, scale, max_rate = Action.STOP, 0.0, {}
-    if isinstance(zone, SlowdownZone):
-        action, scale = Action.SLOW, zone.scale
-    elif isinstance(zone, LimitZone):
-        action, scale, max_rate = Action.LIMIT, 1.0, dict(zone.max_rate)
-    elif isinstance(zone, ApproachZone):
-        what += f", entered {enters:.2g} s from now or later"
-        if enters >= zone.time:
-            action, scale = Action.CLEAR, 1.0
-        elif enters > zone.stop_time:
-            action, scale = Action.SLOW, enters / zone.time
-    return Finding(action, zone.name, step, points, zone.min_points, scale, max_rate, enters, text=what)
+    answer = zone.answer(enters)
+    text = f"zone '{zone.name}': {points} points at step {step}, {zone.min_points} count"
+    text += f", {answer.note}" if answer.note else ""
+    return Finding(
+        answer.action, zone.name, step, points, zone.min_points, answer.scale, answer.max_rate, enters, text=text
+    )
 
 
 def _gain(zones: Zones, stopped: list[Zone], future: View, times: np.ndarray, present: View, min_gain: float) -> float:

@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.assessment import Assessment, Kind
 from deepverse_ros.safety.check import Check
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.command_tracker import OTHERS_MAY_MOVE_IT, ActiveCommand, CommandTracker
 from deepverse_ros.safety.commands import Command, Layout, check
-from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.states import States
 from deepverse_ros.safety.status import Counts, Decision, Mode, Send, State, Status

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.view import View
-from deepverse_ros.safety.zones import ApproachZone, KeepInZone, StopZone, Zone, Zones
+from deepverse_ros.safety.zones import Zone, Zones
 
 _GAP = 0.1  # metres between two points of the scene from which on they are two things
 _MOST_THINGS, _MOST_POINTS = 4, 400  # that are told apart
@@ -28,7 +29,7 @@ def standing(zones: Zones, present: View, dt: float) -> tuple[Standing, ...]:
     out = []
     soon = np.array([dt])
     for zone in zones.checked:
-        if not isinstance(zone, StopZone | ApproachZone | KeepInZone) or not zone.covers(soon)[0]:
+        if zone.answer(0.0).action != Action.STOP or not zone.covers(soon)[0]:
             continue
         hit = (zone.hits(present) & ~zones.ignored(present, soon, zone.of))[0]
         if hit.sum() >= zone.min_points:
@@ -40,8 +41,7 @@ def _text(zone: Zone, points: np.ndarray, frame: str) -> str:
     """Args: points (N, 3) metres that are where they should not be, N at least 1."""
     where = f"metres in {frame}"
     if zone.of == "robot":
-        side = "outside of" if isinstance(zone, KeepInZone) else "in"
-        return f"the robot itself is {side} zone '{zone.name}', around {_place(points)} {where}"
+        return f"the robot itself is {zone.side} zone '{zone.name}', around {_place(points)} {where}"
     things = _things(points)
     said = ", ".join(f"{len(thing)} around {_place(thing)}" for thing in things[:_MOST_THINGS])
     rest = sum(map(len, things[_MOST_THINGS:]))

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.command_tracker import ActiveCommand
-from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.verdict import Envelope, Verdict
 

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -11,6 +11,7 @@ from deepverse_ros import files, resources
 from deepverse_ros.errors import ConfigError, ShapeError
 from deepverse_ros.robot.kinematics import NAME
 from deepverse_ros.robot.rigid import moved, rotation_from_rpy
+from deepverse_ros.safety.answer import Action, Answer
 from deepverse_ros.safety.shapes import Frozen, Positive, Real, Shape
 from deepverse_ros.safety.view import Subject, View
 
@@ -81,6 +82,13 @@ class Zone(Frozen):
             radius = radius + slack.radius(moved(to_frame, points))
         return moved(self._to_shape @ to_frame, points), radius
 
+    side: ClassVar[str] = "in"
+    """Where points offend the zone, for people."""
+
+    def answer(self, enters: float) -> Answer:
+        """What is to be done with a command whose future offends the zone. Args: enters: seconds from now, at least."""
+        return Answer()
+
     def covers(self, times: np.ndarray) -> np.ndarray:
         """(S,) bool: the steps in which the zone counts."""
         return np.ones(len(times), bool) if self.window is None else self.window.covers(times)
@@ -110,12 +118,18 @@ class SlowdownZone(Zone):
     type: Literal["slowdown"]
     scale: Annotated[float, Field(strict=True, gt=0, lt=1)]
 
+    def answer(self, enters: float) -> Answer:
+        return Answer(Action.SLOW, self.scale)
+
 
 class LimitZone(Zone):
     """The command passes no faster than `max_rate` of each value, by its name (rad/s, m/s); "*": of all others."""
 
     type: Literal["limit"]
     max_rate: dict[Name, Positive] = Field(min_length=1)
+
+    def answer(self, enters: float) -> Answer:
+        return Answer(Action.LIMIT, 1.0, dict(self.max_rate))
 
 
 class ApproachZone(Zone):
@@ -135,11 +149,20 @@ class ApproachZone(Zone):
             raise ValueError(f"stop_time ({self.stop_time:g} s) must be below time ({self.time:g} s)")
         return self
 
+    def answer(self, enters: float) -> Answer:
+        note = f"entered {enters:.2g} s from now or later"
+        if enters >= self.time:
+            return Answer(Action.CLEAR, 1.0, note=note)
+        if enters > self.stop_time:
+            return Answer(Action.SLOW, enters / self.time, note=note)
+        return Answer(note=note)
+
 
 class KeepInZone(Zone):
     """The workspace: the command must not pass when the robot leaves it."""
 
     type: Literal["keep_in"]
+    side: ClassVar[str] = "outside of"
 
     @model_validator(mode="after")
     def _of_the_robot(self) -> "KeepInZone":
@@ -268,8 +291,13 @@ class Zones(Frozen):
             raise ConfigError(f"{file}: " + "; ".join(_sentence(e, values) for e in error.errors())) from error
 
 
-_TAGS = {"stop", "slowdown", "limit", "approach", "keep_in", "exclusion"}
-_SHAPES = {"box", "sphere", "cylinder", "polygon"}
+def _names(union: Any, field: str) -> set[str]:
+    """The values of the field that tells the members of a union apart."""
+    return {get_args(kind.model_fields[field].annotation)[0] for kind in get_args(get_args(union)[0])}
+
+
+_TAGS = _names(AnyZone, "type")
+_SHAPES = _names(Shape, "kind")
 
 
 def _sentence(error: Any, values: dict[str, Any]) -> str:

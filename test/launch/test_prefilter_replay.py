@@ -21,7 +21,7 @@ from std_msgs.msg import Float64MultiArray
 from deepverse_ros.evaluation.prefilter.bag import COMMANDS, STATUS, VERDICTS, commanded, report
 from deepverse_ros.evaluation.prefilter.bag import read as read_topics
 from deepverse_ros.evaluation.prefilter.stop_metrics import Signal, StopMetrics, stop_metrics
-from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.answer import Action
 
 HEARTBEAT, OUT = "/world_model/heartbeat", "/prefilter/command_out"
 RECORDED = {

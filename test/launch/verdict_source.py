@@ -17,8 +17,9 @@ from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Envelope, Verdict
 
 CENTER = np.array([0.4, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0])

@@ -16,8 +16,9 @@ from deepverse_ros.nodes.messages.time import duration, stamp_from_seconds
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Envelope, Verdict
 
 ARM = Embodiment.load("arm")

@@ -49,8 +49,8 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.verdicts.calibration import Calibration
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.faults import Schedule
-from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.training.config import TrainingConfig
 from deepverse_ros.training.engine.state import load_state, save_state

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command, Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.gate import Gate
 from deepverse_ros.safety.settings import GateSettings
 from deepverse_ros.safety.status import Mode, State

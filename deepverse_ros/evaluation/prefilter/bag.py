@@ -12,7 +12,7 @@ import numpy as np
 from deepverse_ros import files, resources
 from deepverse_ros.errors import EpisodeError, ResourceError
 from deepverse_ros.evaluation.prefilter.stop_metrics import Signal, StopMetrics, stop_metrics
-from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.answer import Action
 
 COMMANDS, STATUS, VERDICTS = "/prefilter/command_in", "/prefilter/status", "/world_model/command_verdict"
 _PARTS = (".yaml", ".mcap", ".db3")

@@ -9,7 +9,8 @@ from std_msgs.msg import Header
 from deepverse_ros.errors import MessageError, printable
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.messages.time import stamp_from_seconds, stamp_seconds
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import MOST_TIMES, Envelope, Verdict
 
 MOST_NAMES = 200

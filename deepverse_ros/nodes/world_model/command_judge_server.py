@@ -30,8 +30,9 @@ from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.nodes.world_model.zone_reports import ZoneReports
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import STREAM_PAUSE, Command, in_layout_order
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
 

@@ -15,8 +15,9 @@ from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import CommandVerdict
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, command_verdict_to_msg
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Envelope, Verdict
 
 NAMES = Layout.of(Embodiment.load("arm")).names

@@ -30,7 +30,7 @@ from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.verdict import Verdict
 
 WIDTH, HEIGHT = 64, 48

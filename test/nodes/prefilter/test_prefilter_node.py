@@ -16,7 +16,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding
 
 PASS, SLOW, STOP, FALLBACK, RECOVER = range(5)
 

@@ -15,7 +15,8 @@ from deepverse_ros import resources
 from deepverse_ros.msg import PrefilterStatus, VehicleControl
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding
 
 SLOWLY = Finding(Action.SLOW, "near", 1, 20, 15, 0.5)
 BASE = """

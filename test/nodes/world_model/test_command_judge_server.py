@@ -34,8 +34,9 @@ from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model.node import WorldModelNode
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm.simulation import ArmSimulation

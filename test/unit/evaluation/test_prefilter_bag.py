@@ -12,7 +12,7 @@ from bag_messages import BEGIN, STORE, TYPES, array, header, status, trajectory,
 from deepverse_ros.cli import main
 from deepverse_ros.errors import EpisodeError, ResourceError
 from deepverse_ros.evaluation.prefilter.bag import COMMANDS, STATUS, VERDICTS, commanded, read, report
-from deepverse_ros.safety.finding import Action
+from deepverse_ros.safety.answer import Action
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Command, Layout
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.verdict import Verdict
 from deepverse_ros.safety.zones import Zones
 from deepverse_ros.simulation.arm.simulation import ArmSimulation

@@ -13,8 +13,8 @@ from deepverse_ros.judging.command_stream import LEAST, SetpointStream, Stream, 
 from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Command, Layout
-from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.zones import Zones
 
 ARM = Embodiment.load("arm")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from gate_world import CAR, JOINTS, RATES
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.gate import Gate
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.status import Mode, Send, State

@@ -7,9 +7,9 @@ from gate_world import BAD, CAPPED, CLEAR, GO, HALF, JOINTS, OUT, RATES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.clock import Now
 from deepverse_ros.safety.commands import Command
-from deepverse_ros.safety.finding import Action
 from deepverse_ros.safety.gate import Gate
 from deepverse_ros.safety.settings import CommandLimits, GateSettings
 from deepverse_ros.safety.status import Send, State

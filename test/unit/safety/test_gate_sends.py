@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from gate_world import BAD, CAPPED, CAR, CLEAR, GO, HALF, JOINTS, OUT, RATES, World, arm, moving_arm, sent
 
+from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.commands import Command
-from deepverse_ros.safety.finding import Action, Finding
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.halts import Halts
 from deepverse_ros.safety.status import Mode, Send, State
 

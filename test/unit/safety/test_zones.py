@@ -1,6 +1,7 @@
 """What zones find: the worst is named, more points are never safer, and a way out is seen."""
 
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from zones_made import FAR, TIMES, coordinate, points, scene, view, zone, zones
 
-from deepverse_ros.safety.finding import Action, judge
+from deepverse_ros.safety.answer import Action, Answer
+from deepverse_ros.safety.finding import judge
+from deepverse_ros.safety.shapes import Positive
 from deepverse_ros.safety.view import View
+from deepverse_ros.safety.zones import Zone, Zones
 
 
 def test_the_worst_zone_is_named_and_the_speed_is_the_least_of_all():
@@ -47,6 +51,25 @@ def test_an_approach_slows_by_the_time_that_is_left(first, action, scale):
     assert (found.action, found.step) == (action, first)
     assert found.scale == pytest.approx(scale)
     assert found.time_to_enter == pytest.approx(TIMES[first - 1] if first else 0.0)
+
+
+class HesitateZone(Zone):
+    """The command waits outside: half its speed until it is about to enter. As docs/guides/add_zone.md has it."""
+
+    type: Literal["hesitate"]
+    before: Positive
+
+    def answer(self, enters: float) -> Answer:
+        return Answer(Action.SLOW, 0.5, note="it hesitates") if enters >= self.before else Answer()
+
+
+@pytest.mark.parametrize(("first", "action"), [(1, Action.STOP), (3, Action.SLOW)])
+def test_an_own_type_of_zone_is_a_class_that_answers(first, action):
+    own = HesitateZone.model_validate(zone("door", type="hesitate", before=0.3))
+    loaded = Zones.model_construct(min_seen=1, zones=(own,))
+    found = judge(loaded, view(scene(*[3 if s >= first else 0 for s in range(4)])), TIMES)
+    assert (found.action, found.zone) == (action, "door")
+    assert found.text.endswith("it hesitates") == (action == Action.SLOW)
 
 
 @given(

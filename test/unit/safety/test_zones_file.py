@@ -8,7 +8,8 @@ from zones_made import EXAMPLE, TIMES, example
 from deepverse_ros.errors import ConfigError, ResourceError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter
-from deepverse_ros.safety.finding import Action, judge
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import judge
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
 
