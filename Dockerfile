@@ -39,8 +39,8 @@ WORKDIR /opt/deepverse_ros
 # What `make env` reads comes first: a change of the code does not install the libraries again.
 COPY Makefile requirements.txt requirements-dev.txt ./
 COPY tools/ros_from_pypi tools/ros_from_pypi
-RUN --mount=type=cache,target=/root/.cache/pip \
-    . "/opt/ros/$ROS_DISTRO/setup.bash" && make env
+RUN --mount=type=cache,target=/var/cache/pip \
+    . "/opt/ros/$ROS_DISTRO/setup.bash" && PIP_CACHE_DIR=/var/cache/pip make env
 COPY . .
 # Bytecode is made here, where it can be kept: who runs the package may not write. Some libraries ship files that are no
 # Python of this version; compileall goes on after them, and says so by its exit status.

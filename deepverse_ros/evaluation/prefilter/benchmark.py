@@ -12,8 +12,9 @@ from deepverse_ros import processes
 from deepverse_ros.evaluation.prefilter.loop import Judge, Onlooker, Run, imagining, kinematic, present_only, run
 from deepverse_ros.evaluation.prefilter.pushes import PushScenario, draw_push
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones, tool_zones
-from deepverse_ros.judging.command_judge import CommandJudge, WatchSettings
+from deepverse_ros.judging.command_judge import CommandJudge
 from deepverse_ros.judging.command_rollout import CommandRollout
+from deepverse_ros.judging.moments import JudgeSettings
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
@@ -99,7 +100,7 @@ class Worker:
         c = model.config
         self.simulation = ArmSimulation(width=c.width, height=c.height, embodiment=self.embodiment)
         self._push = Push(self.simulation)
-        self._settings = WatchSettings(horizon=c.horizon)
+        self._settings = JudgeSettings(horizon=c.horizon)
 
     def run(self, number: int) -> list[Row]:
         """Scenario `number` of each kind."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.judging.command_judge import CommandJudge, Seen, WatchSettings
+from deepverse_ros.judging.command_judge import CommandJudge
 from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Told
+from deepverse_ros.judging.moments import JudgeSettings, Seen
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory
@@ -130,7 +131,7 @@ class CommandJudgeServer:
         rates = p.watched_command_values == "rates"
         widths = {name: dict(_widths(name, getattr(p, name))) for name in ("half_width", "stream_margin")}
         course = CommandRollout(embodiment, layout, rates, time_slack=p.time_slack, **widths)
-        settings = WatchSettings(
+        settings = JudgeSettings(
             horizon=p.horizon, margin=p.own_margin, max_scale=p.max_depth_scale, valid_for=p.verdict_valid_for
         )
         self.judge = CommandJudge(model, embodiment, Zones.load(p.zones), course, settings, lookup)

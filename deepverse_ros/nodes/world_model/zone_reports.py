@@ -5,7 +5,8 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from deepverse_ros.judging.command_judge import CommandJudge, Seen
+from deepverse_ros.judging.command_judge import CommandJudge
+from deepverse_ros.judging.moments import Seen
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 
 PERIOD = 1.0
