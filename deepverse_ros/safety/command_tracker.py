@@ -93,13 +93,17 @@ class CommandTracker:
         self.rests = False
         self._sent = None if self.layout.position.any() else last
 
-    def lose(self, now: Now) -> None:
-        """As `forget`, but nobody else sent anything: a halt may go by it where nothing better is known."""
+    def remember(self, now: Now) -> None:
+        """What the robot is told now is what a halt may go by, where nothing better is known later."""
         if self.safe is not None and self.safe.timed and self._held is None:
             self._keep(replace(self.safe), now)
         elif self._sent is not None:
             sent = Command.setpoint(self._sent)
             self._keep(ActiveCommand(sent, sent, now), now)
+
+    def lose(self, now: Now) -> None:
+        """As `forget`, but nobody else sent anything: a halt may go by what was sent."""
+        self.remember(now)
         at = self._sent_at
         self.forget(self._sent)
         self._sent_at = at

@@ -204,6 +204,7 @@ class Gate:
             return
         self.mode = mode
         if mode == Mode.MONITOR:
+            self._motion.remember(now)
             self._diverged = self._newest is not None and self._newest.speed != 1
         elif self._diverged:
             self._close("enforced from now on, after something else had passed", now)
@@ -313,6 +314,9 @@ class Gate:
         # What is known decides the state, and the state what enforcing sends; in monitoring that is only reported.
         situation = self._situation(now)
         self._states.advance(situation, now)
+        if self.mode == Mode.MONITOR and not self._diverged:
+            # From here on, what enforcing would have sent takes the place of what was sent.
+            self._motion.remember(now)
         would, command, scale = self._act(situation, now)
         if fresh is not None:
             passes = would in (Send.COMMAND, Send.SCALED) and newest

@@ -303,6 +303,11 @@ class History:
         return self
 
 
+def test_a_history_in_which_a_halt_went_by_what_was_sent_long_before():
+    """Held, watched for a moment and enforced again: the halt led to where the robot had been told to be before."""
+    History("trajectories", 44).run(EACH)
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_whatever_comes_what_is_sent_keeps_to_limits_rates_and_verdicts(kind):
     histories = [History(kind, seed).run(EACH) for seed in range(max(1, EVENTS // EACH // len(LAYOUTS)))]
