@@ -87,11 +87,11 @@ class CommandTracker:
         """Whether the robot executes a command, and not a halt."""
         return self.safe is not None and self.safe.speed > 0
 
-    def forget(self, last: np.ndarray | None = None) -> None:
-        """What was sent by others leaves open where the robot's target is. Args: last: (A,) it, where it is known."""
+    def forget(self) -> None:
+        """The robot does something else than what was put last; of rates, what it was told before that still holds."""
         self.safe = self._sent_at = self._held = None
         self.rests = False
-        self._sent = None if self.layout.position.any() else last
+        self._sent = None if self.layout.position.any() else self._told_last()
 
     def remember(self, now: Now) -> None:
         """What the robot is told now is what a halt may go by, where nothing better is known later."""
@@ -105,7 +105,7 @@ class CommandTracker:
         """As `forget`, but nobody else sent anything: a halt may go by what was sent."""
         self.remember(now)
         at = self._sent_at
-        self.forget(self._sent)
+        self.forget()
         self._sent_at = at
 
     def went_by(self, following: ActiveCommand | None, now: Now) -> None:
@@ -260,8 +260,10 @@ class CommandTracker:
         layout = self.layout
         target = self.target()
         told = self._told(now) if target is None else target
-        # A rate that is kept, but is not known, is none: to brake matters more than to hold the wheel.
-        kept = np.zeros(layout.size) if told is None else told
+        # Nobody measures a rate: one that is kept is what it was told last, however long ago. One that is not known is
+        # none: to brake matters more than to hold the wheel.
+        last = self._told_last() if told is None else told
+        kept = np.zeros(layout.size) if last is None else last
         far = self._apart(measured, told) > reach
         if far.any() and target is None:
             self._lost = told = None  # others have moved it since
@@ -290,9 +292,11 @@ class CommandTracker:
 
     def _told(self, now: Now) -> np.ndarray | None:
         """(A,) where the robot was told to be when trust in it was lost, unless others may have moved it since."""
-        if self._lost is None or now.steady > self._lost_until:
-            return None
-        return self._lost.command.at(self._lost.progress)
+        return None if now.steady > self._lost_until else self._told_last()
+
+    def _told_last(self) -> np.ndarray | None:
+        """(A,) the same, however long ago."""
+        return None if self._lost is None else self._lost.command.at(self._lost.progress)
 
     def _apart(self, measured: np.ndarray | None, place: np.ndarray | None) -> np.ndarray:
         """(A,) of positions, 0 where one is not known."""
@@ -323,6 +327,7 @@ class CommandTracker:
             return None
         if safe.timed:
             safe.speed = self._pace * factor
+            self._sent_at = now.steady
             return safe.command.remaining(safe.progress, safe.speed)
         last = safe.command.values[-1] if self._passed is None else self._passed
         return self._send(np.where(layout.scaled & ~layout.position, last * factor, last), now)

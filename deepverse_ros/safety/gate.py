@@ -335,7 +335,7 @@ class Gate:
             if would != Send.NOTHING and (fresh is None or not passed):
                 # The robot does not do what enforcing would have made it do, and is not where that would have led.
                 self._diverged = True
-                self._motion.forget(None if self._newest is None else self._newest.command.values[-1])
+                self._motion.forget()
         return Decision(send, command, self._status(situation, would, scale, now))
 
     def _act(self, situation: Assessment, now: Now) -> tuple[Send, Command | None, float]:

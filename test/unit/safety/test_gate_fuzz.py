@@ -303,9 +303,21 @@ class History:
         return self
 
 
-def test_a_history_in_which_a_halt_went_by_what_was_sent_long_before():
-    """Held, watched for a moment and enforced again: the halt led to where the robot had been told to be before."""
-    History("trajectories", 44).run(EACH)
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        # Held, watched for a moment and enforced again: the halt led to where the robot had been told to be before.
+        ("trajectories", 44),
+        # A way that the fallback had sent again a moment ago was halted by twice the step that the rates allow.
+        ("trajectories", 52), ("trajectories", 89), ("trajectories", 103),
+        # Watched from then on, a command that waited counted as what the robot had been told.
+        ("vehicle", 88), ("vehicle", 124),
+        # Watched for long enough, the wheel was set to the middle at once: nobody knew any more where it stood.
+        ("vehicle", 125),
+    ],
+)  # fmt: skip
+def test_histories_in_which_a_halt_was_faster_than_the_largest_rates(kind, seed):
+    History(kind, seed).run(EACH)
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
