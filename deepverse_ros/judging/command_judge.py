@@ -14,10 +14,11 @@ import torch
 from deepverse_ros import geometry
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.judging import push_prediction
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.judging.command_stream import Tube
 from deepverse_ros.judging.moments import Imagined, Judged, JudgeSettings, Seen
 from deepverse_ros.judging.occlusion_memory import OccludedPoints, hidden
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.future import Future

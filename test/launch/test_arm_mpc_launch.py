@@ -17,6 +17,7 @@ import rclpy
 from arm_launch import include, quick_planner, until
 from launch import LaunchDescription
 from lifecycle_msgs.srv import GetState
+from plan_trajectories import trajectory_from_plan
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
@@ -27,7 +28,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
-from deepverse_ros.nodes.messages.plan import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.plan import plan_to_msg
 from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import OneThreadExecutor, SpinThread

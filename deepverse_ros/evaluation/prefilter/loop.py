@@ -10,9 +10,9 @@ import numpy as np
 
 from deepverse_ros.evaluation.prefilter.scenarios import LOOK, Begins, look
 from deepverse_ros.judging.command_judge import CommandJudge
-from deepverse_ros.judging.command_rollout import TrackedCommand
 from deepverse_ros.judging.command_stream import SetpointStream, Stream, Told
 from deepverse_ros.judging.moments import Imagined, Seen
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel

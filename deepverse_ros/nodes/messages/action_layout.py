@@ -117,7 +117,7 @@ class JointLayout:
         return out
 
     def positions(self, action: np.ndarray, turns: np.ndarray | None = None) -> list[float]:
-        """Positions in the order of `names` of an action (A,). Args: turns (A,): see `Posture`."""
+        """Positions in the order of `names` of an action (A,). Args: turns (A,): see `RobotState`."""
         values = np.asarray(action, np.float64) + (0.0 if turns is None else turns)
         out = values[self.columns()].tolist()
         if self.has_gripper_joint:

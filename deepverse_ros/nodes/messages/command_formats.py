@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +41,7 @@ class CommandFormat(ABC):
 
     message_type: its class. shortest: seconds; a controller gets at least so long to reach a target. most_points: a
     longer trajectory is not even read (`bound`), as that would take time. turns (A,): whole turns (rad) that messages
-    have more than commands, in the layout's order, see `Posture`; None: none.
+    have more than commands, in the layout's order, see `RobotState`; None: none.
     Raises: ParameterError where such messages cannot carry this robot's commands.
     """
 
@@ -137,9 +136,9 @@ class TrajectoryFormat(CommandFormat):
         strange = [n for n in self.layout.names if n not in known]
         if strange:
             raise ParameterError(f"parameter 'command_type' is 'joint_trajectory'; '{strange[0]}' is no joint")
-        self._names = [self._joint(n) for n in self.layout.names]
-        self._ours = dict(zip(self._names, self.layout.names, strict=True))
-        self._frame = ""
+        # A gripper that messages do not hold has no name.
+        self._ours = {self._joint(n): n for n in self.layout.names if self._joint(n)}
+        self._names = list(self._ours)
 
     def bound(self, data: bytes) -> str:
         return trajectory_problem(data, self.most_points)
@@ -284,7 +283,7 @@ class VehicleFormat(CommandFormat):
         return VehicleControl(header=Header(stamp=stamp, frame_id=self._frame), **told)
 
 
-FORMATS: dict[str, Callable[..., CommandFormat]] = {
+FORMATS: dict[str, type[CommandFormat]] = {
     "joint_trajectory": TrajectoryFormat,
     "float64_multi_array": ArrayFormat,
     "twist": TwistFormat,

@@ -6,9 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from deepverse_ros.nodes.runtime.parameters import ParameterError
+from deepverse_ros.nodes.messages.command_formats import FORMATS
+from deepverse_ros.nodes.runtime.parameters import Parameter, ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Layout
+
+PARAMETERS = (
+    Parameter(
+        "command_type", "joint_trajectory", "Message of a command.", choices=tuple(FORMATS),
+    ),
+    Parameter(
+        "rest", [""], "Modalities that go on until another command comes, each with the value that brings it to rest: "
+        "'throttle=0', or 'steering=keep' for the last one. When left out, of a twist it is all of them, at 0, and of "
+        "a vehicle's control 'steering=keep', 'throttle=0' and 'brake=1'.",
+    ),
+    Parameter(
+        "unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes). When left out, of "
+        "a vehicle's control they are steering and brake.",
+    ),
+    Parameter("command_frame", "", "frame_id that a stamped twist or a vehicle's control must have; empty: any."),
+)  # fmt: skip
 
 
 def layout_from(embodiment: Embodiment, p: Any) -> Layout:

@@ -1,6 +1,6 @@
 """Which value of an Odometry message is which value that a robot measures of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from geometry_msgs.msg import Quaternion, Vector3
@@ -9,7 +9,7 @@ from nav_msgs.msg import Odometry
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages.command_formats import TWIST
 from deepverse_ros.nodes.messages.pose import rotation_of
-from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.robot.embodiment import Modality
 
 
 def _values(vector: Vector3) -> list[float]:
@@ -39,24 +39,22 @@ _IN_BASE: dict[str, Callable[[Odometry], list[float]]] = {
 
 
 class OdometryLayout:
-    """Reads what a robot measures of itself (`Embodiment.measured`) from odometry, by the names of its modalities.
+    """Reads values of a robot from odometry, by the names of their modalities.
 
     `speed` (m/s, forward), `yaw_rate` (rad/s) and the values of a twist (`linear_x` to `angular_z`) are those of the
     message's twist; `position` (3, m), `velocity` (3, m/s) and `yaw` (rad) are in the base frame. Others are unknown.
+
+    told: (K,) bool, which of the values odometry tells.
     """
 
-    def __init__(self, embodiment: Embodiment, base_frame: str) -> None:
+    def __init__(self, modalities: Sequence[Modality], base_frame: str) -> None:
         self._base_frame = base_frame
-        self._has_joints = bool(embodiment.joint_names)
-        self._modalities = embodiment.measured
-
-    @property
-    def tells(self) -> bool:
-        """Whether this robot measures by odometry: what one with joints measures is told by its joint states."""
-        return not self._has_joints and any(m.name in _IN_ROBOT or m.name in _IN_BASE for m in self._modalities)
+        self._modalities = tuple(modalities)
+        known = [m.name in _IN_ROBOT or m.name in _IN_BASE for m in modalities]
+        self.told = np.repeat(known, [m.dim for m in modalities])
 
     def vector(self, message: Odometry) -> np.ndarray:
-        """What was measured (K,) float32, in physical units, NaN where odometry does not tell it.
+        """The values (K,) float32, in physical units, NaN where odometry does not tell it.
 
         Raises: MessageError for a value that is not finite, one in another frame than the base's, and a modality of
         another size.

@@ -5,13 +5,12 @@ import math
 
 import numpy as np
 from std_msgs.msg import Header
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.world_model import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -81,21 +80,6 @@ def plan_to_msg(plan: np.ndarray, embodiment: Embodiment, header: Header, plan_i
     return message
 
 
-def trajectory_from_plan(
-    plan: np.ndarray, layout: JointLayout, header: Header, turns: np.ndarray | None = None
-) -> JointTrajectory:
-    """The plan's joint targets (and the gripper's joint) as a trajectory; point t is reached at (t + 1) * dt.
-
-    Args: turns (A,): of the robot, see `Posture`; the trajectory is near where its own count says that it is.
-    """
-    dt = layout.embodiment.dt
-    points = [
-        JointTrajectoryPoint(positions=layout.positions(action, turns), time_from_start=duration((step + 1) * dt))
-        for step, action in enumerate(plan)
-    ]
-    return JointTrajectory(header=header, joint_names=layout.names(), points=points)
-
-
 def knots_from_trajectory(
     message: JointTrajectory, layout: JointLayout, start: np.ndarray, turns: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +89,7 @@ def knots_from_trajectory(
     point at time 0 states where the trajectory begins (as MoveIt's do) and is no target. Points that have velocities
     and no positions are integrated from `start`.
 
-    Args: start (A,): where the robot is now. turns (A,): of the robot, see `Posture`.
+    Args: start (A,): where the robot is now. turns (A,): of the robot, see `RobotState`.
     Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
     Raises: MessageError naming an unknown, repeated or missing joint, or a point that is not finite, out of order, of
     another length or beyond the limits. An empty trajectory is (0,), (0, A): a hold.
@@ -179,7 +163,7 @@ def plan_from_trajectory(
 ) -> np.ndarray:
     """A whole trajectory as a plan (H, A) float32 of the embodiment's steps.
 
-    Args: start (A,): where the robot is when it begins. turns (A,): of the robot, see `Posture`.
+    Args: start (A,): where the robot is when it begins. turns (A,): of the robot, see `RobotState`.
     Raises: MessageError as `knots_from_trajectory` and `resample`, and for a trajectory without points.
     """
     times, targets = knots_from_trajectory(message, layout, start, turns)

@@ -1,6 +1,7 @@
 """Joint states as a node hears them, from any number of publishers on one topic."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rclpy.callback_groups import CallbackGroup
@@ -10,7 +11,8 @@ from sensor_msgs.msg import JointState
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints, Posture
+from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import RateMeter
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -19,10 +21,11 @@ from deepverse_ros.nodes.runtime.parameters import Parameter
 PARAMETERS = (
     Parameter("joint_states_topic", "joint_states", "Measured joints (sensor_msgs/JointState); empty: none."),
     Parameter(
-        "joints_timeout",
+        "state_timeout",
         0.5,
-        "Seconds for which a joint's position counts, by its arrival and by its stamp: ten messages of a robot that "
-        "publishes at 20 Hz. With an older one no plan is made, accepted or judged, and one that runs is stopped.",
+        "Seconds for which a joint's position, or odometry of a robot without joints, counts, by its arrival and by "
+        "its stamp: ten messages of a robot that publishes at 20 Hz. With an older one no plan is made, accepted or "
+        "judged, and one that runs is stopped.",
         0.02,
         60.0,
         dynamic=True,
@@ -38,6 +41,7 @@ class JointInput:
     """
 
     def __init__(self, node: RobotNode, layout: JointLayout, span: float) -> None:
+        self.topic = node.parameters["joint_states_topic"]
         self.rate = RateMeter()
         self.layout = layout
         self._node = node
@@ -45,10 +49,9 @@ class JointInput:
         self._subscription: Subscription | None = None
 
     def start(self, group: CallbackGroup) -> None:
-        topic = self._node.parameters["joint_states_topic"]
-        if topic:
+        if self.topic:
             self._subscription = self._node.subscribe(
-                JointState, topic, self._on_joints, qos.joints_input(), group, drain=True
+                JointState, self.topic, self._on_joints, qos.joints_input(), group, drain=True
             )
 
     def stop(self) -> None:
@@ -65,30 +68,41 @@ class JointInput:
         stamp = stamp_seconds(message.header.stamp) or self._node.now()  # a driver may leave it zero
         problem = self._measured.add(message.name, message.position, stamp, time.monotonic())
         if problem:
-            topic = self._node.parameters["joint_states_topic"]
-            self._node.warn("joints", f"{topic}: {problem}; the message was ignored")
+            self._node.warn("joints", f"{self.topic}: {problem}; the message was ignored")
 
     def _when(self) -> tuple[float, float, float]:
-        return self._node.now(), time.monotonic(), self._node.parameters["joints_timeout"]
+        return self._node.now(), time.monotonic(), self._node.parameters["state_timeout"]
 
-    def now(self) -> Posture | None:
+    def now(self) -> RobotState | None:
         """Where the robot is; None where one of its joints is unknown, or its measurement too old."""
-        return self._measured.posture(*self._when())
+        return self._measured.state(*self._when())
 
     def at(self, stamp: float, tolerance: float) -> np.ndarray | None:
         """(A,) float32: where the robot was at `stamp` (ROS seconds), by what was measured within `tolerance` of it."""
         return self._measured.at(stamp, tolerance)
 
+    def action_at(self, stamp: float, tolerance: float) -> np.ndarray | None:
+        """The same: the joints of a step's end are what the step did, whatever was commanded."""
+        return self.at(stamp, tolerance)
+
     def problem(self) -> str:
-        """Which joints are unknown and why; empty where all are known, and for a robot without joints."""
-        if not self.layout.embodiment.joint_names:
-            return ""
+        """Which joints are unknown and why; empty where all are known."""
         ros, steady, timeout = self._when()
         problem = self._measured.problem(ros, steady, timeout)
-        topic = self._node.parameters["joint_states_topic"] or "joint_states_topic is empty"
-        return f"{topic}: {problem} (joints_timeout is {timeout:g} s)" if problem else ""
+        return (
+            f"{self.topic or 'joint_states_topic is empty'}: {problem} (state_timeout is {timeout:g} s)"
+            if problem
+            else ""
+        )
 
     def age(self) -> float:
         """Seconds since the joint that is silent for longest was measured; infinite where one never was."""
         ros, steady, _ = self._when()
         return self._measured.age(ros, steady)
+
+    def record_command(self, stamp: float, values: np.ndarray) -> None:
+        """Nothing to remember: its joint states tell what the robot did."""
+
+    def proprioception(self, stamps: Sequence[float], tolerance: float) -> np.ndarray | None:
+        """None: all that such a robot measures are its joints."""
+        return None

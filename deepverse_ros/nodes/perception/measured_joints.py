@@ -10,6 +10,7 @@ import numpy as np
 from deepverse_ros.errors import printable
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.perception.frame_history import TimedRing
+from deepverse_ros.nodes.perception.robot_state import RobotState
 
 TURN = 2 * math.pi
 AHEAD, BEHIND, LATE = 0.5, 3.0, 0.2
@@ -27,21 +28,6 @@ SPEED_TIME = 0.05
 """Seconds, at least, over which a speed is measured."""
 MOST_NAMES, MOST_SAMPLES = 1000, 3000
 """Names in a message, and measurements of one joint, that are kept."""
-
-
-@dataclass(frozen=True, eq=False)
-class Posture:
-    """Where all joints are at one moment.
-
-    values (A,) float32: as an action, which would be a command to stay there. turns (A,) float64: whole turns (rad)
-    that the robot counts more than `values`: a continuous joint at 6.4 rad, where limits are ±pi, has the value 0.117
-    and a turn of 2 pi. What is sent to the robot needs them again, or it would go all the way back. speed (A,): of
-    values, per second, 0 where it is not known.
-    """
-
-    values: np.ndarray
-    turns: np.ndarray
-    speed: np.ndarray
 
 
 @dataclass
@@ -174,7 +160,7 @@ class MeasuredJoints:
                 self._joints[names[i]].add(float(positions[i]), stamp, received)
         return ""
 
-    def posture(self, ros: float, steady: float, timeout: float) -> Posture | None:
+    def state(self, ros: float, steady: float, timeout: float) -> RobotState | None:
         """Where the robot is; None unless each joint was measured within the last `timeout` seconds.
 
         Args: ros, steady: this moment by both clocks, seconds.
@@ -183,7 +169,7 @@ class MeasuredJoints:
             joints = self._joints.values()
             if not joints or any(j.age(ros, steady) > timeout for j in joints):
                 return None
-            return self._posture([(j.position, j.turn or 0.0, j.speed()) for j in joints])
+            return self._state([(j.position, j.turn or 0.0, j.speed()) for j in joints])
 
     def at(self, stamp: float, tolerance: float) -> np.ndarray | None:
         """(A,) float32: where the robot was at `stamp`; None unless each joint has a measurement within `tolerance`."""
@@ -192,13 +178,13 @@ class MeasuredJoints:
             if not near or any(n is None for n in near):
                 return None
             turns = [joint.turn or 0.0 for joint in self._joints.values()]
-            return self._posture([(n[1], t, 0.0) for n, t in zip(near, turns, strict=True) if n is not None]).values
+            return self._state([(n[1], t, 0.0) for n, t in zip(near, turns, strict=True) if n is not None]).values
 
-    def _posture(self, joints: list[tuple[float, float, float]]) -> Posture:
+    def _state(self, joints: list[tuple[float, float, float]]) -> RobotState:
         """Args: position, turn and speed of each."""
         positions, turns, speeds = np.array(joints).T
         values = self.layout.values(dict(zip(self._joints, positions - turns, strict=True)))
-        out = Posture(values, np.zeros(len(values)), np.zeros(len(values)))
+        out = RobotState(values, np.zeros(len(values)), np.zeros(len(values)))
         out.turns[self._columns], out.speed[self._columns] = turns, speeds
         if self.layout.has_gripper_joint:
             out.speed[self._columns[-1]] /= self.layout.gripper_open - self.layout.gripper_closed
@@ -229,11 +215,6 @@ class MeasuredJoints:
         """Seconds, of the joint that was not heard of for longest; infinite where one never was, 0 without joints."""
         with self._lock:
             return max((j.age(ros, steady) for j in self._joints.values()), default=0.0)
-
-    def oldest_stamp(self) -> float:
-        """ROS seconds: of what `posture` was measured last."""
-        with self._lock:
-            return min((j.stamp for j in self._joints.values()), default=0.0)
 
     def forget(self) -> None:
         """As if nothing had come yet."""

@@ -18,14 +18,14 @@ from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
 from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
-from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
+from deepverse_ros.nodes.planner.robot import POLL, Robot, StandstillDetector, tool_of
 from deepverse_ros.planning.search.mpc import Mpc
 from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
 Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25
-"""Share of the largest step that joints may have moved between the image that a plan rests on and its execution."""
+"""Share of the largest step that the robot may have moved between the image that a plan rests on and its execution."""
 KEPT = 2
 """Plans in a row that are kept from going on for the same cause, after which more of them would change nothing."""
 AWAY = 3
@@ -147,7 +147,8 @@ class GoalController:
                 return self._end(Result.NO_ACCEPTED_PLAN, f"{result.verdict.reason.value}: {result.verdict.text}")
             if self._withdrawn(window, result.verdict):
                 continue
-            executed = Execution(robot, result, belief, window.posture, settings, task.pause).run()
+            assert window.state is not None
+            executed = Execution(robot, result, belief, window.state, settings, task.pause).run()
             self._note(executed.kept)
             if executed.failure:
                 return self._end(Result.CONTROLLER_FAILED, f"{executed.failure}; the robot holds")
@@ -176,9 +177,10 @@ class GoalController:
 
     def wait_until_still(self) -> None:
         """Wait until a robot that was stopped stands still: a plan made before that would be withdrawn."""
-        robot, rest, begin = self._robot, StandstillDetector(self._robot.model.embodiment), time.monotonic()
+        robot, begin = self._robot, time.monotonic()
+        rest = StandstillDetector(robot.model.embodiment, robot.interface.layout)
         while (elapsed := time.monotonic() - begin) < robot.node.parameters["settle_timeout"]:
-            if rest.reached(elapsed, robot.joints()) or self._task.pause(POLL):
+            if rest.reached(elapsed, robot.state()) or self._task.pause(POLL):
                 break
 
     def stop(self) -> Result:
@@ -247,7 +249,7 @@ class GoalController:
         return None
 
     def _plan(self, mpc: Mpc, window: ObservationWindow, belief: Belief, left: int, settings: Settings) -> PlanResult:
-        assert window.joints is not None
+        assert window.state is not None
 
         def on_verdict(verdict: Verdict) -> None:
             if verdict.accepted:
@@ -269,7 +271,7 @@ class GoalController:
         result = mpc.plan(
             belief,
             self._goal,
-            window.joints,
+            window.state.values,
             deadline=time.monotonic() + settings.planning_timeout,
             plan_id=f"{self._task.name}.{self._tried}",
             on_verdict=on_verdict,
@@ -296,10 +298,11 @@ class GoalController:
 
         Says so in a second verdict.
         """
-        now, start = self._robot.posture(), window.posture
+        now, start = self._robot.state(), window.state
+        assert start is not None
         limit = DRIFT * self._robot.model.embodiment.max_step
         if now is None:
-            reason, why = Reason.STALE_INPUT, self._robot.input.joints.problem()
+            reason, why = Reason.STALE_INPUT, self._robot.input.state.problem()
         elif bool((np.abs(now.values + now.turns - start.values - start.turns) <= limit).all()):
             return False
         else:

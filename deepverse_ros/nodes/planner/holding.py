@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes.messages.plan import interpolate
-from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 
 OVER = 1.0
 """Seconds after its end until what was sent moves nothing any more."""
@@ -21,7 +21,7 @@ class SentPlan:
     """
 
     plan: np.ndarray
-    start: Posture
+    start: RobotState
     dt: float
     at: float
 
@@ -29,21 +29,22 @@ class SentPlan:
     def duration(self) -> float:
         return self.dt * len(self.plan)
 
-    def posture(self, elapsed: float) -> Posture:
+    def state(self, elapsed: float) -> RobotState:
         """Where a robot that does it is after so many seconds of it."""
-        times = self.dt * np.arange(1, len(self.plan) + 1)
-        here, next_ = (interpolate(times, self.plan, self.start.values, elapsed + ahead) for ahead in (0.0, self.dt))
-        return Posture(here, self.start.turns, (next_ - here) / self.dt)
+        way = Command(self.plan, self.dt * np.arange(1, len(self.plan) + 1), start=self.start.values)
+        here = way.at(elapsed).astype(np.float32)
+        next_ = way.at(elapsed + self.dt)
+        return RobotState(here, self.start.turns, (next_ - here) / self.dt)
 
 
-def resting_place(posture: Posture, embodiment: Embodiment) -> np.ndarray:
+def resting_place(state: RobotState, embodiment: Embodiment) -> np.ndarray:
     """(A,) float32, within the limits: where the robot stands when it brakes evenly for one step of the model.
 
     Where it is now would be behind it by then.
     """
     fastest = embodiment.max_step / embodiment.dt
-    braking = 0.5 * embodiment.dt * np.clip(posture.speed, -fastest, fastest)
-    return np.clip(posture.values + braking, embodiment.lower, embodiment.upper).astype(np.float32)
+    braking = 0.5 * embodiment.dt * np.clip(state.speed, -fastest, fastest)
+    return np.clip(state.values + braking, embodiment.lower, embodiment.upper).astype(np.float32)
 
 
 def steps_to(target: np.ndarray, places: list[np.ndarray], embodiment: Embodiment) -> int:

@@ -28,7 +28,8 @@ from deepverse_ros.nodes.planner.goal_image_tracker import GoalImageTracker, Tra
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.planner.proposed_plans import Proposals
-from deepverse_ros.nodes.planner.robot_interface import Robot
+from deepverse_ros.nodes.planner.robot import Robot
+from deepverse_ros.nodes.planner.robot_interface import RobotInterface
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, run
@@ -52,7 +53,6 @@ class PlannerNode(RobotNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("planner", PARAMETERS, **kwargs)
-        self._outputs: PlanOutputs | None = None
         self._tasks: dict[bytes, GoalTask] = {}
         self._tracking: TrackingTask | None = None
         self._lock = threading.RLock()
@@ -76,10 +76,11 @@ class PlannerNode(RobotNode):
         layout = JointLayout.of(model.embodiment, p)
         size = (model.config.height, model.config.width)
         self.input = self.own(ObservationSource(self, layout, model.config.context, size))
-        self._outputs = self.own(PlanOutputs(self, layout))
-        self.robot = Robot(self, model, self.input, self._outputs, self.recalibration, self._serve_proposals)
+        interface = self.own(RobotInterface(self, layout, self.input.state.record_command))
+        outputs = self.own(PlanOutputs(self, model.embodiment))
+        self.robot = Robot(self, model, self.input, interface, outputs, self.recalibration, self._serve_proposals)
         self._goals: LatestSlot[GoalTask] = LatestSlot()
-        self._proposals = Proposals(self, model, self.input, self._outputs, self.recalibration)
+        self._proposals = Proposals(self, model, self.input, interface, outputs, self.recalibration)
         self.worker = Worker(self._goals, self._pursue, self._on_error, name="planner")
         self._goal: Goal | None = None
         self._running: GoalTask | None = None
@@ -144,7 +145,6 @@ class PlannerNode(RobotNode):
         self._goal = self._tracking = None
 
     def cleanup(self) -> None:
-        self._outputs = None
         for name in ("model", "input", "worker", "robot"):
             self.__dict__.pop(name, None)
 
@@ -322,15 +322,15 @@ class PlannerNode(RobotNode):
             "recalibration_plans": self.recalibration.executed,
             "image_rate_hz": self.input.images.rate(),
             "newest_image_age_s": self.input.health.age_text(),
-            "joint_states_rate_hz": self.input.joints.rate.rate(),
-            "joints_age_s": self.input.joints.age(),
+            "state_rate_hz": self.input.state.rate.rate(),
+            "state_age_s": self.input.state.age(),
             "plans_accepted": outputs.accepted,
             "plans_rejected": outputs.rejected,
             "plan_p50_ms": p50,
             "plan_p95_ms": p95,
             "last_verdict": outputs.last_verdict,
         }
-        problem, controller = outputs.check()
+        problem, controller = self.robot.interface.output.check()
         values |= controller
         if self._active and problem:
             return DiagnosticStatus.ERROR, problem, values
@@ -338,7 +338,7 @@ class PlannerNode(RobotNode):
             return DiagnosticStatus.WARN, "the checkpoint has no calibration: every plan is rejected", values
         if self._active and (problem := self.input.stale()):
             return DiagnosticStatus.ERROR, f"input is stale: {problem}", values
-        if self._active and (problem := self.input.joints.problem()):
+        if self._active and (problem := self.input.state.problem()):
             return DiagnosticStatus.ERROR, problem, values
         return DiagnosticStatus.OK, "", values
 

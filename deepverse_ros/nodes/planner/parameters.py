@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from deepverse_ros.model.world_model import MAX_HORIZON
-from deepverse_ros.nodes.control import controller_output
+from deepverse_ros.nodes.control import controller_output, setpoint_output
+from deepverse_ros.nodes.messages import command_layout
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits
 from deepverse_ros.nodes.planner import controller_reports, keeper, plan_progress
 from deepverse_ros.nodes.runtime.parameters import Parameter, Parameters
@@ -112,6 +113,8 @@ PARAMETERS = (
     ),
     *plan_progress.PARAMETERS,
     *keeper.PARAMETERS,
+    *command_layout.PARAMETERS,
+    *setpoint_output.PARAMETERS,
     *controller_output.PARAMETERS,
     *controller_reports.PARAMETERS,
     *observation_source.PARAMETERS,

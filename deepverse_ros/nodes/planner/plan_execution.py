@@ -9,11 +9,11 @@ from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.belief import Belief
-from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings
-from deepverse_ros.nodes.planner.robot_interface import POLL, Robot, StandstillDetector, tool_of
+from deepverse_ros.nodes.planner.robot import POLL, Robot, StandstillDetector, tool_of
 from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.monitor import Deviation, PathMonitor
 from deepverse_ros.planning.verdicts.verdict import Reason, rejected
@@ -43,7 +43,7 @@ class Execution:
     """
 
     def __init__(
-        self, robot: Robot, result: PlanResult, belief: Belief, start: Posture, settings: Settings,
+        self, robot: Robot, result: PlanResult, belief: Belief, start: RobotState, settings: Settings,
         pause: Callable[[float], bool],
     ) -> None:  # fmt: skip
         assert result.plan is not None
@@ -68,30 +68,30 @@ class Execution:
 
         Where a prefilter stands between, the plan's time is that of what passes.
         """
-        robot, settings, course = self._robot, self._settings, self._robot.outputs.course
+        robot, settings, output = self._robot, self._settings, self._robot.interface.output
         last = robot.now()
-        robot.outputs.send(self._plan, self._id, self._steps, self._start)
+        robot.interface.send(self._plan, self._id, self._steps, self._start)
         watch = None if self._monitor is None else _Watch(robot, self._monitor)
         steps, end = self._steps, self._steps * self._dt + settings.settle_time
-        rest, stopped = StandstillDetector(robot.model.embodiment), math.inf
+        rest, stopped = StandstillDetector(robot.model.embodiment, robot.interface.layout), math.inf
         while True:
             now = robot.now()
-            elapsed = course.elapsed(now) if now < stopped else end + now - stopped
+            elapsed = output.elapsed(now) if now < stopped else end + now - stopped
             if elapsed >= end + settings.settle_timeout:
                 break
-            if now < stopped and course.kept(now) > settings.pass_timeout:
-                kept = robot.outputs.keeper.why()
+            if now < stopped and output.kept(now) > settings.pass_timeout:
+                kept = robot.interface.keeper.why()
                 text = (
-                    f"plan {self._id} was kept from going on for {course.kept(now):.1f} s and is given up: {kept.text}"
+                    f"plan {self._id} was kept from going on for {output.kept(now):.1f} s and is given up: {kept.text}"
                 )
                 robot.node.warn("kept", text)
                 robot.hold()
                 return replace(self._ended(0), kept=kept)
-            if elapsed >= end and rest.reached(elapsed, robot.joints()):
+            if elapsed >= end and rest.reached(elapsed, robot.state()):
                 break
             if self._pause(POLL):
                 return self._ended(0)
-            if now < stopped and (failure := robot.outputs.failure()):
+            if now < stopped and (failure := robot.interface.failure()):
                 return self._given_up(failure)
             if robot.now() < last:  # the clock jumped back: what was begun belongs to another time
                 robot.hold()
@@ -118,15 +118,15 @@ class Execution:
 
     def _blind(self, watch: "_Watch | None") -> bool:
         """Hold where nothing shows any more what the robot does."""
-        if problem := self._robot.input.joints.problem():
-            self._robot.hold_blind(self._id, problem, self._robot.input.joints.age(), "joints_timeout")
+        if problem := self._robot.input.state.problem():
+            self._robot.hold_blind(self._id, problem, self._robot.input.state.age(), "state_timeout")
             return True
         stale = self._settings.stale_timeout
         unseen, unwatched = self._robot.input.age(), 0.0 if watch is None else watch.blind()
         problem = self._robot.input.stale()
         if not problem and unwatched > stale:
             needed = (
-                f"images need stamps of this node's clock, joint states, and one {self._dt} s before them "
+                f"images need stamps of this node's clock, the robot's state, and one {self._dt} s before them "
                 "(monitor_path: false does without)"
             )
             problem = (
@@ -174,11 +174,11 @@ class _Watch:
         # A frame alone is read less sharply than what the bounds were calibrated with.
         if window is None or not window.actions.shape[1]:
             return None
-        course = self._robot.outputs.course
-        if course.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet
+        output = self._robot.interface.output
+        if output.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet
             self._compared = time.monotonic()
             return None
-        elapsed = course.elapsed(window.stamp)
+        elapsed = output.elapsed(window.stamp)
         if not 0 < elapsed <= self._monitor.duration:
             return None
         belief = window.observed_by(self._robot.model)
@@ -188,5 +188,5 @@ class _Watch:
 
     def blind(self) -> float:
         """Seconds since an image was last compared; 0 after the plan's end."""
-        over = self._robot.outputs.course.elapsed(self._robot.now()) > self._monitor.duration
+        over = self._robot.interface.output.elapsed(self._robot.now()) > self._monitor.duration
         return 0.0 if over else time.monotonic() - self._compared

@@ -1,21 +1,24 @@
-"""How far the robot is on a plan that it was sent, at once or when and as fast as a prefilter lets it pass."""
+"""How far the robot is on a trajectory that it was sent, at once or when and as fast as a prefilter lets it pass."""
 
-import math
 import threading
 from dataclasses import dataclass, replace
+from typing import Any
 
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+import numpy as np
 
+from deepverse_ros.judging.tracked_command import TrackedCommand
+from deepverse_ros.nodes.messages.command_formats import CommandFormat
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter
+from deepverse_ros.safety.commands import Command, in_layout_order
 
 PARAMETERS = (
     Parameter(
         "passed_command_topic",
         "",
-        "Where a prefilter sends what passes (JointTrajectory): a plan begins when it is there, and is as fast; empty: "
-        "nothing stands between planner and robot.",
+        "Where a prefilter sends what passes (a command as the planner's): a plan begins when it is there, and is as "
+        "fast; empty: nothing stands between planner and robot.",
     ),
     Parameter(
         "pass_timeout",
@@ -26,90 +29,99 @@ PARAMETERS = (
         dynamic=True,
     ),
 )
-_SAME = 1e-3  # rad, or share of the gripper's way, within which a last point is the plan's
 
 
-@dataclass(frozen=True)
-class _Progress:
-    """Where a plan is: `done` of its seconds at ROS seconds `at`, and `speed` of them in every second from then on.
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where a trajectory is, by what passed of it.
 
-    end: its last positions by joint. step, duration: seconds of one of its steps, and of all.
+    tracked: what is left of it, and since when that is executed. duration: seconds of all of it. since: ROS seconds
+    since when it has waited, if it does.
     """
 
-    end: dict[str, float]
-    step: float
+    tracked: TrackedCommand
     duration: float
-    done: float = 0.0
-    at: float = 0.0
-    speed: float = 0.0
+    since: float
 
     @classmethod
-    def of(cls, sent: JointTrajectory, now: float, speed: float) -> "_Progress":
-        end = dict(zip(sent.joint_names, sent.points[-1].positions, strict=True))
-        duration = _seconds(sent.points[-1])
-        return cls(end, duration / len(sent.points), duration, at=now, speed=speed)
+    def of(cls, sent: Command, now: float, waits: bool) -> "Progress":
+        """Args: waits: whether it begins when it passes, and not at once."""
+        return cls(TrackedCommand(sent, begun=None if waits else now), sent.duration, now)
 
     def elapsed(self, now: float) -> float:
-        """Seconds of the plan that are done at `now`, or have passed since its end."""
-        return self.done + self.speed * (now - self.at)
+        """Seconds of it that are done at `now`, or have passed since its end."""
+        tracked = self.tracked
+        return self.duration - tracked.pace * (tracked.command.duration - tracked.elapsed(now))
 
     def kept(self, now: float) -> float:
         """Seconds for which it has not gone on."""
-        return now - self.at if self.speed == 0 else 0.0
+        return now - self.since if self.tracked.begun is None else 0.0
 
-    def passed(self, message: JointTrajectory, now: float) -> "_Progress":
-        """The robot was sent what is left of the plan, at some pace, or something else: then the plan is halted."""
-        done, points = self.elapsed(now), message.points
-        last = dict(zip(message.joint_names, points[-1].positions, strict=False)) if points else {}
-        if any(abs(last.get(name, math.inf) - value) > _SAME for name, value in self.end.items()):
-            # A halt is sent again and again.
-            return self if self.speed == 0 else replace(self, done=done, at=now, speed=0.0)
-        if done >= self.duration:  # a hold where it has arrived
+    def passed(self, command: Command, now: float) -> "Progress":
+        """The robot was sent what is left of it, at some pace, or something else: then it is halted."""
+        tracked = self.tracked
+        if self.elapsed(now) >= self.duration and tracked.ends_like(command):  # a hold where it has arrived
             return self
-        times = [_seconds(point) for point in points]
-        speed = self.step / (times[-1] - times[-2]) if len(times) > 1 else 1.0
-        return replace(self, done=self.duration - speed * times[-1], at=now, speed=speed)
+        following = tracked.continued(command, now)
+        if following is not None:
+            return replace(self, tracked=following)
+        # A halt is sent again and again.
+        return self if tracked.begun is None else replace(self, tracked=tracked.halted(now), since=now)
 
 
 class PlanProgress:
     """Follows the plan that was sent last, by what passes.
 
     waits: whether a prefilter stands between, so that a plan begins when it passes.
+
+    Args: reader: for nothing else; it reads what passes.
     """
 
-    def __init__(self, node: RobotNode) -> None:
-        self._node, self._lock = node, threading.Lock()
-        self._course: _Progress | None = None
+    def __init__(self, node: RobotNode, reader: CommandFormat) -> None:
+        self._node = node
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
         topic = node.parameters["passed_command_topic"]
         self.waits = bool(topic)
-        self._subscription = node.subscribe(JointTrajectory, topic, self._on_passed, qos.command()) if topic else None
+        kind = reader.message_type
+        self._subscription = (
+            node.subscribe(kind, topic, self._on_passed, qos.command(), bound=reader.bound) if topic else None
+        )
 
     def destroy(self) -> None:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
 
-    def begin(self, sent: JointTrajectory) -> None:
-        """A plan is about to be sent."""
-        speed = 0.0 if self.waits else 1.0
+    def begin(self, sent: Command, turns: np.ndarray) -> None:
+        """A plan is about to be sent. Args: turns (A,): with which it is."""
         with self._lock:
-            self._course = _Progress.of(sent, self._node.now(), speed) if sent.points else None
+            self._reader.turns = turns
+            self._progress = Progress.of(sent, self._node.now(), self.waits)
 
     def elapsed(self, now: float) -> float:
         """Seconds of the plan that are done at `now` (ROS seconds), or have passed since its end."""
         with self._lock:
-            return self._course.elapsed(now) if self._course is not None else 0.0
+            return self._progress.elapsed(now) if self._progress is not None else 0.0
 
     def kept(self, now: float) -> float:
         """Seconds for which it has not gone on."""
         with self._lock:
-            return self._course.kept(now) if self._course is not None else 0.0
+            return self._progress.kept(now) if self._progress is not None else 0.0
 
-    def _on_passed(self, message: JointTrajectory) -> None:
+    def _on_passed(self, message: Any) -> None:
         now = self._node.now()
         with self._lock:
-            if self._course is not None:
-                self._course = self._course.passed(message, now)
+            progress = self._progress
+            if progress is None:
+                return
+            # A gripper that messages do not hold is where the plan has it at the end.
+            incoming = self._reader.read(message, progress.tracked.command.values[-1])
+            command = None if incoming.problem else in_layout_order(incoming.command, self._reader.layout)[0]
+            # What cannot be read is not the plan; nor is a hold without points.
+            self._progress = progress.passed(command or nothing(self._reader.layout.size), now)
 
 
-def _seconds(point: JointTrajectoryPoint) -> float:
-    return point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec
+def nothing(size: int) -> Command:
+    """A command that is like no other. Args: size: A."""
+    return Command.setpoint(np.full(size, np.nan))

@@ -13,10 +13,11 @@ from deepverse_ros.model.observation import Goal
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.plan import plan_from_msg, plan_from_trajectory
-from deepverse_ros.nodes.perception.measured_joints import Posture
 from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import mpc_config
+from deepverse_ros.nodes.planner.robot_interface import RobotInterface
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode, named
 from deepverse_ros.planning.search.mpc import Mpc
@@ -37,10 +38,12 @@ class Proposals:
         node: RobotNode,
         model: WorldModel,
         seen: ObservationSource,
+        interface: RobotInterface,
         outputs: PlanOutputs,
         recalibration: Recalibration,
     ) -> None:
         self._node, self._model, self._input, self._outputs = node, model, seen, outputs
+        self._interface = interface
         self._recalibration = recalibration
         self._plans: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
         self._trajectories: LatestSlot[tuple[Proposal, str, float]] = LatestSlot()
@@ -81,18 +84,18 @@ class Proposals:
         verdict = verdict.with_(plan_id=plan_id, latency_ms=(time.monotonic() - asked) * 1e3)
         self._outputs.verdict(verdict, header)
         if may_execute and verdict.accepted and plan is not None and start is not None:
-            self._outputs.send(plan, plan_id, len(plan), start)
+            self._interface.send(plan, plan_id, len(plan), start)
 
     def _judge(
         self, message: Proposal, plan_id: str, goal: Goal | None, header: Header
-    ) -> tuple[Verdict, np.ndarray | None, Posture | None]:
+    ) -> tuple[Verdict, np.ndarray | None, RobotState | None]:
         """header: filled in with that of the image that the verdict rests on.
 
         Returns: also what would be executed, and where it begins.
         """
         home = np.asarray(self._model.embodiment.home, np.float32)
         try:
-            here = self._input.joints.now()
+            here = self._input.state.now()
             # What is wrong with the message is said wherever the robot is.
             self._plan(message, home, None if here is None else here.turns)
         except MessageError as error:
@@ -102,22 +105,22 @@ class Proposals:
             return rejected(Reason.MISSES_GOAL, "there is no goal to judge the plan against"), None, None
         age, stale = self._input.age(), self._node.parameters["stale_timeout"]
         window, problem = self._look()
-        if window is None or window.joints is None or problem:
-            if window is not None and window.joints_problem:
-                age, stale = self._input.joints.age(), self._node.parameters["joints_timeout"]
+        if window is None or window.state is None or problem:
+            if window is not None and window.state_problem:
+                age, stale = self._input.state.age(), self._node.parameters["state_timeout"]
             age = age if math.isfinite(age) else math.nan
             return rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale), None, None
         header.stamp, header.frame_id = window.header.stamp, window.header.frame_id
-        plan = self._plan(message, window.joints, window.turns)
+        plan = self._plan(message, window.state.values, window.state.turns)
         belief = window.observed_by(self._model)
         mpc = Mpc(self._model, mpc_config(self._node.parameters, self._model.config.horizon))
         mpc.calibration = self._recalibration.calibration
-        verdict, future = mpc.judge_plan(belief, goal, plan, window.joints)
+        verdict, future = mpc.judge_plan(belief, goal, plan, window.state.values)
         if future is not None:
             self._outputs.outcome(future, window, belief, verdict.with_(plan_id=plan_id))
-        if verdict.accepted and (lost := self._input.joints.problem()):  # while it was judged
+        if verdict.accepted and (lost := self._input.state.problem()):  # while it was judged
             return rejected(Reason.STALE_INPUT, lost), None, None
-        return verdict, plan, window.posture
+        return verdict, plan, window.state
 
     def _plan(self, message: Proposal, start: np.ndarray, turns: np.ndarray | None) -> np.ndarray:
         """(H, A) at the model's step time, from `start` (A,) with `turns` (A,). Raises: MessageError."""

@@ -197,15 +197,15 @@ class PrefilterNode(RobotNode):
             stamp = stamp_seconds(message.header.stamp) or now.ros
             if problem := self._joints.add(message.name, message.position, stamp, now.steady):
                 self.warn("joints", f"{self.parameters['joint_states_topic']}: {problem}; the message was ignored")
-            posture = self._joints.posture(now.ros, now.steady, timeout)
-            if posture is None:
+            state = self._joints.state(now.ros, now.steady, timeout)
+            if state is None:
                 if problem := self._joints.problem(now.ros, now.steady, timeout):
                     self.warn("joints", f"{self.parameters['joint_states_topic']}: {problem}")
                 return
-            self._count_turns(posture.turns)
+            self._count_turns(state.turns)
             # As old as the joint that was measured longest ago.
             then = Now(now.steady - self._joints.age(now.ros, now.steady), now.ros)
-            joints = posture.values.astype(float)
+            joints = state.values.astype(float)
             if len(joints) == self.gate.layout.size and self.gate.on_measured(joints, then):
                 self._measured = (joints, then.steady)
 

@@ -5,8 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from deepverse_ros.nodes.control import controller_output
-from deepverse_ros.nodes.messages import action_layout
-from deepverse_ros.nodes.messages.command_formats import FORMATS
+from deepverse_ros.nodes.messages import action_layout, command_layout
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 
@@ -31,22 +30,10 @@ def settings_from(kind: type[S], value: Callable[[str], Any]) -> S:
 PARAMETERS = (
     Parameter("embodiment", "arm", "The robot: a name or file of config/embodiments."),
     Parameter(
-        "command_type", "joint_trajectory", "Message of a command.", choices=tuple(FORMATS),
-    ),
-    Parameter(
         "command_values", "targets", "What a command says. targets: the embodiment's values; rates: their change per "
         "second.", choices=("targets", "rates"),
     ),
-    Parameter(
-        "rest", [""], "Modalities that go on until another command comes, each with the value that brings it to rest: "
-        "'throttle=0', or 'steering=keep' for the last one. When left out, of a twist it is all of them, at 0, and of "
-        "a vehicle's control 'steering=keep', 'throttle=0' and 'brake=1'.",
-    ),
-    Parameter(
-        "unscaled", [""], "Of those, the modalities that are not made smaller to slow down (brakes). When left out, of "
-        "a vehicle's control they are steering and brake.",
-    ),
-    Parameter("command_frame", "", "frame_id that a stamped twist or a vehicle's control must have; empty: any."),
+    *command_layout.PARAMETERS,
     *action_layout.PARAMETERS,
     Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),
     Parameter("heartbeat_topic", "world_model/heartbeat", "The world model's sign of life (std_msgs/Header)."),

@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from deepverse_ros.judging.command_judge import CommandJudge
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.judging.command_stream import SetpointStream, Told
 from deepverse_ros.judging.moments import JudgeSettings, Seen
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import FORMATS
 from deepverse_ros.nodes.messages.command_layout import layout_from
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_to_msg
-from deepverse_ros.nodes.perception.joint_input import JointInput
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
+from deepverse_ros.nodes.perception.robot_state import StateInput
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
@@ -105,14 +107,14 @@ class CommandJudgeServer:
 
     Callbacks only store. `on_frame` and `on_command` run on the worker's thread.
 
-    Args: joints: where the robot is. lookup: as of `CommandJudge`. record_command: takes what a robot without
-    joints does from now on: ROS seconds and values (A,).
+    Args: joints: how messages name them. state: where the robot is; it also hears what the robot is told. lookup: as of
+    `CommandJudge`.
     Raises: ConfigError, ParameterError, ShapeError or ResourceError naming what cannot be judged with this robot.
     """
 
     def __init__(
-        self, node: RobotNode, model: WorldModel, joints: JointInput,
-        lookup: Callable[[str], np.ndarray | None], record_command: Callable[[float, np.ndarray], None],
+        self, node: RobotNode, model: WorldModel, joints: JointLayout, state: StateInput,
+        lookup: Callable[[str], np.ndarray | None],
     ) -> None:  # fmt: skip
         p = node.parameters.values()
         embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
@@ -137,9 +139,8 @@ class CommandJudgeServer:
         self.judge = CommandJudge(model, embodiment, Zones.load(p.zones), course, settings, lookup)
         self.reports = ZoneReports(node, self.judge)
         self.latency = Quantiles()
-        self._node, self._joints, self._layout = node, joints, layout
-        self._record_command = None if embodiment.joint_names else record_command
-        self._format = FORMATS[p.watched_command_type](layout, joints.layout)
+        self._node, self._state, self._layout = node, state, layout
+        self._format = FORMATS[p.watched_command_type](layout, joints)
         self._lock = threading.Lock()
         self._current: _Current | None = None
         self._answered: _Current | None = None
@@ -215,8 +216,8 @@ class CommandJudgeServer:
                 self._current = replace(current, watched=watched, since=now)
 
     def _hear(self, now: float, command: Command) -> None:
-        if self._record_command is not None and command.duration == 0:
-            self._record_command(now, command.values[-1])
+        if command.duration == 0:
+            self._state.record_command(now, command.values[-1])
 
     def _on_the_way(self, info: Any) -> float:
         """Seconds that a message took to get here: the robot has had it since it was sent."""
@@ -225,7 +226,7 @@ class CommandJudgeServer:
         return float(np.clip(1e-9 * (time.time_ns() - info["source_timestamp"]), 0.0, 0.2))
 
     def _read(self, message: Any, topic: str) -> Command | None:
-        here = self._joints.now()
+        here = self._state.now()
         if here is not None:
             self._format.turns = here.turns
         incoming = self._format.read(message, None if here is None else here.values)
@@ -244,7 +245,7 @@ class CommandJudgeServer:
         before = self._current.watched if self._current is not None else None
         if before is not None and before.begun is not None and before.elapsed(now) <= before.command.duration + AFTER:
             return before.command.at(before.elapsed(now))
-        here = self._joints.now()
+        here = self._state.now()
         return None if here is None else here.values.astype(float)
 
     # On the worker's thread ---------------------------------------------------------------------------------------
@@ -261,10 +262,11 @@ class CommandJudgeServer:
         current = self._newest()
         if current is None and not self.reports.due:
             return None
-        if window.joints_problem:
-            self.publish_no_observation(window.joints_problem, window.stamp)
+        if window.state_problem:
+            self.publish_no_observation(window.state_problem, window.stamp)
             return None
-        seen = self.judge.see(belief, window.observation, window.joints, window.stamp)
+        values = None if window.state is None else window.state.values
+        seen = self.judge.see(belief, window.observation, values, window.stamp)
         self.reports.look(seen)
         if current is None:
             return None
@@ -278,7 +280,7 @@ class CommandJudgeServer:
     def refresh(self) -> None:
         """Judge a command that has just come without imagining anew, where that can be done."""
         current = self._newest()
-        if current is None or self._seen is None or not self.unanswered or self._joints.problem():
+        if current is None or self._seen is None or not self.unanswered or self._state.problem():
             return
         verdict = self.judge.refresh(self._seen, current.watched, self._node.now())
         if verdict is not None:
@@ -361,7 +363,7 @@ class CommandJudgeServer:
         return replace(current, watched=replace(current.watched, stream=stream))
 
     def _measured(self) -> np.ndarray | None:
-        here = self._joints.now()
+        here = self._state.now()
         return None if here is None else here.values
 
     def _reached(self, target: np.ndarray) -> bool:

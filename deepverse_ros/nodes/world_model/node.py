@@ -100,16 +100,14 @@ class WorldModelNode(RobotNode):
         size = (model.config.height, model.config.width)
         self.input = self.own(ObservationSource(self, layout, model.config.context, size))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
-        self.command = CommandInput(self, self.input.joints)
+        self.command = CommandInput(self, layout, self.input.state)
         self._ages = Quantiles()
         self._condition: _Condition | None = None
         self._memory: Memory | None = None
         self._serve()
         self.outputs = self.own(PredictionOutputs(self, model.embodiment))
         if p.zones:
-            self._watching = self.own(
-                CommandJudgeServer(self, model, self.input.joints, self.input.to_base, self.input.record_command)
-            )
+            self._watching = self.own(CommandJudgeServer(self, model, layout, self.input.state, self.input.to_base))
         self.diagnostics.add_check("imagination", self._check)
 
     def _serve(self) -> None:
@@ -161,7 +159,7 @@ class WorldModelNode(RobotNode):
         if imagined is None:
             plan, plan_id = self.command.plan(window, self.parameters["horizon"])
             if plan is None:
-                why = window.joints_problem or "no joint states"
+                why = window.state_problem or "where the robot is is unknown"
                 self.warn("joints", f"{why}, and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id
@@ -256,8 +254,8 @@ class WorldModelNode(RobotNode):
         plan = plan_from_msg(request.plan, self.model.embodiment)
         self._require_fresh()
         window = self._see()
-        if window.joints_problem:
-            raise MessageError(window.joints_problem)
+        if window.state_problem:
+            raise MessageError(window.state_problem)
         belief = self._observe(window)
         future = self.model.imagine(belief, plan[None], self._memory)
         response.future = self.outputs.message(Prediction(window, belief, future, request.plan.id, started))
@@ -279,12 +277,13 @@ class WorldModelNode(RobotNode):
         stale = self.parameters["stale_timeout"]
         if problem := self.input.stale():
             verdict = rejected(Reason.STALE_INPUT, problem, value=age, threshold=stale)
-        elif window.joints is None or window.problem:
+        elif window.state is None or window.problem:
             verdict = rejected(Reason.STALE_INPUT, window.problem)
         else:
             belief, goal = self._observe(window), self.model.encode_goal(*goal_picture)
             # As the planner does it; without memory, as the bounds were calibrated.
-            verdict, future = Mpc(self.model, MpcConfig(limits=limits)).judge_plan(belief, goal, plan, window.joints)
+            mpc = Mpc(self.model, MpcConfig(limits=limits))
+            verdict, future = mpc.judge_plan(belief, goal, plan, window.state.values)
             if future is not None:
                 prediction = Prediction(window, belief, cast(Future, future), request.plan.id, started)
                 response.outcome = self.outputs.message(prediction)
@@ -312,8 +311,8 @@ class WorldModelNode(RobotNode):
             "checkpoint": self.parameters["checkpoint"],
             "device": str(self.model.device),
             "image_rate_hz": self.input.images.rate(),
-            "joint_states_rate_hz": self.input.joints.rate.rate(),
-            "joints_age_s": self.input.joints.age(),
+            "state_rate_hz": self.input.state.rate.rate(),
+            "state_age_s": self.input.state.age(),
             "newest_image_age_s": self.input.health.age_text(),
             "used_image_age_p95_s": self._ages.at(0.95)[0],
             "latency_p50_ms": p50,
@@ -327,7 +326,7 @@ class WorldModelNode(RobotNode):
         if not self.worker.alive:
             return DiagnosticStatus.OK, "inactive", values
         condition = self._condition
-        if problem := self.input.stale() or self.input.joints.problem():
+        if problem := self.input.stale() or self.input.state.problem():
             return DiagnosticStatus.WARN, problem, values
         if condition is not None:
             values["ood_score"] = condition.ood_score

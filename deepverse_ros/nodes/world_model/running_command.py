@@ -9,34 +9,34 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import ActionPlan
-from deepverse_ros.nodes.messages.plan import interpolate, knots_from_trajectory, plan_from_msg
+from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.plan import knots_from_trajectory, plan_from_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
-from deepverse_ros.nodes.perception.joint_input import JointInput
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
+from deepverse_ros.nodes.perception.robot_state import StateInput
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
+from deepverse_ros.safety.commands import Command
 
 
 @dataclass(frozen=True)
 class _Command:
-    """Targets (P, A) to be reached `times` (P,) seconds after `begin` (node clock), from `start` (A,)."""
+    """way: in the order of an action, with its start. begin: of its time 0, seconds of the node's clock."""
 
+    way: Command
     begin: float
-    start: np.ndarray
-    times: np.ndarray
-    targets: np.ndarray
     plan_id: str
 
 
 class CommandInput:
     """Subscribes to plans and trajectories; the newest of either is the running command.
 
-    Args: node: with the parameters `plan_topic` and `trajectory_topic`. joints: where the robot is.
+    Args: node: with the parameters `plan_topic` and `trajectory_topic`. state: where the robot is.
     """
 
-    def __init__(self, node: RobotNode, joints: JointInput) -> None:
+    def __init__(self, node: RobotNode, layout: JointLayout, state: StateInput) -> None:
         self._node = node
-        self._layout, self._joints = joints.layout, joints
+        self._layout, self._state = layout, state
         self._lock = threading.Lock()
         self._command: _Command | None = None
         self._subscriptions: list = []
@@ -65,15 +65,15 @@ class CommandInput:
             self._node.warn("command", f"{self._node.parameters['plan_topic']}: {error}; the plan was ignored")
             return
         times = self._layout.embodiment.dt * np.arange(1, len(plan) + 1)
-        here = self._joints.now()
+        here = self._state.now()
         self._set(message.header.stamp, plan[0] if here is None else here.values, times, plan, message.id)
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         topic = self._node.parameters["trajectory_topic"]
-        here = self._joints.now()
+        here = self._state.now()
         try:
             if here is None:
-                raise MessageError(f"where the trajectory starts is unknown: {self._joints.problem()}")
+                raise MessageError(f"where the trajectory starts is unknown: {self._state.problem()}")
             times, targets = knots_from_trajectory(message, self._layout, here.values, here.turns)
         except MessageError as error:
             self._node.warn("command", f"{topic}: {error}; the trajectory was ignored")
@@ -88,7 +88,7 @@ class CommandInput:
         # A zero stamp means: now, as for every trajectory controller.
         begin = stamp_seconds(stamp) or self._node.now()
         with self._lock:
-            self._command = _Command(begin, start, times, targets, plan_id)
+            self._command = _Command(Command(targets, times, start=start), begin, plan_id)
 
     def plan(self, window: ObservationWindow, horizon: int) -> tuple[np.ndarray | None, str]:
         """What the robot will do in the `horizon` steps after the newest frame.
@@ -100,9 +100,9 @@ class CommandInput:
         with self._lock:
             command = self._command
         if command is None:
-            if window.joints is None:
+            if window.state is None:
                 return None, ""
-            stay = np.clip(window.joints, embodiment.lower, embodiment.upper)
+            stay = np.clip(window.state.values, embodiment.lower, embodiment.upper)
             return np.repeat(stay[None], horizon, axis=0), ""
         seen = stamp_seconds(window.header.stamp) or self._node.now()
         elapsed = seen - command.begin
@@ -111,5 +111,5 @@ class CommandInput:
                 self._command = None
             return self.plan(window, horizon)
         at = elapsed + embodiment.dt * np.arange(1, horizon + 1)
-        plan = interpolate(command.times, command.targets, command.start, at)
+        plan = command.way.at(at).astype(np.float32)
         return np.clip(plan, embodiment.lower, embodiment.upper), command.plan_id

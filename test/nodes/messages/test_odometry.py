@@ -39,13 +39,13 @@ def measuring(*modalities: Modality) -> Embodiment:
 def test_a_vehicle_measures_its_speed_and_how_it_turns_whatever_frame_it_is_in(speed, rate):
     message = odometry(linear=(speed, 1.0, 2.0), angular=(3.0, 4.0, rate), turned=(0.0, 0.0, 1.0))
     message.header.frame_id = "elsewhere"
-    np.testing.assert_array_equal(OdometryLayout(VEHICLE, "odom").vector(message), np.float32([speed, rate]))
+    np.testing.assert_array_equal(OdometryLayout(VEHICLE.measured, "odom").vector(message), np.float32([speed, rate]))
 
 
 @given(st.tuples(NUMBERS, NUMBERS, NUMBERS), st.floats(-3.1, 3.1), st.tuples(NUMBERS, NUMBERS, NUMBERS))
 def test_a_drone_measures_place_velocity_and_heading_in_the_base_frame(place, heading, body):
-    layout = OdometryLayout(DRONE, "odom")
-    assert layout.tells
+    layout = OdometryLayout(DRONE.measured, "odom")
+    assert layout.told.all()
     found = layout.vector(odometry(position=place, turned=(0.0, 0.0, heading), linear=body))
     velocity = Rotation.from_euler("z", heading).apply(body)
     np.testing.assert_allclose(found, [*place, *velocity, heading], rtol=1e-5, atol=1e-5)
@@ -54,13 +54,9 @@ def test_a_drone_measures_place_velocity_and_heading_in_the_base_frame(place, he
 def test_what_odometry_does_not_tell_is_unknown():
     battery = Modality(name="battery", units="fraction", lower=(0.0,), upper=(1.0,))
     speed = Modality(name="speed", units="m/s", lower=(-5.0,), upper=(30.0,))
-    found = OdometryLayout(measuring(battery, speed), "odom").vector(odometry(linear=(4.0, 0.0, 0.0)))
+    found = OdometryLayout(measuring(battery, speed).measured, "odom").vector(odometry(linear=(4.0, 0.0, 0.0)))
     np.testing.assert_array_equal(found, [np.nan, 4.0])
-    assert not OdometryLayout(measuring(battery), "odom").tells
-    lift = Modality(name="height", units="m", lower=(0.0,), upper=(1.0,), joints=("lift",))
-    on_wheels = measuring(speed)
-    on_wheels = on_wheels.model_copy(update={"modalities": (lift,), "home": (0.5,)})
-    assert not OdometryLayout(on_wheels, "odom").tells  # its joint states tell more
+    assert OdometryLayout((battery, speed), "odom").told.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -77,13 +73,13 @@ def test_what_odometry_does_not_tell_is_unknown():
 )
 def test_wrong_values_are_named(robot, message, text):
     with pytest.raises(MessageError, match=text):
-        OdometryLayout(robot, "odom").vector(message)
+        OdometryLayout(robot.measured, "odom").vector(message)
 
 
 def test_a_place_in_another_frame_is_refused():
     message = odometry()
     message.header.frame_id = "map"
     with pytest.raises(MessageError, match="frame_id is 'map'; position is in 'odom'"):
-        OdometryLayout(DRONE, "odom").vector(message)
+        OdometryLayout(DRONE.measured, "odom").vector(message)
     message.header.frame_id = "/odom"
-    OdometryLayout(DRONE, "odom").vector(message)
+    OdometryLayout(DRONE.measured, "odom").vector(message)

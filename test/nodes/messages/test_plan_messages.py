@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_trajectories import trajectory_from_plan
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages import plan as plans
 from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.simulation.trajectory_follower import WATCHDOG, TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -125,7 +127,7 @@ def test_a_target_beyond_limits_is_refused_also_where_resampling_would_skip_it()
 def test_a_plan_as_trajectory_is_the_same_plan_again():
     plan = random_plan(1, 8)
     layout = JointLayout(ARM, "gripper_joint", gripper_closed=0.04, gripper_open=0.0)
-    trajectory = plans.trajectory_from_plan(plan, layout, Header())
+    trajectory = trajectory_from_plan(plan, layout, Header())
     assert trajectory.points[-1].time_from_start.sec == 1
     assert trajectory.points[0].positions[7] == pytest.approx(0.04 * (1 - plan[0, 7]))
     np.testing.assert_allclose(plans.plan_from_trajectory(trajectory, layout, HOME), plan, atol=1e-5)
@@ -133,8 +135,8 @@ def test_a_plan_as_trajectory_is_the_same_plan_again():
 
 def test_a_trajectory_is_resampled_from_where_the_robot_is():
     goal = HOME + np.float32(0.2)
-    trajectory = plans.trajectory_from_plan(np.stack([goal]), LAYOUT, Header())
-    trajectory.points[0].time_from_start = plans.duration(0.8)
+    trajectory = trajectory_from_plan(np.stack([goal]), LAYOUT, Header())
+    trajectory.points[0].time_from_start = duration(0.8)
     del trajectory.points[0].positions[7], trajectory.joint_names[7]
     start = HOME.copy()
     start[[0, 7]] += np.float32([0.1, -0.5])
@@ -146,7 +148,7 @@ def test_a_trajectory_is_resampled_from_where_the_robot_is():
 def trajectory(names: list[str], *points: tuple[float, list[float]]) -> JointTrajectory:
     return JointTrajectory(
         joint_names=names,
-        points=[JointTrajectoryPoint(time_from_start=plans.duration(t), positions=p) for t, p in points],
+        points=[JointTrajectoryPoint(time_from_start=duration(t), positions=p) for t, p in points],
     )
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_trajectories import trajectory_from_plan
 from std_msgs.msg import Header
 
 from deepverse_ros.nodes.messages.action_layout import PARAMETERS, JointLayout
 from deepverse_ros.nodes.messages.command_formats import ArrayFormat, TrajectoryFormat
-from deepverse_ros.nodes.messages.plan import knots_from_trajectory, trajectory_from_plan
+from deepverse_ros.nodes.messages.plan import knots_from_trajectory
 from deepverse_ros.nodes.perception.measured_joints import TURN, MeasuredJoints
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
@@ -34,8 +35,8 @@ class Robot:
         return self.measured.add(names, positions, T + at if stamp is None else stamp, at)
 
     def is_at(self, at):
-        posture = self.measured.posture(T + at, at, TIMEOUT)
-        return None if posture is None else posture.values.tolist()
+        state = self.measured.state(T + at, at, TIMEOUT)
+        return None if state is None else state.values.tolist()
 
     def problem(self, at):
         return self.measured.problem(T + at, at, TIMEOUT)
@@ -171,9 +172,9 @@ def test_when_the_clock_jumps_joints_are_known_again_with_the_second_message(jum
         robot.says(0.05 * k)
     for k in range(20, 22):
         robot.says(0.05 * k, stamp=T + jump + 0.05 * k, positions=[1.0, *PLACE[1:]])
-    posture = robot.measured.posture(T + jump + 1.1, 1.1, TIMEOUT)
-    assert posture is not None
-    assert posture.values[0] == 1.0
+    state = robot.measured.state(T + jump + 1.1, 1.1, TIMEOUT)
+    assert state is not None
+    assert state.values[0] == 1.0
     assert robot.measured.at(T + jump + 1.05, 0.1) is not None
     assert robot.measured.at(T + 0.5, 0.1) is None, "what was before belongs to another time"
 
@@ -182,7 +183,7 @@ def test_the_speed_of_each_joint_is_known():
     robot = Robot()
     for k in range(10):
         robot.says(0.05 * k, positions=[0.1 * k, *PLACE[1:]])
-    speed = robot.measured.posture(T + 0.46, 0.46, TIMEOUT).speed
+    speed = robot.measured.state(T + 0.46, 0.46, TIMEOUT).speed
     assert speed[0] == pytest.approx(2.0)
     assert speed[1:] == pytest.approx(0.0, abs=1e-6)
 
@@ -235,12 +236,12 @@ def test_a_joint_that_went_round_is_where_it_is_and_is_sent_near_that(angle, tur
     robot = Robot(layout)
     measured = [*PLACE[:6], angle + turns * TURN, PLACE[7]]
     robot.says(0.0, positions=measured)
-    posture = robot.measured.posture(T, 0.0, TIMEOUT)
-    assert posture.values[6] == pytest.approx(angle, abs=1e-4)
-    sent = trajectory_from_plan(posture.values[None], layout, Header(), posture.turns)
+    state = robot.measured.state(T, 0.0, TIMEOUT)
+    assert state.values[6] == pytest.approx(angle, abs=1e-4)
+    sent = trajectory_from_plan(state.values[None], layout, Header(), state.turns)
     assert sent.points[0].positions[:7] == pytest.approx(measured[:7], abs=1e-4)
-    back = knots_from_trajectory(sent, layout, posture.values, posture.turns)[1]
-    assert back[0] == pytest.approx(posture.values, abs=1e-5)
+    back = knots_from_trajectory(sent, layout, state.values, state.turns)[1]
+    assert back[0] == pytest.approx(state.values, abs=1e-5)
 
 
 def test_a_turn_is_counted_only_where_it_lies_within_the_limits_and_stays_what_it_was():
@@ -264,10 +265,10 @@ def test_a_damaged_position_makes_no_turns_by_which_the_robot_would_be_sent(wron
     robot = Robot(with_limits(-2.9, 2.9))
     robot.says(0.0)
     robot.says(0.02, positions=[*PLACE[:6], wrong, 1.0])
-    assert not robot.measured.posture(T + 0.02, 0.02, TIMEOUT).turns.any()
+    assert not robot.measured.state(T + 0.02, 0.02, TIMEOUT).turns.any()
     robot = Robot(with_limits(-2.9, 2.9))
     robot.says(0.0, positions=[*PLACE[:6], 1e6, 1.0])
-    assert not robot.measured.posture(T, 0.0, TIMEOUT).turns.any()
+    assert not robot.measured.state(T, 0.0, TIMEOUT).turns.any()
 
 
 def test_who_counts_its_turns_anew_is_where_it_was():
@@ -275,7 +276,7 @@ def test_who_counts_its_turns_anew_is_where_it_was():
     robot.says(0.0, positions=[*PLACE[:6], TURN + 0.5, 1.0])
     robot.says(0.02, positions=[*PLACE[:6], 0.51, 1.0])
     assert robot.is_at(0.02)[6] == pytest.approx(0.51)
-    assert not robot.measured.posture(T + 0.02, 0.02, TIMEOUT).turns.any()
+    assert not robot.measured.state(T + 0.02, 0.02, TIMEOUT).turns.any()
 
 
 @pytest.mark.parametrize("kind", [TrajectoryFormat, ArrayFormat])

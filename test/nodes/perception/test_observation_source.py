@@ -39,7 +39,7 @@ def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot)
     camera = robot.peer.create_publisher(Image, "camera/image_raw", qos.sensor_output())
     joints = robot.peer.create_publisher(JointState, "joint_states", qos.sensor_output())
     robot.until(lambda: camera.get_subscription_count() and joints.get_subscription_count())
-    eyes.set_parameters([RosParameter("joints_timeout", value=60.0)])  # what is seen here was a while ago
+    eyes.set_parameters([RosParameter("state_timeout", value=60.0)])  # what is seen here was a while ago
     begin, measured = time.time() - 10.0, [*JOINTS, "gripper_joint"]
 
     def sees(seconds: float, names: list[str]) -> str:
@@ -47,7 +47,7 @@ def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot)
         picture = image_from_array(np.zeros((48, 64, 3), np.uint8), "rgb8", Header(stamp=stamp))
         before = eyes.input.images.total
         joints.publish(JointState(header=Header(stamp=stamp), name=names, position=[0.5] * len(names)))
-        robot.until(lambda: eyes.input.joints.rate.total > before)
+        robot.until(lambda: eyes.input.state.rate.total > before)
         camera.publish(picture)
         robot.until(lambda: eyes.input.images.total > before)
         return eyes.input.latest_window().problem
@@ -56,7 +56,7 @@ def test_no_plan_is_judged_before_the_joints_and_a_whole_window_were_seen(robot)
     assert sees(0.0, measured) == "the camera has not been seen for as long as bounds rest on"
     assert sees(0.5 * window, measured) == "the camera has not been seen for as long as bounds rest on"
     assert sees(window, measured) == ""
-    eyes.set_parameters([RosParameter("joints_timeout", value=0.1)])
+    eyes.set_parameters([RosParameter("state_timeout", value=0.1)])
     time.sleep(0.1)
     assert "joint_1, joint_2, … and gripper_joint (8 joints)" in sees(window + 1.0, JOINTS)
 
@@ -76,7 +76,7 @@ def test_what_else_the_node_is_busy_with_keeps_neither_pictures_nor_joint_states
     try:
         camera.publish(image_from_array(np.zeros((48, 64, 3), np.uint8), "rgb8"))
         joints.publish(JointState(name=JOINTS))
-        robot.until(lambda: eyes.input.images.total and eyes.input.joints.rate.total, timeout=10.0)
+        robot.until(lambda: eyes.input.images.total and eyes.input.state.rate.total, timeout=10.0)
         assert not go.is_set()
     finally:
         go.set()

@@ -55,7 +55,7 @@ def started(small_checkpoint: Path) -> Iterator[World]:
 
 @pytest.fixture
 def world(started: World) -> Iterator[World]:
-    until(lambda: started.planner.input.joints_now() is not None)
+    until(lambda: started.planner.input.state.now() is not None)
     started.rest()
     yield started
     started.drivers.which = "all"
@@ -93,7 +93,7 @@ def test_a_plan_is_stopped_on_its_way_when_joints_fall_silent(world: World, whic
     assert np.abs(off).max(axis=1).min() < 0.02
     verdict = next(v for v in world.client.heard["planner/verdict"] if v.reason == PlanVerdict.STALE_INPUT)
     assert "left_joint_1, left_joint_2, … and" in verdict.reason_text
-    assert "silent for 0.5 s (joints_timeout is 0.5 s)" in verdict.reason_text
+    assert "silent for 0.5 s (state_timeout is 0.5 s)" in verdict.reason_text
     answer = world.client.result(handle)
     assert answer.result.code == Result.NO_OBSERVATION
     assert "silent for" in answer.result.message
@@ -107,7 +107,7 @@ def proposal() -> ActionPlan:
 @pytest.mark.parametrize("ask", ["goal", "proposal"])
 def test_with_old_joints_nothing_is_sent_or_accepted(world: World, ask: str) -> None:
     world.drivers.which = "none"
-    until(lambda: world.planner.input.joints_now() is None)
+    until(lambda: world.planner.input.state.now() is None)
     time.sleep(1.5)  # what was sent before is over
     world.client.clear()
     if ask == "goal":
@@ -128,9 +128,9 @@ def test_with_old_joints_nothing_is_sent_or_accepted(world: World, ask: str) -> 
 
 def test_when_they_speak_again_the_next_goal_works(world: World) -> None:
     world.drivers.which = "none"
-    until(lambda: world.planner.input.joints_now() is None)
+    until(lambda: world.planner.input.state.now() is None)
     world.drivers.which = "all"
-    until(lambda: world.planner.input.joints_now() is not None)
+    until(lambda: world.planner.input.state.now() is not None)
     answer = world.client.result(world.client.send(picture(150), max_plans=1)).result
     assert answer.plans_accepted == 1
     assert sent(world)[0].joint_names == [f"left_{n}" for n in (*ARM.joint_names, "gripper_joint")]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plan_trajectories import trajectory_from_plan
 from planner_world import World, picture, until
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -18,7 +19,7 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
-from deepverse_ros.nodes.messages.plan import plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.plan import plan_to_msg
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
@@ -102,7 +103,7 @@ def test_without_an_accepted_plan_the_robot_holds_and_tries_again_with_other_pla
     nudged = np.array(holds(world)[0].values)
     nudged[0] += 0.05
     world.client.arm.publish(trajectory_from_plan(nudged[None], JointLayout(ARM), Header()))
-    until(lambda: abs(world.planner.input.joints_now()[0] - nudged[0]) < 0.04)
+    until(lambda: abs(world.planner.input.state.now().values[0] - nudged[0]) < 0.04)
     count = len(holds(world))
     until(lambda: len(holds(world)) > count)
     assert len({tuple(h.values) for h in holds(world)}) == 1
@@ -135,14 +136,14 @@ def test_a_picture_of_another_goal_ends_the_running_plan_and_is_pursued(world: W
 
 def test_a_film_of_a_goal_that_moves_lets_every_plan_run_for_a_while(world: World) -> None:
     world.set(execute_steps=8, goal_dwell=0.6, goal_change=0.001)
-    before = world.planner.input.joints_now()
+    before = world.planner.input.state.now().values
     film(world, lambda n: picture(40 + 2 * n), 8.0)
     assert len(moves(world)) >= 3
     sent = [(p.id, p.header.stamp.sec + 1e-9 * p.header.stamp.nanosec) for p in world.client.heard["planner/plan"]]
     ran = [after - at for (name, at), (_, after) in pairwise(sent) if name != "hold"]
     assert 0.6 <= min(ran) < 1.5
     assert not [v for v in verdicts(world) if v.reason == PlanVerdict.INVALID_PLAN]
-    assert np.abs(world.planner.input.joints_now() - before).max() > 0.1
+    assert np.abs(world.planner.input.state.now().values - before).max() > 0.1
 
 
 def test_a_picture_that_cannot_be_used_is_named_and_the_goal_stays(world: World) -> None:
@@ -224,7 +225,7 @@ def test_proposals_are_judged_against_a_tracked_goal_but_not_executed_beside_it(
     show(world, picture())
     until(lambda: holds(world))
     until(world.client.proposal.get_subscription_count)
-    stay = np.tile(world.planner.input.joints_now(), (8, 1))
+    stay = np.tile(world.planner.input.state.now().values, (8, 1))
     for number in range(20):
         world.client.proposal.publish(plan_to_msg(stay, ARM, Header(), f"mine-{number}"))
         time.sleep(0.05)

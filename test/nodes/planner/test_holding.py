@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deepverse_ros.nodes.perception.measured_joints import Posture
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.planner.holding import SentPlan, resting_place, steps_to
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -16,8 +16,8 @@ FASTEST = ARM.max_step / ARM.dt
 shares = arrays(np.float64, ARM.action_dim, elements=st.floats(0, 1))
 
 
-def moving(values, speed) -> Posture:
-    return Posture(np.asarray(values, np.float32), np.zeros(ARM.action_dim), np.asarray(speed, float))
+def moving(values, speed) -> RobotState:
+    return RobotState(np.asarray(values, np.float32), np.zeros(ARM.action_dim), np.asarray(speed, float))
 
 
 @given(shares, arrays(np.float64, ARM.action_dim, elements=st.floats(-3, 3)))
@@ -43,8 +43,8 @@ def test_it_gets_there_within_its_rates(here, there):
 def test_where_a_robot_should_be_on_its_plan():
     plan = HOME + np.linspace(0, 0.8, 9)[1:, None].astype(np.float32)
     sent = SentPlan(plan, moving(HOME, np.zeros(8)), ARM.dt, 0.0)
-    assert sent.posture(0.0).values == pytest.approx(HOME)
-    assert sent.posture(0.5).values == pytest.approx(HOME + 0.25, abs=1e-5)
-    assert sent.posture(0.5).speed == pytest.approx(0.5, abs=1e-5)
-    assert sent.posture(1.6).values == pytest.approx(HOME + 0.8)
-    assert sent.posture(9.0).speed == pytest.approx(0.0)
+    assert sent.state(0.0).values == pytest.approx(HOME)
+    assert sent.state(0.5).values == pytest.approx(HOME + 0.25, abs=1e-5)
+    assert sent.state(0.5).speed == pytest.approx(0.5, abs=1e-5)
+    assert sent.state(1.6).values == pytest.approx(HOME + 0.8)
+    assert sent.state(9.0).speed == pytest.approx(0.0)

@@ -86,7 +86,7 @@ def test_the_cause_counts_and_not_what_the_prefilter_says_while_a_stop_lasts_on(
     world.client.clear()
     handle = world.client.send(picture(), max_plans=1)
     until(lambda: world.client.heard["joint_trajectory"])  # the plan was sent
-    until(lambda: ZONE in world.planner.robot.outputs.keeper.why().text)
+    until(lambda: ZONE in world.planner.robot.interface.keeper.why().text)
     prefilter.says(PrefilterStatus.STOP, "better again, 0 of 1 verdicts over 0.3 s")
     message = world.client.result(handle).result.message
     assert f"the prefilter is in STOP: {ZONE}" in message

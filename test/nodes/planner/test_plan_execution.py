@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plan_trajectories import trajectory_from_plan
 from planner_world import Result, World, until
 from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter as RosParameter
@@ -23,7 +24,6 @@ from deepverse_ros.model.checkpoint import read_config, write_calibration
 from deepverse_ros.msg import ActionPlan, PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
-from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.planner.node import PlannerNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
@@ -81,7 +81,7 @@ def diagnosed(world: World) -> dict[str, str]:
 
 def disturb(world: World, turn: float) -> None:
     """Command the arm away from the plan that was sent: its first joint goes on by `turn` rad, the others stay."""
-    joints = world.planner.input.joints_now()
+    joints = world.planner.input.state.now().values
     planned = np.array(sent_plans(world)[-1].values).reshape(-1, ARM.action_dim)
     elsewhere = np.repeat(joints[None], 8, axis=0)
     elsewhere[:, 0] -= np.sign(planned[-1, 0] - joints[0]) * turn * np.arange(1, 9) / 8

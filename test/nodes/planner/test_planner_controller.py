@@ -31,7 +31,7 @@ def test_a_plan_is_executed_by_the_controller_and_nothing_goes_to_the_topic(worl
     assert answer.code == Result.NOT_REACHED, answer.message
     plan = next(p for p in world.client.heard["planner/plan"] if p.id != "hold")
     end = np.array(plan.values).reshape(plan.horizon, -1)[1, :7]
-    until(lambda: np.abs(world.planner.input.joints_now()[:7] - end).max() < 0.1)
+    until(lambda: np.abs(world.planner.input.state.now().values[:7] - end).max() < 0.1)
     until(lambda: controller_says(world) == "succeeded")  # also the hold that came after it
     assert not [m for m in said if isinstance(m, JointTrajectory)]
 
@@ -54,8 +54,8 @@ def test_what_the_controller_says_ends_the_goal_with_a_hold(world: World) -> Non
 
 def test_without_the_controller_a_goal_ends_and_does_not_hang(world: World) -> None:
     world.sim._controllers.destroy()
-    outputs = world.planner.robot.outputs
-    until(lambda: "there is no action server" in outputs.check()[0])
+    output = world.planner.robot.interface.output
+    until(lambda: "there is no action server" in output.check()[0])
     status = world.planner.diagnostics.status()
     assert f"there is no action server '{ACTION}'" in status.message
     answer = world.client.result(world.client.send(picture(), max_plans=2)).result

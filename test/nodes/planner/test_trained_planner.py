@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from plan_trajectories import trajectory_from_plan
 from planner_world import World, until
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -18,7 +19,8 @@ from deepverse_ros.evaluation.ood.scenes import Strangers
 from deepverse_ros.msg import PlanVerdict
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.messages.plan import duration, plan_to_msg, trajectory_from_plan
+from deepverse_ros.nodes.messages.plan import plan_to_msg
+from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.planning.distance_field import DistanceField
 from deepverse_ros.robot.embodiment import Embodiment
@@ -84,7 +86,7 @@ def move_arm(world: World, joints: np.ndarray) -> None:
     message = trajectory_from_plan(joints[None], JointLayout(ARM), Header())
     message.points[0].time_from_start = duration(1.0)
     world.client.arm.publish(message)
-    until(lambda: np.abs(world.planner.input.joints_now() - joints).max() < 0.05)
+    until(lambda: np.abs(world.planner.input.state.now().values - joints).max() < 0.05)
 
 
 def a_stranger(kind: str, seed: int) -> tuple[Image, Image]:
@@ -121,7 +123,7 @@ def test_a_tracked_goal_is_gone_back_to_when_somebody_moved_the_arm(world: World
     client.goal_image.publish(goal)
     until(lambda: client.heard["planner/plan"])
     assert [p.id for p in client.heard["planner/plan"]] == ["hold"]  # it is there
-    away = world.planner.input.joints_now()
+    away = world.planner.input.state.now().values
     away[0] += 0.5
     move_arm(world, away)
     assert np.linalg.norm(tool() - there) > 0.15
@@ -135,17 +137,18 @@ def test_the_clearance_of_a_proposed_plan_is_what_the_camera_sees_of_the_way(wor
     world.set(min_clearance=0.0, max_uncertainty=2.0)
     client.result(client.send(newest_picture(world), max_plans=1))  # a goal to judge plans against
     window = planner.input.latest_window()
-    around = DistanceField.of(window.observed_by(planner.model), window.joints, ARM)
+    around = DistanceField.of(window.observed_by(planner.model), window.state.values, ARM)
     assert around is not None, "the planner is told where the camera is"
-    down = np.tile(window.joints, (8, 1))
+    down = np.tile(window.state.values, (8, 1))
     down[:, 1] += np.linspace(0.1, 0.8, 8)  # the shoulder leans the arm onto the table
-    assert around.judged_clearance(down, window.joints)[-1] < 0.0 < around.judged_clearance(down, window.joints)[0]
+    clearance = around.judged_clearance(down, window.state.values)
+    assert clearance[-1] < 0.0 < clearance[0]
     client.proposal.publish(plan_to_msg(down, ARM, Header(), "down"))
     until(lambda: [v for v in client.heard["planner/verdict"] if v.plan_id == "down"])
     verdict = client.heard["planner/verdict"][-1]
     assert verdict.reason == PlanVerdict.COLLISION_ZONE, verdict.reason_text
     assert planner.calibration is not None
-    seen = around.judged_clearance(down, window.joints)
+    seen = around.judged_clearance(down, window.state.values)
     bound = seen - np.array(planner.calibration.clearance_error_m[:8])
     assert verdict.first_offending_step == np.flatnonzero(bound < 0.0)[0]
     assert verdict.value == pytest.approx(bound[verdict.first_offending_step], abs=0.01)

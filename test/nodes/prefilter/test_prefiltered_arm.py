@@ -12,6 +12,7 @@ import pytest
 import rclpy
 import torch
 import yaml
+from plan_trajectories import trajectory_from_plan
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float32, Header
@@ -20,7 +21,6 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
@@ -76,7 +76,7 @@ class Cell:
 
     @property
     def joints(self) -> np.ndarray:
-        return self.model.input.joints_now()
+        return self.model.input.state.now().values
 
     def send(self, commands: np.ndarray) -> None:
         self.states.clear()

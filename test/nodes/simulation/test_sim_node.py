@@ -15,10 +15,9 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.nodes.messages import plan
 from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
 from deepverse_ros.nodes.messages.image_decoding import rgb_from_image
-from deepverse_ros.nodes.messages.time import stamp_seconds
+from deepverse_ros.nodes.messages.time import duration, stamp_seconds
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.nodes.simulation.node import SimNode
@@ -85,7 +84,7 @@ def test_nothing_is_rendered_for_nobody(robot):
 def reach(arm, seconds: float, **changes: float) -> JointTrajectory:
     names = [*arm.joint_names, "gripper_joint"]
     target = dict(zip(names, arm.home, strict=True)) | changes
-    point = JointTrajectoryPoint(positions=[float(v) for v in target.values()], time_from_start=plan.duration(seconds))
+    point = JointTrajectoryPoint(positions=[float(v) for v in target.values()], time_from_start=duration(seconds))
     return JointTrajectory(joint_names=list(target), points=[point])
 
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
+from plan_trajectories import trajectory_from_plan
 from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
@@ -27,7 +28,6 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
 from deepverse_ros.nodes.messages.camera import info_from_intrinsics
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.messages.plan import trajectory_from_plan
 from deepverse_ros.nodes.messages.pose import transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.runtime import qos
@@ -108,7 +108,7 @@ class Standing:
         node = self.robot.start(
             WorldModelNode,
             **{"checkpoint": "models/arm", "device": "cpu", "torch_threads": 1, "zones": str(file),
-               "verdict_deadline": 10.0, "stale_timeout": 5.0, "joints_timeout": 5.0} | parameters,
+               "verdict_deadline": 10.0, "stale_timeout": 5.0, "state_timeout": 5.0} | parameters,
         )  # fmt: skip
         self.robot.until(lambda: node.input.images.total > 4 and node.input.to_base("camera_optical_frame") is not None)
         return node
@@ -235,11 +235,11 @@ def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, sim
     standing.rgb = ordinary
     node.set_parameters([RosParameter("verdict_deadline", value=0.05)])
     robot.until(lambda: said("judging took"))
-    node.set_parameters([RosParameter("verdict_deadline", value=10.0), RosParameter("joints_timeout", value=0.5)])
+    node.set_parameters([RosParameter("verdict_deadline", value=10.0), RosParameter("state_timeout", value=0.5)])
     standing.names = [f"other_{name}" for name in JOINTS]
     robot.spin(0.7)
     robot.until(lambda: said("have been silent for"))
-    node.set_parameters([RosParameter("joints_timeout", value=60.0), RosParameter("stale_timeout", value=0.5)])
+    node.set_parameters([RosParameter("state_timeout", value=60.0), RosParameter("stale_timeout", value=0.5)])
     robot.peer.destroy_timer(standing.timer)
     robot.spin(0.7)
     robot.until(lambda: said("the newest image is"))

@@ -225,7 +225,7 @@ def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, s
     assert not bad.success
     assert "modality_dims is [6, 1]" in bad.message
     sensors.names = [f"other_{name}" for name in NAMES]
-    robot.until(node.input.joints.problem)
+    robot.until(node.input.state.problem)
     blind = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
     assert not blind.success
     assert "and gripper_joint (8 joints) have been silent for" in blind.message
@@ -266,7 +266,7 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     assert not empty.success
     assert "size is 0x0" in empty.message
     sensors.names = NAMES[:7]
-    robot.until(node.input.joints.problem)
+    robot.until(node.input.state.problem)
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
     blind = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
     assert blind.reason == PlanVerdict.STALE_INPUT

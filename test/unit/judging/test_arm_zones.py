@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from deepverse_ros.judging.command_judge import CommandJudge
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.judging.moments import Seen
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl

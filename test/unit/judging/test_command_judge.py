@@ -11,9 +11,10 @@ from deepverse_ros.errors import ConfigError
 from deepverse_ros.evaluation.prefilter.pushes import draw_push
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, look, obstacle_zones, tool_zones
 from deepverse_ros.judging.command_judge import CommandJudge
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.judging.command_stream import SetpointStream
 from deepverse_ros.judging.moments import Seen
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.robot_control import RobotControl

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepverse_ros.errors import ConfigError
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepverse_ros.judging.command_rollout import CommandRollout, TrackedCommand
+from deepverse_ros.judging.command_rollout import CommandRollout
 from deepverse_ros.judging.command_stream import LEAST, SetpointStream, Stream, Told, Tube
+from deepverse_ros.judging.tracked_command import TrackedCommand
 from deepverse_ros.judging.tube_judging import TubeJudging
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.self_filter import RobotSelfFilter
