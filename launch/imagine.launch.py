@@ -52,6 +52,7 @@ def _start(context: LaunchContext) -> list[Action]:
         # After the world model, so that nothing of the recording is missed while it loads.
         recording = {
             "recording": replay,
+            "embodiment": "arm",
             "rate": float(given["rate"]),
             "camera": int(given["camera"]),
             "loop": given["loop"].lower() == "true",

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from deepverse_ros.cli.common import NAMES, Device, Model, progress_bars, results
+from deepverse_ros.simulation import robots
+
+_SIMULATED = robots.names()
 
 
 def collect(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the episode store; an interrupted collection is resumed.")],
-    embodiment: Annotated[str, typer.Option(help="Robot to simulate.")] = "arm",
+    embodiment: Annotated[str, typer.Option(help=f"Robot to simulate: {', '.join(_SIMULATED)}.")] = _SIMULATED[0],
     episodes: Annotated[int, typer.Option(min=1, help="Episodes that the store shall hold.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=999_999, help="The same seed gives the same episodes.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core.")] = 0,

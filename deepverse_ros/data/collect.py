@@ -1,4 +1,4 @@
-"""Episodes from the simulated arm, collected by several processes."""
+"""Episodes of a simulated robot, collected by several processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,10 @@ import numpy as np
 
 from deepverse_ros import files, processes
 from deepverse_ros.data.store import Episode, EpisodeStore
-from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.errors import EpisodeError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.motions import KINDS, REVISIT, REVISIT_FRAMES, SHARES, MotionGenerator
-from deepverse_ros.simulation.arm.simulation import ArmSimulation
-
-SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
-SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
-WIDE_SHARE = {True: 0.5, False: 0.08}  # of the shifted and of the other episodes reach beyond the workspace
+from deepverse_ros.simulation import robots
+from deepverse_ros.simulation.base import REVISIT
 
 
 def collect(
@@ -40,20 +35,19 @@ def collect(
         workers: processes.
         frames: frames an episode.
         size: width and height in pixels.
-        revisit: in every episode the arm goes away for longer than a model's window, to where it hides an object, and
-            comes back; takes at least `REVISIT_FRAMES` frames.
+        revisit: in every episode the robot goes away for longer than a model's window, to where it hides an object,
+            and comes back; takes at least the robot's `revisit_frames`.
         progress: called with (episodes done, episodes in all) now and after every episode.
     Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames;
     BusyError where another collection works in `out`; WorkerError where a process was killed; WriteError, such as on a
     full disk. What is collected by then stays.
     """
-    if embodiment.name != "arm":
-        raise EmbodimentError(f"embodiment '{embodiment.name}': only 'arm' can be simulated")
+    robot = robots.of(embodiment)
     for name, value in (("episodes", episodes), ("workers", workers), ("frames", frames), ("size", min(size))):
         if value < 1:
             raise ValueError(f"{name}: must be at least 1, got {value}")
-    if revisit and frames < REVISIT_FRAMES:
-        raise ValueError(f"frames: revisits take at least {REVISIT_FRAMES}, got {frames}")
+    if revisit and frames < robot.revisit_frames:
+        raise ValueError(f"frames: revisits take at least {robot.revisit_frames}, got {frames}")
     store = EpisodeStore(out)
     with files.locked(store.directory, "a collection"):
         _collect(store, embodiment, episodes, seed, workers, frames, size, revisit, progress)
@@ -87,28 +81,13 @@ class EpisodeGenerator:
 
     def __init__(self, embodiment: Embodiment, size: tuple[int, int] = (128, 128)) -> None:
         self._embodiment = embodiment
-        self._simulation = ArmSimulation(width=size[0], height=size[1], embodiment=embodiment)
-        self._kinematics = ArmKinematics(embodiment)
+        self._simulation = robots.of(embodiment).simulate(width=size[0], height=size[1])
 
     def record(self, seed: int, index: int, frames: int, revisit: bool = False) -> Episode:
-        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured.
-
-        A revisit begins with the arm at one side of the table; its base is never shifted.
-        """
+        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured."""
         rng = np.random.default_rng([seed, index])
         simulation = self._simulation
-        shifted = not revisit and bool(rng.random() < SHIFTED_SHARE)
-        offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
-        simulation.reset(scene_seed(seed, index), base_offset=offset)
-        motions = MotionGenerator(simulation, self._kinematics, rng, wide=rng.random() < WIDE_SHARE[shifted])
-        if revisit:
-            kind = REVISIT
-            self._start_at(motions.aside, motions)
-        else:
-            if rng.random() < 0.6:
-                self._start_at(motions.configuration, motions)
-            kind = str(rng.choice(KINDS, p=SHARES))
-        actions = motions.generate(kind, frames)
+        script = simulation.begin_episode(scene_seed(seed, index), rng, frames, revisit)
         pictures, depths, states = [], [], []
         for t in range(frames):
             rgb, depth = simulation.render()
@@ -116,28 +95,20 @@ class EpisodeGenerator:
             depths.append(np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16))
             states.append(simulation.state())
             if t + 1 < frames:
-                simulation.step(actions[t])
+                simulation.step(script.actions[t])
         return Episode(
             embodiment=self._embodiment.name,
             dt=self._embodiment.dt,
             seed=scene_seed(seed, index),
-            kind=kind,
+            kind=script.kind,
             rgb=np.stack(pictures),
             depth=np.stack(depths),
-            actions=actions,
+            actions=script.actions,
             state={name: np.stack([s[name] for s in states]) for name in states[0]},
             intrinsics=simulation.intrinsics.astype(np.float32),
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
             units={m.name: f"{m.units}, measured" for m in self._embodiment.measured},
         )
-
-    def _start_at(self, draw: Callable[[], np.ndarray], motions: MotionGenerator) -> None:
-        """Put the arm at a drawn configuration (7,) that touches nothing, if one is found quickly."""
-        for _ in range(5):
-            joints = np.append(draw(), motions.random_opening())
-            if self._simulation.clearance_at(joints) > 0.01:
-                self._simulation.set_joints(joints)
-                return
 
     def close(self) -> None:
         """Free the renderer."""

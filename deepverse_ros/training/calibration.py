@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,8 @@ from deepverse_ros.planning.verdicts.acceptance import ExecutedOutcomes
 from deepverse_ros.planning.verdicts.calibration import NEAR, conformal_quantile
 from deepverse_ros.planning.verdicts.judge import Limits
 from deepverse_ros.planning.verdicts.monitor import PathMonitor
-from deepverse_ros.simulation.arm.goals import sample_goal
-from deepverse_ros.simulation.arm.simulation import ArmSimulation
-from deepverse_ros.simulation.arm.tasks import make_task
-from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
+from deepverse_ros.simulation import robots
+from deepverse_ros.simulation.base import RobotSimulation
 from deepverse_ros.training.batches.dataset import Episodes, window_actions
 
 # A collection's seed that training and evaluation have no use for: from it come the scenes of the executed plans.
@@ -193,26 +192,24 @@ def executed_errors(
 
     Every second plan is a long one, as the planner makes them to goals beyond a short one: these tell about the steps
     that a short one does not have. Half of the goal pictures have depth.
-    Raises: RenderingError where nothing can render.
+    Raises: EmbodimentError for a robot that has no simulation; RenderingError where nothing can render.
     """
     c = model.config
     config = MpcConfig(max_replans=0)
     lengths = c.horizon, config.longer * c.horizon
     planners = [Mpc(model, replace(config, sampler=IcemConfig(horizon=steps))) for steps in lengths]
     found: list[np.ndarray] = []
-    with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
+    with closing(robots.of(model.embodiment).simulate(width=c.width, height=c.height)) as simulation:
         for number in range(plans):
-            seed = scene_seed(_COLLECTION, number)
-            simulation.reset(seed)
-            try:
-                pictured = sample_goal(simulation, seed, simulation.joints, lengths[number % 2])
-            except RuntimeError:  # a scene without room for a goal
+            mpc = planners[number % 2]
+            shown = simulation.begin_reach(scene_seed(_COLLECTION, number), lengths[number % 2])
+            if shown is None:
                 continue
-            rgb, depth, truth = simulation.goal_frame(pictured)
-            goal = model.encode_goal(rgb, depth if number // 2 % 2 else None)
-            planners[number % 2].forget()
+            goal = model.encode_goal(shown.rgb, shown.depth if number // 2 % 2 else None)
+            mpc.forget()
             errors = np.full((4, lengths[1]), np.nan)
-            errors[:, : lengths[number % 2]] = _execute(planners[number % 2], goal, truth, _Robot(model, simulation))
+            robot = _Robot(model, simulation)
+            errors[:, : lengths[number % 2]] = _execute(mpc, goal, shown.tool_position, robot)
             if number % 2:  # a place on the way was not chosen to be near the goal, as the end of a short plan was
                 errors[0, : lengths[0]] = np.nan
             found.append(errors)
@@ -224,24 +221,23 @@ def executed_errors(
 def avoiding_errors(
     model: WorldModel, plans: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> np.ndarray | None:
-    """Plan past obstacles in `plans` scenes of the task "avoid", one plan each, and execute it, accepted or not.
+    """Plan past obstacles in `plans` simulated scenes, one plan each, and execute it, accepted or not.
 
     Scenes in which hardly anything is near would say that any bound holds. As a verdict takes its figure, so does this:
     from the camera's picture before the plan, and the least of each step. From a first contact on, things are no longer
     where they were seen, and a verdict has to tell nothing any more: 0.
     Returns: see Errors.clearance_m; None where geometry tells nothing of this robot.
-    Raises: RenderingError where nothing can render.
+    Raises: EmbodimentError for a robot that has no simulation; RenderingError where nothing can render.
     """
     c = model.config
     config = MpcConfig(max_replans=0, limits=Limits(clearance=0.0))
     lengths = c.horizon, config.longer * c.horizon
     planners = [Mpc(model, replace(config, sampler=IcemConfig(horizon=steps))) for steps in lengths]
     found: list[np.ndarray] = []
-    with ArmSimulation(width=c.width, height=c.height, embodiment=model.embodiment) as simulation:
-        task = make_task("avoid", simulation)
+    with closing(robots.of(model.embodiment).simulate(width=c.width, height=c.height)) as simulation:
         for number in range(plans):
-            task.reset(SCENE_SEEDS + scene_seed(_COLLECTION, number))  # no benchmark has tasks of this block
-            goal = model.encode_goal(task.goal.rgb, task.goal.depth if number // 2 % 2 else None)
+            shown = simulation.begin_avoid(scene_seed(_COLLECTION, number))
+            goal = model.encode_goal(shown.rgb, shown.depth if number // 2 % 2 else None)
             robot = _Robot(model, simulation)
             mpc = planners[number % 2]
             mpc.forget()
@@ -268,9 +264,9 @@ def _clearances(robot: "_Robot", action: np.ndarray) -> Iterator[float]:
 
 
 class _Robot:
-    """A simulated arm that has stood for as long as the model looks back, with a camera of _PICTURES a step."""
+    """A simulated robot that has stood for as long as the model looks back, with a camera of _PICTURES a step."""
 
-    def __init__(self, model: WorldModel, simulation: ArmSimulation) -> None:
+    def __init__(self, model: WorldModel, simulation: RobotSimulation) -> None:
         self._model = model
         self.simulation = simulation
         back = model.config.context - 1

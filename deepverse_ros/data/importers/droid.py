@@ -15,6 +15,8 @@ from deepverse_ros.errors import EpisodeError, ResourceError
 STATES_PER_FRAME = 3
 """Joint states were recorded at 15 Hz, pictures at 5 Hz."""
 JOINTS = 7
+EMBODIMENT = "arm"
+"""Whose joints and gripper those of a recording are taken for, where nobody says otherwise."""
 _MOST_VALUE = 100.0
 """Radians, of a joint."""
 _MOST_ANNOTATION, _MOST_VIDEO, _MOST_PIXELS = 16 << 20, 1 << 30, 1 << 30

@@ -1,6 +1,6 @@
 """Does the model notice what it does not know? Its out-of-distribution score on ordinary windows and on strangers.
 
-Strangers are the same windows with corrupted pictures, simulated scenes that training never shows (`strangers.py`), and
+Strangers are the same windows with corrupted pictures, simulated scenes that training never shows (`scenes.py`), and
 what a user's folder holds.
 """
 
@@ -18,7 +18,7 @@ from deepverse_ros import files
 from deepverse_ros.data.importers.droid import STATES_PER_FRAME, read_recording
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EpisodeError
-from deepverse_ros.evaluation.ood.scenes import KINDS, OodWindow, Strangers
+from deepverse_ros.evaluation.ood.scenes import OodWindow, Strangers, kinds_of
 from deepverse_ros.evaluation.prediction.evaluate import windows_of
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
@@ -103,7 +103,7 @@ def evaluate(
     its median None where the model cannot tell (infinite before its detector is fitted).
     Raises: EpisodeError if no episode is long enough, or the folder holds nothing to look at.
     """
-    simulated = KINDS if model.embodiment.name == "arm" else {}
+    simulated = kinds_of(model.embodiment)
     total = len(episodes) + len(simulated) + (folder is not None)
     steps = iter(range(1, total + 1))
 
@@ -152,11 +152,11 @@ def _corrupted(
 
 
 def _simulated(model: WorldModel, count: int, seed: int, step: Callable[[], None]) -> dict[str, np.ndarray]:
-    """Scores of `count` scenes of each kind in `KINDS`."""
+    """Scores of `count` simulated scenes of each kind."""
     c = model.config
     out = {}
     with Strangers(model.embodiment, c.width, c.height) as strangers:
-        for kind in KINDS:
+        for kind in strangers.kinds:
             sights = (strangers.sight(kind, seed * MOST + k, c.context) for k in range(count))
             out[kind] = np.concatenate([_novelty(model, sight.seen, sight.past) for sight in sights])
             step()

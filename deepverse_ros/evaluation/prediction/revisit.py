@@ -18,7 +18,7 @@ from deepverse_ros.errors import EpisodeError
 from deepverse_ros.evaluation.prediction.evaluate import EVALUATION_SEEDS
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.simulation.arm.motions import REVISIT_FRAMES
+from deepverse_ros.simulation import robots
 
 DEFINITIONS = {
     "mse": "of the last imagined frame, colours in [0, 1]; median over episodes",
@@ -34,9 +34,10 @@ _BACK_M = 0.05
 def collect_revisits(model: WorldModel, out: Path, count: int, seed: int) -> EpisodeStore:
     """Simulate `count` revisits; the same seed gives the same ones. Raises: as `collect`."""
     size = (model.config.width, model.config.height)
+    frames = robots.of(model.embodiment).revisit_frames
     return collect(
-        model.embodiment, count, EVALUATION_SEEDS + seed, out, workers=os.cpu_count() or 1, frames=REVISIT_FRAMES,
-        size=size, revisit=True,
+        model.embodiment, count, EVALUATION_SEEDS + seed, out, workers=os.cpu_count() or 1, frames=frames, size=size,
+        revisit=True,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
-from deepverse_ros.data.importers.droid import STATES_PER_FRAME, Recording, read_recording
+from deepverse_ros.data.importers.droid import EMBODIMENT, JOINTS, STATES_PER_FRAME, Recording, read_recording
 from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
 from deepverse_ros.nodes.messages.image import image_from_array
@@ -26,6 +26,9 @@ from deepverse_ros.robot.embodiment import Embodiment
 
 PARAMETERS = (
     Parameter("recording", "", "DROID episode: annotation file, folder of its videos, or a name such as val/899."),
+    Parameter(
+        "embodiment", EMBODIMENT, "The robot whose joints the recorded ones are: a name or file of config/embodiments."
+    ),
     Parameter("camera", 0, "Which of the episode's cameras (0 and 1 look at the scene, 2 is at the wrist).", 0, 2),
     Parameter("rate", 1.0, "Recorded seconds per second.", 0.1, 20.0, dynamic=True),
     Parameter("loop", False, "Begin again at the end; the clock goes on.", dynamic=True),
@@ -49,7 +52,12 @@ class ReplayNode(RobotNode):
         if not p.recording:
             raise ParameterError("parameter 'recording' is empty; give an annotation file or a name such as val/899")
         self._recording = read_recording(p.recording, p.camera)
-        embodiment = Embodiment.load("arm")
+        embodiment = Embodiment.load(p.embodiment)
+        if len(embodiment.joint_names) != JOINTS:
+            raise ParameterError(
+                f"parameter 'embodiment' is '{p.embodiment}', which has {len(embodiment.joint_names)} joints; the "
+                f"recording has {JOINTS}"
+            )
         self._names = JointLayout.of(embodiment, p).names()
         self._base_frame = embodiment.base_frame
         self._frames = RateMeter()

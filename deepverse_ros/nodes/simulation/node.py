@@ -1,4 +1,4 @@
-"""The simulated arm behind the topics that a real one would have."""
+"""A simulated robot behind the topics that a real one would have."""
 
 import queue
 import sys
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -38,26 +39,31 @@ from deepverse_ros.nodes.simulation import trajectory_action_server
 from deepverse_ros.nodes.simulation.trajectory_action_server import ArmControllers
 from deepverse_ros.nodes.simulation.trajectory_follower import TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation import robots
+from deepverse_ros.simulation.base import RobotSimulation, SimulatedRobot
 
 PARAMETERS = (
+    Parameter(
+        "embodiment",
+        robots.names()[0],
+        f"The robot: a name or file of config/embodiments. Simulated by its name: {', '.join(robots.names())}.",
+    ),
     Parameter("rate", 20.0, "Camera images and joint states per second (Hz).", 10.0, 30.0),
     Parameter("width", 128, "Width of the images (pixels).", 64, 640),
     Parameter("height", 128, "Height of the images (pixels).", 64, 480),
     Parameter(
-        "seed", 0, "What is on the table and how it looks; ~/reset applies a new one.", 0, 2**31 - 1, dynamic=True
+        "seed", 0, "What stands in the scene and how it looks; ~/reset applies a new one.", 0, 2**31 - 1, dynamic=True
     ),
     Parameter("randomise", True, "Draw colours, light, camera jitter and the first pose from the seed."),
-    Parameter("objects", 3, "Movable objects on the table.", 0, 8),
-    Parameter("obstacles", 1, "Obstacles that the arm should keep clear of.", 0, 4),
+    Parameter("objects", 3, "Movable objects in the scene.", 0, 8),
+    Parameter("obstacles", 1, "Obstacles that the robot should keep clear of.", 0, 4),
     Parameter("publish_clock", False, "Publish /clock; the other nodes then need use_sim_time."),
     Parameter("real_time_factor", 1.0, "Simulated seconds per second; other than 1 needs publish_clock.", 0.05, 20.0),
     Parameter("trajectory_topic", "joint_trajectory", "Commands (trajectory_msgs/JointTrajectory)."),
     Parameter(
         "velocity_topic",
         "velocity_command",
-        "Commands (std_msgs/Float64MultiArray), 7 or 8 values, rad/s; empty: none.",
+        "Commands (std_msgs/Float64MultiArray): rad/s of each joint, and the gripper's 1/s or not; empty: none.",
     ),
     *action_layout.NAMES,
     *trajectory_action_server.PARAMETERS,
@@ -71,7 +77,7 @@ MAX_DELAY = 10.0
 
 
 class SimNode(RobotNode):
-    """Steps an ArmSimulation on its own thread (the renderer belongs to it) and publishes what it sees."""
+    """Steps a simulation on its own thread (the renderer belongs to it) and publishes what it sees."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("sim", PARAMETERS, **kwargs)
@@ -86,19 +92,19 @@ class SimNode(RobotNode):
                 f"parameter 'real_time_factor' is {p.real_time_factor}; other than 1 needs publish_clock: true"
             )
         self._p = p
-        self.embodiment = Embodiment.load("arm")
+        self.embodiment = Embodiment.load(p.embodiment)
+        simulated = robots.of(self.embodiment)
         self._layout = JointLayout.of(self.embodiment, p)
-        self._kinematics = ArmKinematics(self.embodiment)
         self._commands = TrajectoryFollower(self.embodiment, np.asarray(self.embodiment.home, np.float32))
         self._joints = np.asarray(self.embodiment.home, np.float32)
         self._time = FIRST_STAMP
         self._frames, self._ticks = RateMeter(), RateMeter()
-        self._jobs: queue.SimpleQueue[tuple[Future, Callable[[ArmSimulation], object]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Future, Callable[[RobotSimulation], object]]] = queue.SimpleQueue()
         self._stop, self._running = threading.Event(), threading.Event()
         self._controllers = self.own(ArmControllers(self, _Arm(self), self._layout, self._running.is_set))
         self._connect()
         ready: Future[str] = Future()
-        self._thread = threading.Thread(target=self._simulate, args=(ready,), name="simulation", daemon=True)
+        self._thread = threading.Thread(target=self._simulate, args=(simulated, ready), name="simulation", daemon=True)
         self._thread.start()
         self.own(self._end_simulation)
         backend = ready.result(START_TIMEOUT)
@@ -222,16 +228,16 @@ class SimNode(RobotNode):
         return Trigger.Response(success=True, message=f"reset to seed {seed}")
 
     # The simulation's thread --------------------------------------------------------------------------------------
-    def _simulate(self, ready: "Future[str]") -> None:
+    def _simulate(self, simulated: SimulatedRobot, ready: "Future[str]") -> None:
         p = self._p
         try:
-            simulation = ArmSimulation(
-                p.seed, p.width, p.height, p.randomise, n_objects=p.objects, n_obstacles=p.obstacles
+            simulation = simulated.simulate(
+                p.seed, p.width, p.height, p.randomise, objects=p.objects, obstacles=p.obstacles
             )
         except Exception as error:  # whatever kept it from starting is what configure reports
             ready.set_exception(error)
             return
-        with simulation:
+        with closing(simulation):
             self._settle(simulation)
             ready.set_result(simulation.render_backend)
             try:
@@ -239,7 +245,7 @@ class SimNode(RobotNode):
             except Exception as error:  # said aloud: a dead simulation must not look like a quiet one
                 self.warn_unexpected("simulation", "the simulation ended", error)
 
-    def _loop(self, simulation: ArmSimulation) -> None:
+    def _loop(self, simulation: RobotSimulation) -> None:
         period = 1.0 / self._p.rate
         due, owed, announced = time.monotonic(), 0.0, False
         while not self._stop.is_set():
@@ -266,7 +272,7 @@ class SimNode(RobotNode):
                 due = time.monotonic()  # too slow for real time: fall behind instead of hurrying later
             self._stop.wait(max(0.0, -late))
 
-    def _do_jobs(self, simulation: ArmSimulation) -> None:
+    def _do_jobs(self, simulation: RobotSimulation) -> None:
         while not self._jobs.empty():
             future, job = self._jobs.get()
             try:
@@ -274,12 +280,12 @@ class SimNode(RobotNode):
             except Exception as error:  # belongs to whoever asked
                 future.set_exception(error)
 
-    def _restart(self, simulation: ArmSimulation, seed: int) -> None:
+    def _restart(self, simulation: RobotSimulation, seed: int) -> None:
         simulation.reset(seed)
         self._settle(simulation)
         self._announce_camera(simulation)
 
-    def _settle(self, simulation: ArmSimulation) -> None:
+    def _settle(self, simulation: RobotSimulation) -> None:
         self._joints = simulation.joints.astype(np.float32)
         self._commands.hold(self._joints)
         self._commands.grip(None)
@@ -292,12 +298,12 @@ class SimNode(RobotNode):
             stamp = self.get_clock().now().to_msg()
         return Header(stamp=stamp, frame_id=frame)
 
-    def _announce_camera(self, simulation: ArmSimulation) -> None:
+    def _announce_camera(self, simulation: RobotSimulation) -> None:
         camera = self.embodiment.camera.frame_id
         pose = transform_from_matrix(simulation.camera_to_world, self._header(self.embodiment.base_frame), camera)
         self._topics["tf_static"].publish(TFMessage(transforms=[pose]))
 
-    def _publish(self, simulation: ArmSimulation) -> None:
+    def _publish(self, simulation: RobotSimulation) -> None:
         out, p = self._topics, self._p
         base, camera = self._header(self.embodiment.base_frame), self._header(self.embodiment.camera.frame_id)
         camera.stamp = base.stamp
@@ -318,15 +324,12 @@ class SimNode(RobotNode):
             self._frames.tick()
         self._publish_truth(simulation, base)
 
-    def _publish_truth(self, simulation: ArmSimulation, base: Header) -> None:
+    def _publish_truth(self, simulation: RobotSimulation, base: Header) -> None:
         out = self._topics
-        matrix = np.eye(4)
-        matrix[:3, 3], matrix[:3, :3] = self._kinematics.tool_pose(simulation.joints)
+        matrix = simulation.tool_to_world
         out["tf"].publish(TFMessage(transforms=[transform_from_matrix(matrix, base, self.embodiment.tool_frame)]))
         if out["tool"].get_subscription_count():
-            pose = pose_from_matrix(matrix)
-            pose.position = point(simulation.tool_position)
-            out["tool"].publish(PoseStamped(header=base, pose=pose))
+            out["tool"].publish(PoseStamped(header=base, pose=pose_from_matrix(matrix)))
         if out["objects"].get_subscription_count():
             upright = Quaternion(w=1.0)
             poses = [Pose(position=point(p), orientation=upright) for p in simulation.object_positions]

@@ -7,11 +7,11 @@ import numpy as np
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.base import REVISIT
 
 KINDS = ("random", "reach", "push", "collide")
 SHARES = (0.40, 0.25, 0.20, 0.15)
-# Not drawn with the others: what it leaves and comes back to lies further apart than a model's window.
-REVISIT = "revisit"
+# Of a REVISIT, which is not drawn with the others.
 REVISIT_FRAMES = 40
 AWAY_FRAMES = 14  # at least: more than the 4 frames that are observed and the 8 that are imagined
 _SEEN_FRAMES, _BACK_FRAMES, _TRAVEL_FRAMES = 5, 3, 8

@@ -201,6 +201,13 @@ class ArmSimulation:
         return float(self._data.time)
 
     @property
+    def tool_to_world(self) -> np.ndarray:
+        """(4, 4) from the tool frame, whose z axis points out of the gripper, to the world frame."""
+        out = np.eye(4)
+        out[:3, :3], out[:3, 3] = self._data.site_xmat[self._site].reshape(3, 3), self.tool_position
+        return out
+
+    @property
     def tool_position(self) -> np.ndarray:
         """(3,) metres, world frame: the point between the fingertips."""
         return self._data.site_xpos[self._site].copy()

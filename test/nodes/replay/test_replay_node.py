@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from droid_recording import write_recording
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
@@ -66,6 +68,20 @@ def test_a_missing_recording_is_named(robot, capfd, given, said):
     node = robot.start(ReplayNode, active=False, recording=given)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert said in capfd.readouterr().err
+
+
+def test_the_recorded_joints_are_those_of_the_embodiment(robot, arm, recording, tmp_path, capfd):
+    node = robot.start(ReplayNode, active=False, recording=str(recording), embodiment="vehicle")
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "'embodiment' is 'vehicle', which has 0 joints; the recording has 7" in capfd.readouterr().err
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(arm.model_dump(mode="json") | {"name": "franka", "base_frame": "panda_link0"}))
+    joints = robot.hear(JointState, "joint_states", qos.sensor_input())
+    node.set_parameters([RosParameter("embodiment", value=str(own))])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    robot.until(lambda: joints)
+    assert joints[-1].header.frame_id == "panda_link0"
 
 
 @pytest.mark.parametrize("source", ["made", *(["real"] if REAL.is_file() else [])])

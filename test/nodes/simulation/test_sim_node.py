@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
@@ -216,3 +217,17 @@ def test_wrong_parameters_are_refused_with_name_and_value(robot):
     assert not refused.successful
     assert "'width' is applied by configure" in refused.reason
     assert node.describe_parameter("rate").floating_point_range[0].to_value == 30.0
+
+
+def test_a_robot_is_named_by_its_embodiment(robot, arm, tmp_path, capfd):
+    node = robot.start(SimNode, active=False, embodiment="drone")
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "embodiment 'drone': nothing simulates it; simulated: arm" in capfd.readouterr().err
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(arm.model_dump(mode="json") | {"base_frame": "plinth"}))
+    heard = robot.hear(JointState, "joint_states", qos.sensor_input())
+    node.set_parameters([RosParameter("embodiment", value=str(own))])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    robot.until(lambda: heard)
+    assert heard[-1].header.frame_id == "plinth"

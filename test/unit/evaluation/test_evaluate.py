@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from deepverse_ros.cli import app
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
-from deepverse_ros.evaluation.ood.scenes import KINDS
 from deepverse_ros.evaluation.prediction import evaluate as evaluation
 from deepverse_ros.evaluation.prediction.lpips import Lpips
 from deepverse_ros.evaluation.reporting import model_card, plots, report
@@ -19,6 +18,7 @@ from deepverse_ros.evaluation.speed import benchmark
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel, codec_frames
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 
 ARM = Embodiment.load("arm")
 SIZE = 64
@@ -234,7 +234,7 @@ def test_the_command_writes_figures_plots_and_strangers(model, tmp_path, monkeyp
     figures = report.read_json(tmp_path / "out.json")
     assert len(figures["psnr"]["model"]) == figures["horizon"] == 10
     assert figures["ood"]["folder"]["n"] == 1
-    assert set(figures["ood"]["simulated"]) == set(KINDS)
+    assert set(figures["ood"]["simulated"]) == set(OOD_KINDS)
     assert {"psnr", "lpips", "gap_closed", "reliability", "uncertainty", "ood"} <= figures["definitions"].keys()
     assert "--horizon 10 --ood" in figures["command"]
     assert figures["command"].endswith(f"--reader {tmp_path / 'model'}")

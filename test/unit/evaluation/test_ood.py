@@ -15,13 +15,14 @@ from deepverse_ros.data.collect import EpisodeGenerator
 from deepverse_ros.data.importers.droid import data_directory
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.evaluation.ood import evaluate
-from deepverse_ros.evaluation.ood.scenes import KINDS, Strangers
+from deepverse_ros.evaluation.ood.scenes import Strangers, kinds_of
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.dynamics import to_tokens
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.ood import content, texture
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 
 REAL = data_directory() / "droid"
 FIGURES = ("auroc", "flagged", "median")
@@ -97,7 +98,7 @@ def test_corruptions_do_what_they_are_called():
 
 def test_strangers_differ_from_the_ordinary_in_what_they_are_called():
     with Strangers(ARM, SIZE, SIZE) as strangers:
-        seen = {kind: strangers.sight(kind, 3, 4) for kind in KINDS}
+        seen = {kind: strangers.sight(kind, 3, 4) for kind in OOD_KINDS}
         again = strangers.sight("scara", 3, 4)
         other = strangers.sight("scara", 4, 4)
     assert torch.equal(again.seen.rgb, seen["scara"].seen.rgb)
@@ -124,6 +125,8 @@ def test_only_the_arm_has_strangers():
     drone = ARM.model_copy(update={"name": "drone"})
     with pytest.raises(EmbodimentError, match="'drone'"):
         Strangers(drone, SIZE, SIZE)
+    assert kinds_of(drone) == ()
+    assert kinds_of(ARM) == tuple(OOD_KINDS)
 
 
 def test_a_fitted_detector_tells_strangers_apart_and_not_the_ordinary(model, episodes, tmp_path):
@@ -134,7 +137,7 @@ def test_a_fitted_detector_tells_strangers_apart_and_not_the_ordinary(model, epi
     figures = evaluate.evaluate(model, episodes, 5, tmp_path, lambda *done: calls.append(done))
     assert calls == [(k + 1, 12) for k in range(12)]
     assert set(figures["corrupted"]) == set(evaluate.CORRUPTIONS)
-    assert set(figures["simulated"]) == set(KINDS)
+    assert set(figures["simulated"]) == set(OOD_KINDS)
     assert figures["ordinary"]["n"] == 6
     assert figures["corrupted"]["inverted"]["auroc"] == 1
     assert figures["simulated"]["other_looks"]["auroc"] > 0.9

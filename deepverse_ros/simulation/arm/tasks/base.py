@@ -9,30 +9,17 @@ import numpy as np
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.motions import MotionGenerator
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
+from deepverse_ros.simulation.base import GoalPicture
 
 SCENE_SEEDS = 2**32
 """Scenes of tasks have seeds from here on. Every other scene, for training, evaluation or calibration, has a seed of 32
-bits (`data.synthetic.scene_seed`), so none of them is ever the scene of a task. Tasks stand in blocks of so many seeds,
+bits (`data.collect.scene_seed`), so none of them is ever the scene of a task. Tasks stand in blocks of so many seeds,
 and tasks of different blocks never share a scene: benchmarks use the first block, calibration past obstacles uses the
 second."""
 
 MAX_STEPS = 30
 MAX_REDRAWS = 100
 _SEEN_FRAMES = 3  # for which a robot may stand still at the start, for a model to look at
-
-
-@dataclass(frozen=True)
-class GoalPicture:
-    """What a planner is shown, and where things are in it.
-
-    rgb (H, W, 3) uint8; depth (H, W) float32 metres. Ground truth for judging, in metres in the world frame:
-    tool_position (3,), object_positions (K, 3).
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    tool_position: np.ndarray
-    object_positions: np.ndarray
 
 
 @dataclass(frozen=True)

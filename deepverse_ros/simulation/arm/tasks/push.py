@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from deepverse_ros.simulation.arm.simulation import ArmSimulation, intrinsics
-from deepverse_ros.simulation.arm.tasks.base import Draw, GoalPicture, Task
+from deepverse_ros.simulation.arm.tasks.base import Draw, Task
+from deepverse_ros.simulation.base import GoalPicture
 
 _DOWN = np.array([0.0, 0.0, -1.0])
 _CLOSED = 0.0

@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from deepverse_ros.simulation.arm.goals import PLAN_STEPS, impossible_goal, sample_goal
-from deepverse_ros.simulation.arm.tasks.base import Draw, GoalPicture, Task
+from deepverse_ros.simulation.arm.tasks.base import Draw, Task
+from deepverse_ros.simulation.base import GoalPicture
 
 _FAR_SHARE = 0.25  # of the episodes lead from one side of the table to the other
 _SPEED = 0.8  # of the largest rate
