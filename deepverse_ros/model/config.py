@@ -1,7 +1,7 @@
 """The shape of a world model, as it stands in a checkpoint's config.json."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,9 @@ Channels = Annotated[int, Field(ge=1, le=8192)]
 
 # Pixels along one side of a latent cell: 16x16 cells at 128 px.
 CELL = 8
+
+REMOVED = {"sketch": False, "refinements": 0}
+"""Options of the dynamics that are no more, with the value that files of before name them with: off."""
 
 
 def _not_nan(value: float) -> float:
@@ -42,8 +45,6 @@ class DynamicsConfig(_Frozen):
     token_patch: latent cells along one side of a token.
     time_every: every so many layers have time attention.
     recalled: frames that memory may add to the context.
-    sketch: predict 2x2 tokens first, then the full ones upon them.
-    refinements: further passes over a predicted frame.
 
     Tokens of 2x2 cells (64 of them at 128 px) are what the largest models use; on a CPU 4x4 cells a token cost a
     quarter and lose little, because the action already says where the robot goes.
@@ -56,8 +57,14 @@ class DynamicsConfig(_Frozen):
     token_patch: int = Field(default=4, ge=1, le=64)
     time_every: int = Field(default=2, ge=1, le=256)
     recalled: int = Field(default=2, ge=0, le=64)
-    sketch: bool = False
-    refinements: int = Field(default=0, ge=0, le=3)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: Any) -> Any:
+        """Checkpoints of before the removal are read where they had it off; where it was on, the field is refused."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if (name, value) not in REMOVED.items()}
 
     @model_validator(mode="after")
     def _divisible(self) -> "DynamicsConfig":

@@ -60,13 +60,11 @@ class Prediction:
     latents: (B, T, S, P).
     states: (B, T, K) physical units.
     motion: (B, T, 6) of the camera, in its own frame: metres, then a rotation vector in rad.
-    drafts: earlier passes over the latents, coarse to fine.
     """
 
     latents: Tensor
     states: Tensor
     motion: Tensor
-    drafts: tuple[Tensor, ...] = ()
 
 
 @dataclass
@@ -169,43 +167,6 @@ class _Layer(nn.Module):
         return (shared + self.modulation)[:, :, :, None].unbind(2)
 
 
-class Sketch(nn.Module):
-    """The next frame as 2x2 tokens: what the full tokens are predicted upon (coarse to fine)."""
-
-    def __init__(self, config: WorldModelConfig) -> None:
-        super().__init__()
-        c = config.dynamics
-        self.grid = config.grid
-        self.embed = nn.Linear(config.token_dim, c.width)
-        self.place = nn.Parameter(torch.randn(1 + 4, c.width) * 0.02)
-        self.layers = nn.ModuleList(_Layer(c.width, c.heads, c.mlp_ratio, None) for _ in range(2))
-        self.norm = nn.LayerNorm(c.width)
-        self.head = nn.Linear(c.width, config.token_dim)
-        nn.init.zeros_(self.head.weight)
-
-    def pool(self, latents: Tensor) -> Tensor:
-        """(B, T, S, P) to (B, T, 4, P), the mean of each quarter of the picture."""
-        rows, columns = self.grid
-        quarters = latents.unflatten(2, (2, rows // 2, 2, columns // 2))
-        return quarters.mean((3, 5)).flatten(2, 3)
-
-    def forward(self, latents: Tensor, action: Tensor) -> Tensor:
-        """Args: latents (B, T, S, P); action (B, T, width). Returns: (B, T, 4, P) float32."""
-        pooled = self.pool(latents)
-        tokens = self.embed(pooled.to(self.embed.weight.dtype))
-        x = (torch.cat([action[:, :, None], tokens], 2) + self.place).flatten(0, 1)
-        for layer in cast(list[_Layer], list(self.layers)):
-            x = x + layer.space(layer.norm(x))
-            x = x + layer.mlp(layer.norm(x))
-        return pooled.float() + self.head(self.norm(x[:, 1:])).float().unflatten(0, latents.shape[:2])
-
-    def spread(self, pooled: Tensor) -> Tensor:
-        """(B, T, 4, P) over the tokens of each quarter: (B, T, S, P)."""
-        rows, columns = self.grid
-        quarters = pooled.unflatten(2, (2, 1, 2, 1))
-        return quarters.expand(-1, -1, -1, rows // 2, -1, columns // 2, -1).flatten(2, 5)
-
-
 class Dynamics(nn.Module):
     """The fine level: latents, actions and states to the next latents, states and camera motions."""
 
@@ -213,15 +174,12 @@ class Dynamics(nn.Module):
         super().__init__()
         c = config.dynamics
         self.window, self.context = config.window, config.context
-        self.refinements = c.refinements
         self.actions = ActionEncoder(config.embodiment, c.width)
         self.states = ModalityEncoder(config.embodiment.measured, c.width)
         self.embed = nn.Linear(config.token_dim, c.width)
         self.rays = nn.Linear(6, c.width)
         self.no_rays = nn.Parameter(torch.zeros(c.width))
         self.place = nn.Parameter(torch.randn(_OWN + config.tokens, c.width) * 0.02)
-        self.sketch = Sketch(config) if c.sketch else None
-        self.draft = nn.Linear(config.token_dim, c.width) if c.sketch or c.refinements else None
         modulation = nn.Linear(c.width, 6 * c.width)
         self.modulate = nn.Sequential(nn.SiLU(), modulation)
         self.layers = nn.ModuleList(
@@ -249,13 +207,13 @@ class Dynamics(nn.Module):
         Args: steps of a window; recalled: of memory, seen from the newest context frame on.
         Returns: the prediction of frame t+1 at place t.
         """
-        return self._passes(steps, recalled or [], None)[0]
+        return self._run(steps, recalled or [], None)[0]
 
     def keys(self, steps: Steps) -> list[KeyValue]:
         """Keys and values (B, S', T, heads, d) per time layer of frames whose following action is known."""
         if steps.latents.shape[1] == 0:
             return [(key[:, :, :0], value[:, :, :0]) for key, value in self.room(len(steps.latents), 1)]
-        return self._passes(steps, [], None)[1]
+        return self._run(steps, [], None)[1]
 
     def recall(self, steps: Steps) -> list[KeyValue]:
         """Keys and values (B, S', M, heads, d) per time layer of M frames that do not follow each other."""
@@ -279,7 +237,7 @@ class Dynamics(nn.Module):
 
     def step(self, frame: Steps, past: Past) -> Prediction:
         """One frame ahead; `past` grows by this frame. Args: frame: one frame (T = 1) of N plans."""
-        prediction, _ = self._passes(frame, past.recalled, past)
+        prediction, _ = self._run(frame, past.recalled, past)
         past.length += 1
         return prediction
 
@@ -336,39 +294,20 @@ class Dynamics(nn.Module):
         ahead = self.rollout(newest, plans, Past(past[len(room) :], past[: len(room)], room), rays_after)
         return ahead.latents, ahead.states
 
-    def _passes(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
-        """Sketch, first pass, refinements."""
-        # Coarse to fine: a sketch of the next frame, (B, T, 4, P), is a hint to each of its tokens, (B, T, S, P).
-        action = self.actions(steps.actions)
-        drafts: list[Tensor] = []
-        draft = None
-        if self.sketch is not None:
-            drafts.append(self.sketch(steps.latents, action))
-            draft = self.sketch.spread(drafts[0])
-        # Each further pass sees what the last one predicted, as a fixed hint: it learns to mend it, not to write it.
-        prediction, cache = self._run(steps, action, draft, recalled, past)
-        for _ in range(self.refinements):
-            drafts.append(prediction.latents)
-            prediction, cache = self._run(steps, action, prediction.latents.detach(), recalled, past)
-        return Prediction(prediction.latents, prediction.states, prediction.motion, tuple(drafts)), cache
-
-    def _embedded(self, steps: Steps, action: Tensor, draft: Tensor | None) -> Tensor:
+    def _embedded(self, steps: Steps, action: Tensor) -> Tensor:
         """(B, T, S', width): action, state and picture tokens."""
         dtype = self.embed.weight.dtype
         known = torch.isfinite(steps.rays[..., :1])
         rays = torch.where(known, self.rays(steps.rays.nan_to_num().to(dtype)), self.no_rays)
         tokens = self.embed(steps.latents.to(dtype)) + rays
-        if self.draft is not None and draft is not None:
-            tokens = tokens + self.draft(draft.to(dtype))
         state = self.states(steps.states)
         return torch.cat([action[:, :, None], state[:, :, None], tokens], 2) + self.place
 
-    def _run(
-        self, steps: Steps, action: Tensor, draft: Tensor | None, recalled: list[KeyValue], past: Past | None
-    ) -> tuple[Prediction, list[KeyValue]]:
+    def _run(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
         # Tokens of T frames, (B, T, S', width), and the six modulations that all layers share, (B, T, 6, width).
         batch, time = steps.latents.shape[:2]
-        x = self._embedded(steps, action, draft)
+        action = self.actions(steps.actions)
+        x = self._embedded(steps, action)
         shared = self.modulate(action).unflatten(-1, (6, -1))
         # Where these frames stand in time, (T,), from the oldest context frame on. A window sees recalled frames from
         # its newest context frame on, as when imagining: older ones were observed without them.

@@ -8,8 +8,7 @@ another episode; `codec` encodes and decodes the true future, the most that any 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from torch import Tensor
 from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
-from deepverse_ros.evaluation.prediction import metrics, uncertainty
-from deepverse_ros.evaluation.prediction.lpips import INSTALL, Lpips
-from deepverse_ros.model.fidelity import mse, psnr
+from deepverse_ros.evaluation.prediction import metrics, registry, uncertainty
+from deepverse_ros.evaluation.prediction.lpips import Lpips
+from deepverse_ros.evaluation.prediction.registry import Metric, Predicted
+from deepverse_ros.evaluation.prediction.windows import Windows
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel, codec_frames
 
@@ -31,19 +31,11 @@ EVALUATION_SEEDS = 10_000_000
 
 GAP = ("persistence", "model", "codec")
 
-DEFINITIONS = {
-    "psnr": "dB, at most 60; mean over windows of each frame's PSNR, from its MSE over all pixels and colours in "
-    "[0, 1]",
+DEFINITIONS = {  # of what is no metric in `registry`
     "margin_db": "psnr of the model less that of the baseline",
     "n_windows": "windows that were scored; n_episodes: episodes that they are from, of the seeds episode_seeds",
-    "ssim": "mean over windows; 11x11 Gaussian window",
-    "lpips": "mean over windows; AlexNet, version 0.1 (arXiv 1801.03924), on pictures of the model's size; null where "
-    f"its weights are not installed ({INSTALL})",
-    "mse": "mean over windows; colours in [0, 1]",
     "gap_closed": "(mse of persistence - mse of model) / (mse of persistence - mse of codec): the share that the model "
     "covers of the way from repeating the last frame to the best that its codec can show; null where there is no way",
-    "depth_abs_rel": "mean of |predicted - true| / true over known pixels; moving: pixels whose colour changed by more "
-    "than 0.1 or whose depth changed by more than 3 cm since the last seen frame",
     "tool_position_error_m": "distance between the tool position that the model reads from its imagined frame and the "
     "action that leads to it, and the true one; from_pictures: read from the imagined picture alone, by the picture "
     "readout, which was trained on true frames (and to which the decoder learned to look right); by_reader: the same "
@@ -57,37 +49,6 @@ DEFINITIONS = {
     "shuffled": "the model, given the actions of a window of another episode",
     "codec": "the true future frame, encoded and decoded with the same context and the joints as they were measured",
 }
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Stretches of C seen and H future frames from one episode, at the model's resolution.
-
-    seen: Observation of (B, C) frames.
-    rgb: (B, H, 3, h, w) in [0, 1].
-    depth: (B, H, h, w) metres, NaN unknown.
-    past: (B, C-1, A) measured joints and gripper after each seen frame.
-    plans: (B, H, A) commanded.
-    tool: (B, 1+H, 3) metres in the base frame, from the last seen frame on.
-    states: (B, H, K) what the robot measured of itself in the future frames.
-    """
-
-    seen: Observation
-    rgb: Tensor
-    depth: Tensor
-    past: np.ndarray
-    plans: np.ndarray
-    tool: np.ndarray
-    states: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.plans)
-
-    def only(self, index: int) -> "Windows":
-        """A single window."""
-        i = slice(index, index + 1)
-        seen = replace(self.seen, rgb=self.seen.rgb[i], depth=None if self.seen.depth is None else self.seen.depth[i])
-        return Windows(seen, self.rgb[i], self.depth[i], self.past[i], self.plans[i], self.tool[i], self.states[i])
 
 
 def starts(frames: int, window: int, stride: int) -> range:
@@ -171,7 +132,7 @@ def evaluate(
     lpips: Lpips | None = None,
     reader: WorldModel | None = None,
 ) -> dict[str, Any]:
-    """Score a model on episodes; figures are lists with one value per step, as in `DEFINITIONS`.
+    """Score a model on episodes; figures are lists with one value per step, as their definitions say.
 
     Args:
         episodes: a sequence, or a store; iterated twice.
@@ -179,7 +140,7 @@ def evaluate(
         stride: frames between two windows of an episode.
         on_episode(done, of): called after each episode.
         horizon: imagined steps, 1 to 32, the model's own if not given.
-        lpips: None leaves that figure out.
+        lpips: None leaves what needs it out.
         reader: a model of the same robot and picture size, trained apart from this one, whose picture readout also
             reads where the tool is.
     Raises: EpisodeError if there is nothing to score; ShapeError if there are too few episodes to shuffle actions, for
@@ -201,13 +162,14 @@ def evaluate(
     order = metrics.derangement(of_episode, seed)
     shuffled = np.split(np.concatenate(plans)[order], np.cumsum(count)[:-1])
 
+    measured = {metric.path(): metric.make(lpips) for metric in registry.METRICS}
     scores: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
     seeds = []
     for number, (episode, others) in enumerate(zip(episodes, shuffled, strict=True)):
         windows = windows_of(model, episode, stride, horizon)
         if windows is not None:
             seeds.append(episode.seed)
-            for name, value in _scores(model, windows, others, lpips, reader):
+            for name, value in _scores(model, windows, others, measured, reader):
                 scores[name].append(value)
         if on_episode is not None:
             on_episode(number + 1, len(plans))
@@ -223,10 +185,9 @@ def evaluate(
         "height": model.config.height,
         "width": model.config.width,
         "dt": model.embodiment.dt,
-        "lpips": None,
     }
-    if lpips is not None:
-        result["lpips"] = {}
+    for path, metric in measured.items():
+        _store(result, path, None if metric is None else {})
     for name, parts in scores.items():
         _store(result, name, _mean(np.concatenate(parts)))
     result["gap_closed"] = [gap_closed(*step) for step in zip(*(result["mse"][n] for n in GAP), strict=True)]
@@ -243,7 +204,7 @@ def evaluate(
         name: np.subtract(result["psnr"]["model"], result["psnr"][name]).tolist()
         for name in ("persistence", "shuffled")
     }
-    result["definitions"] = DEFINITIONS
+    result["definitions"] = registry.definitions() | DEFINITIONS
     result["seconds"] = time.monotonic() - began
     return result
 
@@ -275,41 +236,32 @@ def gap_closed(persistence: float, model: float, codec: float) -> float | None:
 
 
 def _scores(
-    model: WorldModel, windows: Windows, others: np.ndarray, lpips: Lpips | None, reader: WorldModel | None
+    model: WorldModel,
+    windows: Windows,
+    others: np.ndarray,
+    measured: Mapping[tuple[str, ...], Metric | None],
+    reader: WorldModel | None,
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Every figure of some windows, each (B, H). Args: others (B, H, A): actions of other episodes."""
+    """Every figure of some windows, each (B, H).
+
+    Args: others (B, H, A): actions of other episodes; measured: the metrics, by where their figures stand.
+    """
     belief = model.observe(windows.seen, windows.past)
     true = model.imagine(belief, windows.plans)
     codec = model.reconstruct(belief, windows.rgb, windows.depth, torch.from_numpy(windows.states).float())
-    assert windows.seen.depth is not None
-    last_rgb, last_depth = windows.seen.rgb[:, -1], windows.seen.depth[:, -1]
-    pictures = {
-        "model": true.rgb,
-        "persistence": last_rgb[:, None].expand_as(windows.rgb),
-        "shuffled": model.imagine(belief, others).rgb,
-        "codec": codec.rgb,
+    shuffled = model.imagine(belief, others)
+    predicted = {
+        "model": Predicted(true.rgb.float().cpu(), true.depth.float().cpu()),
+        "persistence": Predicted(
+            windows.last_rgb[:, None].expand_as(windows.rgb), windows.last_depth[:, None].expand_as(windows.depth)
+        ),
+        "shuffled": Predicted(shuffled.rgb.float().cpu(), shuffled.depth.float().cpu()),
+        "codec": Predicted(codec.rgb.float().cpu(), codec.depth.float().cpu()),
     }
-    for name, frames in pictures.items():
-        rgb = frames.float().cpu()
-        yield ("psnr", name), psnr(rgb, windows.rgb).numpy()
-        yield ("ssim", name), metrics.ssim(rgb, windows.rgb).numpy()
-        yield ("mse", name), mse(rgb, windows.rgb).numpy()
-    if lpips is not None:
-        features = lpips.features(windows.rgb)
-        for name, frames in pictures.items():
-            # Persistence shows one picture at every step: it is looked at once.
-            shown = last_rgb[:, None] if name == "persistence" else frames.float().cpu()
-            yield ("lpips", name), lpips.between(lpips.features(shown), features).numpy()
-    moving = metrics.changed_pixels(windows.rgb, windows.depth, last_rgb, last_depth)
-    depths = {
-        "model": true.depth,
-        "persistence": last_depth[:, None].expand_as(windows.depth),
-        "codec": codec.depth,
-    }
-    for name, images in depths.items():
-        depth = images.float().cpu()
-        yield ("depth_abs_rel", "all", name), metrics.depth_abs_rel(depth, windows.depth).numpy()
-        yield ("depth_abs_rel", "moving", name), metrics.depth_abs_rel(depth, windows.depth, moving).numpy()
+    for path, metric in measured.items():
+        if metric is not None:
+            for name, values in metric.scores(predicted, windows):
+                yield (*path, name), values.numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
     yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, true.rgb, true.depth), windows)
     if reader is not None:
@@ -339,7 +291,7 @@ def _mean(values: np.ndarray) -> list[float | None]:
     return [float(t / c) if c else None for t, c in zip(total, count, strict=True)]
 
 
-def _store(result: dict[str, Any], name: tuple[str, ...], value: list[float | None]) -> None:
+def _store(result: dict[str, Any], name: tuple[str, ...], value: object) -> None:
     for key in name[:-1]:
         result = result.setdefault(key, {})
     result[name[-1]] = value

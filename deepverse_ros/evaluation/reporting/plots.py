@@ -8,16 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PREDICTORS = ("model", "persistence", "shuffled", "codec")
-_AXES = {
-    "psnr": "PSNR [dB], higher is better",
-    "ssim": "SSIM, higher is better",
-    "lpips": "LPIPS (AlexNet), lower is better",
-}
+from deepverse_ros.evaluation.prediction import registry
 
 
 def draw(figures: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write psnr.png, ssim.png, lpips.png (where it was measured), tool_error.png and reliability.png.
+    """Write psnr.png and so on of the metrics that were measured, tool_error.png and reliability.png.
 
     Args: figures: what `evaluate` returned or `deepverse evaluate --json` wrote. Returns: the files written.
     """
@@ -27,12 +22,15 @@ def draw(figures: Mapping[str, Any], folder: Path) -> list[Path]:
         f"{figures['n_windows']} windows of {figures['n_episodes']} episodes, {figures['width']}x{figures['height']}"
     )
     written: list[Path] = []
-    for name, label in _AXES.items():
-        if not figures.get(name):
+    for metric in registry.METRICS:
+        values = registry.measured(figures, metric)
+        if not metric.plotted or not values:
             continue
-        with _saved(folder / f"{name}.png", written) as axes:
-            for predictor in PREDICTORS:
-                axes.plot(seconds, _values(figures[name][predictor]), marker=".", label=predictor)
+        with _saved(folder / f"{metric.name.replace('.', '_')}.png", written) as axes:
+            for predictor, series in values.items():
+                axes.plot(seconds, _values(metric.shown_values(series)), marker=".", label=predictor)
+            better = "higher" if metric.higher_is_better else "lower"
+            label = f"{metric.label()}, {better} is better"
             axes.set(xlabel="seconds after the last seen frame", ylabel=label, title=title)
     tool = figures["tool_position_error_m"]
     with _saved(folder / "tool_error.png", written) as axes:

@@ -40,25 +40,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence[float | None]]]:
     """What an evaluation's table shows. Returns: (name, number format, one value per step) for each row."""
-    depth, tool = figures["depth_abs_rel"], figures["tool_position_error_m"]
-    rows: list[tuple[str, str, Sequence[float | None]]] = [
-        *(
-            (f"PSNR {name} [dB]", ".2f", figures["psnr"][name])
-            for name in ("model", "persistence", "shuffled", "codec")
-        ),
-        *((f"SSIM {name}", ".3f", figures["ssim"][name]) for name in ("model", "persistence")),
-    ]
-    if figures.get("lpips"):
-        rows += [(f"LPIPS {name}", ".3f", figures["lpips"][name]) for name in ("model", "persistence", "codec")]
-    rows += [
-        (f"MSE {name} [1e-4]", ".1f", [1e4 * v for v in figures["mse"][name]]) for name in ("model", "persistence")
-    ]
+    # It brings torch, which takes seconds, and tables of bags and plans need none.
+    from deepverse_ros.evaluation.prediction import registry
+
+    rows: list[tuple[str, str, Sequence[float | None]]] = []
+    for metric in registry.METRICS:
+        values = registry.measured(figures, metric) or {}
+        rows += [(metric.label(n), metric.number, metric.shown_values(values[n])) for n in metric.shown if n in values]
     rows += [(f"PSNR above {name} [dB]", ".2f", figures["margin_db"][name]) for name in ("persistence", "shuffled")]
     if "gap_closed" in figures:
         rows.append(("MSE gap closed [%]", ".0f", _percent(figures["gap_closed"])))
+    tool = figures["tool_position_error_m"]
     rows += [
-        *((f"depth error {name} [%]", ".2f", _percent(depth["all"][name])) for name in ("model", "persistence")),
-        *((f"depth, moving {name} [%]", ".1f", _percent(depth["moving"][name])) for name in ("model", "persistence")),
         ("tool error mean [cm]", ".1f", _percent(tool["mean"])),
         ("tool error median [cm]", ".1f", _percent(tool["median"])),
         ("tool persistence [cm]", ".1f", _percent(tool["persistence_mean"])),
@@ -85,9 +78,7 @@ def evaluation_table(figures: Mapping[str, Any]) -> Table:
     """One column per step."""
     size = f"{figures['width']}x{figures['height']} pixels, {figures['context']} frames in"
     title = f"{figures['n_windows']} windows of {figures['n_episodes']} episodes, {size}, {figures['dt']:g} s a step"
-    missing = "lpips" in figures and figures["lpips"] is None
-    caption = f"LPIPS: {figures['definitions']['lpips']}" if missing else None
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=_not_measured(figures), caption_justify="left")
     table.add_column("step")
     steps = shown_steps(figures["horizon"])
     for step in steps:
@@ -95,6 +86,15 @@ def evaluation_table(figures: Mapping[str, Any]) -> Table:
     for name, number, values in evaluation_rows(figures):
         table.add_row(escape(name), *(_format(values[step - 1], number) for step in steps))
     return table
+
+
+def _not_measured(figures: Mapping[str, Any]) -> str | None:
+    """The metrics that are null, each with its definition, which says why; None where there are none."""
+    from deepverse_ros.evaluation.prediction import registry
+
+    names = [(m.title, m.path()[0]) for m in registry.METRICS if m.path()[0] in figures]
+    missing = [f"{title}: {figures['definitions'][name]}" for title, name in names if figures[name] is None]
+    return escape("\n".join(missing)) or None
 
 
 def summary_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:

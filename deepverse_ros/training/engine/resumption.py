@@ -6,6 +6,7 @@ from typing import Any
 
 from deepverse_ros import files
 from deepverse_ros.errors import ConfigError
+from deepverse_ros.model.config import REMOVED
 from deepverse_ros.training.config import TrainingConfig
 
 CONFIG = "training.json"
@@ -37,6 +38,8 @@ def _changes(before: Any, now: Any, field: str = "") -> Iterator[tuple[str, str]
     """(field, sentence) of every value that differs; what the run did not know when it began is by default as then."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name, value in before.items():
+            if name not in now and (name, value) in REMOVED.items():
+                continue
             yield from _changes(value, now.get(name), f"{field}.{name}".lstrip("."))
     elif before != now:
         yield field, f"{field}: {files.shown(before)} -> {files.shown(now)}"

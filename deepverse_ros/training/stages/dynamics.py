@@ -142,13 +142,8 @@ class DynamicsStage:
         return replace(given, latents=latents, states=torch.cat([given.states[:, :context], own], 1))
 
     def _latent_loss(self, out: Prediction, truth: Tensor, weight: Tensor) -> Tensor:
-        """(B, T - 1) of the prediction and, at half the weight, of its drafts."""
-        loss = ((out.latents - truth).square().mean(-1) * weight).mean(-1)
-        for draft in out.drafts:
-            coarse = draft.shape[2] != truth.shape[2] and self.module.sketch is not None
-            aim = self.module.sketch.pool(truth) if coarse else truth  # type: ignore[union-attr]
-            loss = loss + 0.5 * (draft - aim).square().mean((-1, -2))
-        return loss
+        """(B, T - 1) of the prediction."""
+        return ((out.latents - truth).square().mean(-1) * weight).mean(-1)
 
     def _own_loss(self, out: Prediction, whole: Steps, index: np.ndarray, start: np.ndarray) -> Tensor:
         """(B, T - 1) of the measured state and, where the camera moves, of its motion."""

@@ -1,5 +1,6 @@
 """A killed worker, a full disk and two at work in one folder end in an error that says so, and nothing is lost."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -24,6 +25,7 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import TrainingConfig
+from deepverse_ros.training.engine.resumption import require_unchanged
 from deepverse_ros.training.engine.state import CsvLog, load_state, save_state
 from deepverse_ros.training.trainer import train
 
@@ -161,6 +163,19 @@ def test_going_on_with_another_config_names_what_differs_and_how_to_go_on(tmp_pa
         assert part in text
     assert "validate_every" not in text  # changes nothing of what is trained
     assert TrainingConfig.load(tmp_path / "training.json") == settings  # to go on as it began
+
+
+def test_a_run_of_before_an_option_was_removed_goes_on(tmp_path: Path) -> None:
+    settings = begun(tmp_path)
+    values = json.loads(settings.model_dump_json())
+    values["network"]["dynamics"] |= {"sketch": False, "refinements": 0}
+    (tmp_path / "training.json").write_text(json.dumps(values))
+    require_unchanged(settings, tmp_path / "training.json")
+    assert TrainingConfig.load(tmp_path / "training.json") == settings
+    values["network"]["dynamics"]["refinements"] = 1
+    (tmp_path / "training.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"network\.dynamics\.refinements: 1 -> None"):
+        require_unchanged(settings, tmp_path / "training.json")
 
 
 def test_a_config_that_cannot_be_compared_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from deepverse_ros.cli import app
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ResourceError, ShapeError
 from deepverse_ros.evaluation.prediction import evaluate as evaluation
+from deepverse_ros.evaluation.prediction import registry
 from deepverse_ros.evaluation.prediction.lpips import Lpips
+from deepverse_ros.evaluation.prediction.registry import Metric
 from deepverse_ros.evaluation.reporting import model_card, plots, report
 from deepverse_ros.evaluation.speed import benchmark
 from deepverse_ros.model.config import WorldModelConfig
@@ -333,6 +335,54 @@ def test_card_and_table_show_the_measured_figures(model, tmp_path):
     assert table.row_count == len(report.evaluation_rows(figures))
     assert len(table.columns) == 9
     assert report.benchmark_table(speed).row_count == 1
+
+
+def steepness(rgb):
+    """(*) mean difference of pixels that are side by side."""
+    return rgb.diff(dim=-1).abs().mean(dim=(-3, -2, -1))
+
+
+class Sharpness(Metric):
+    """How sharp the predicted frames are beside the true ones. As docs/guides/add_metric.md has it."""
+
+    name = "sharpness"
+    title = "sharpness"
+    definition = "mean difference of neighbouring pixels, predicted / true; mean over windows"
+    higher_is_better = True
+    unit = "%"
+    factor = 100.0
+    number = ".0f"
+
+    def per_step(self, predicted, true):
+        return steepness(predicted.rgb) / steepness(true.rgb)
+
+
+def test_an_own_metric_is_a_class_and_a_name(model, tmp_path, monkeypatch):
+    films = [episode(1), episode(2)]
+    without = evaluation.evaluate(model, films)
+    monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, Sharpness))
+    report.write_json(tmp_path / "figures.json", {"collection_seed": None, **evaluation.evaluate(model, films)})
+    figures = report.read_json(tmp_path / "figures.json")
+    assert set(figures["sharpness"]) == {"model", "persistence", "shuffled", "codec"}
+    assert figures["sharpness"]["persistence"] == pytest.approx([1.0] * 8)  # the square moves, and stays as it is
+    assert figures["definitions"]["sharpness"] == Sharpness.definition
+    added = {name for name, *_ in report.evaluation_rows(figures)} - {n for n, *_ in report.evaluation_rows(without)}
+    assert added == {"sharpness model [%]", "sharpness persistence [%]"}
+    card = model_card.text("new", {"model": model.config.model_dump(mode="json")}, figures, None)
+    assert f"| sharpness persistence [%] |{' 100 |' * 8}" in card
+    assert f"- sharpness: {Sharpness.definition}." in card
+    assert "sharpness.png" in {path.name for path in plots.draw(figures, tmp_path / "plots")}
+    # Figures of before it was there have no row of it, and the others are what they were.
+    assert not any(name.startswith("sharpness") for name, *_ in report.evaluation_rows(without))
+    assert without.keys() == figures.keys() - {"sharpness", "collection_seed"}
+    assert without["psnr"] == figures["psnr"]
+
+
+def test_every_metric_has_a_figure_of_its_own():
+    names = [metric.name for metric in registry.METRICS]
+    assert len(set(names)) == len(names)
+    for metric in registry.METRICS:
+        assert set(metric.shown) <= set(metric.predictors) <= set(registry.PREDICTORS)
 
 
 def test_unreadable_figures_are_named(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from deepverse_ros.errors import CheckpointError
 from deepverse_ros.model.checkpoint import config_checksum, require_embodiment, seal, write_calibration
-from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.config import REMOVED, WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -126,6 +126,16 @@ def test_weights_of_another_network_are_refused(saved: Path) -> None:
     values["dynamics"]["layers"] = 3
     edit(saved, model=values)
     with pytest.raises(CheckpointError, match=r"do not fit.*layers\.2"):
+        WorldModel.load(saved)
+
+
+def test_options_that_were_removed_are_read_where_they_were_off(saved: Path) -> None:
+    values = json.loads((saved / "config.json").read_text())["model"]
+    assert not values["dynamics"].keys() & REMOVED.keys()
+    edit(saved, model=values | {"dynamics": values["dynamics"] | {"sketch": False, "refinements": 0}})
+    assert WorldModel.load(saved, "cpu").config == WorldModelConfig.model_validate(values)
+    edit(saved, model=values | {"dynamics": values["dynamics"] | {"sketch": False, "refinements": 1}})
+    with pytest.raises(CheckpointError, match=r"dynamics\.refinements"):
         WorldModel.load(saved)
 
 

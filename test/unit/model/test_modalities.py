@@ -7,9 +7,9 @@ import torch
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.actions import ActionEncoder, pack
-from deepverse_ros.model.config import DynamicsConfig, WorldModelConfig
+from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.deepverse_ar import DeepVerseAR
-from deepverse_ros.model.dynamics import Past, Steps
+from deepverse_ros.model.dynamics import Past
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
@@ -18,11 +18,9 @@ ARM, DRONE, VEHICLE = (Embodiment.load(name) for name in ("arm", "drone", "vehic
 K = torch.tensor([[60.0, 0, 31.5], [0, 60.0, 31.5], [0, 0, 1]])
 
 
-def network(embodiment: Embodiment, **dynamics: object) -> WorldModel:
+def network(embodiment: Embodiment) -> WorldModel:
     torch.manual_seed(0)
-    config = WorldModelConfig.small_test(embodiment)
-    small = DynamicsConfig.model_validate(config.dynamics.model_dump() | dynamics)
-    model = WorldModel(config.model_copy(update={"dynamics": small}))
+    model = WorldModel(WorldModelConfig.small_test(embodiment))
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model.prepare(torch.device("cpu"), torch.float32)
@@ -135,25 +133,6 @@ def test_a_fixed_camera_stays_where_it_is() -> None:
     pose = geometry.pose_from_motion(torch.tensor([1.0, 0, 0, 0.3, 0, 0]))
     future = model.imagine(model.observe(pictures(pose=pose), torch.zeros(1, 3, 8)), torch.zeros(2, 3, 8))
     torch.testing.assert_close(future.camera_to_world, pose.expand(2, 3, 4, 4))
-
-
-@pytest.mark.parametrize("options", [{"sketch": True}, {"refinements": 1}, {"sketch": True, "refinements": 2}])
-def test_passes_over_a_frame_keep_cached_and_whole_windows_equal(options: dict[str, object]) -> None:
-    model = network(ARM, **options)
-    past, plan = 0.3 * torch.randn(1, 3, 8), 0.3 * torch.randn(1, 4, 8)
-    belief = model.observe(pictures(), past)
-    future = model.imagine(belief, plan)
-    plain = network(ARM).imagine(network(ARM).observe(pictures(), past), plan)
-    assert future.latents.shape == plain.latents.shape
-    once = model.imagine(belief, plan[:, :2])
-    torch.testing.assert_close(once.latents, future.latents[:, :2], atol=1e-5, rtol=1e-4)
-    steps = Steps(
-        torch.cat([belief.newest.latents, future.latents[:, :-1]], 1), plan,
-        torch.cat([belief.newest.states, future.states[:, :-1]], 1), belief.newest.rays.expand(1, 4, -1, -1),
-    )  # fmt: skip
-    alone = model.imagine(model.observe(pictures(1), None), plan)
-    assert model.dynamics(steps).drafts[0].shape[2] == (4 if options.get("sketch") else model.config.tokens)
-    assert torch.isfinite(alone.latents).all()
 
 
 def test_a_step_far_out_sees_the_window_and_nothing_before_it() -> None:
