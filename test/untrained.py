@@ -12,10 +12,13 @@ IN_REACH = (0.55, 0.0, 0.40)
 """Metres in the base frame: in front of the arm, above the table."""
 
 
-def untrained_checkpoint(path: Path) -> Path:
-    """Write a model that knows every picture, promises an error of 1 cm and reads another place from every picture."""
+def untrained_checkpoint(path: Path, embodiment: str | Path = "arm") -> Path:
+    """Write a model that knows every picture, promises an error of 1 cm and reads another place from every picture.
+
+    Args: embodiment: name or file of its robot.
+    """
     torch.manual_seed(0)
-    model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")))
+    model = WorldModel(WorldModelConfig.small_test(Embodiment.load(embodiment)))
     with torch.no_grad():
         model.outcome_readout.body[-1].weight[:3] *= 15.0
         last = model.picture_readout.place[-1]

@@ -145,7 +145,7 @@ class OdometryInput:
                 text = self._strange
             elif self._newest is None:
                 text = "nothing has been heard"
-            elif time.monotonic() - self._newest[2] <= timeout:
+            elif time.monotonic() - self._newest[2] <= 0.5 * timeout:  # it has come just now
                 text = f"it comes with stamps that are {self._age():.1f} s old"
             else:
                 text = f"it has been silent for {self._age():.1f} s"
