@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -26,6 +27,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import FORMATS, CommandFormat
 from deepverse_ros.nodes.messages.command_layout import layout_from
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, most_bytes
+from deepverse_ros.nodes.messages.odometry import OdometryLayout
 from deepverse_ros.nodes.messages.prefilter_status import status_to_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception.measured_joints import MeasuredJoints
@@ -65,6 +67,7 @@ class PrefilterNode(RobotNode):
         p = self.parameters.values()
         self._embodiment = Embodiment.load(p.embodiment)
         self._joints = MeasuredJoints(JointLayout.of(self._embodiment, p))
+        self._odometry = OdometryLayout(self._embodiment.modalities, self._embodiment.base_frame)
         layout = layout_from(self._embodiment, p)
         settings, limits = self._settings(self.parameters.__getitem__)
         self.gate = Gate(layout, settings, limits, Mode[p.mode.upper()])
@@ -110,6 +113,10 @@ class PrefilterNode(RobotNode):
                 self.subscribe(
                     JointState, p.joint_states_topic, self.on_joint_states, qos.joints_input(), group(), drain=True
                 )
+            )
+        elif p.odometry_topic and self._odometry.told.any():
+            subscriptions.append(
+                self.subscribe(Odometry, p.odometry_topic, self.on_odometry, qos.sensor_input(), group())
             )
         for subscription in subscriptions:
             self.own(subscription)
@@ -208,6 +215,23 @@ class PrefilterNode(RobotNode):
             joints = state.values.astype(float)
             if len(joints) == self.gate.layout.size and self.gate.on_measured(joints, then):
                 self._measured = (joints, then.steady)
+
+    def on_odometry(self, message: Odometry) -> None:
+        """Where a robot without joints is."""
+        with self._lock:
+            if not self._active:
+                return
+            now = self.moment()
+            try:
+                values = self._odometry.vector(message).astype(float)
+            except MessageError as error:
+                self.warn("odometry", f"{self.parameters['odometry_topic']}: {error}; the message was ignored")
+                return
+            # Rates that odometry does not tell are of no account.
+            values[~self.gate.layout.position & np.isnan(values)] = 0.0
+            stamp = stamp_seconds(message.header.stamp)
+            if self.gate.on_measured(values, now, stamp):
+                self._measured = (values, now.steady - (max(now.ros - stamp, 0.0) if stamp else 0.0))
 
     def _count_turns(self, turns: np.ndarray) -> None:
         """What is sent is near where the robot is by its own count. Who turns it further ends what was sent before."""

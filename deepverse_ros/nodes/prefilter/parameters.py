@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from deepverse_ros.nodes.control import controller_output
 from deepverse_ros.nodes.messages import action_layout, command_layout
+from deepverse_ros.nodes.perception import odometry_input
 from deepverse_ros.nodes.runtime.parameters import Parameter
 from deepverse_ros.safety.settings import CommandLimits, GateSettings, Settings
 
@@ -38,6 +39,7 @@ PARAMETERS = (
     Parameter("verdict_topic", "world_model/command_verdict", "The world model's verdicts (CommandVerdict)."),
     Parameter("heartbeat_topic", "world_model/heartbeat", "The world model's sign of life (std_msgs/Header)."),
     Parameter("joint_states_topic", "joint_states", "Measured joints."),
+    *odometry_input.PARAMETERS,
     Parameter("tick_rate", 50.0, "How often it looks whether anything is late (Hz).", 10.0, 500.0),
     Parameter("status_rate", 10.0, "Status messages per second; a change is said at once (Hz).", 1.0, 100.0),
     Parameter(
