@@ -76,7 +76,7 @@ class Surroundings:
     def __init__(self, robot: Any, kind: type = Float64MultiArray, **parameters: Any) -> None:
         self.robot, self.peer = robot, robot.peer
         own = {Float64MultiArray: RATES, JointTrajectory: {"command_timeout": 0.0}}
-        defaults = PATIENT | own.get(kind, {})
+        defaults = {"embodiment": "arm"} | PATIENT | own.get(kind, {})
         self.node: PrefilterNode = robot.start(PrefilterNode, alone=True, **{**defaults, **parameters})
         publisher = self.peer.create_publisher
         self.commands = publisher(kind, "prefilter/command_in", qos.command())

@@ -8,7 +8,7 @@ from nav_msgs.msg import Odometry
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages.command_formats import TWIST
-from deepverse_ros.nodes.messages.pose import rotation_of
+from deepverse_ros.nodes.messages.quaternion import rotation_of
 from deepverse_ros.robot.embodiment import Modality
 
 

@@ -8,18 +8,6 @@ from geometry_msgs.msg import Point, Pose, Quaternion, TransformStamped
 from std_msgs.msg import Header
 
 from deepverse_ros.geometry import quaternion_from_matrix
-from deepverse_ros.robot.rigid import rotation_from_quaternion
-
-
-def unit_quaternion(quaternion: Quaternion) -> np.ndarray:
-    """(4,) float64 x, y, z, w; one that is not of length one is normalised."""
-    q = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
-    return q / max(np.linalg.norm(q), 1e-12)
-
-
-def rotation_of(quaternion: Quaternion) -> np.ndarray:
-    """(3, 3) float64; a quaternion that is not of length one is normalised."""
-    return rotation_from_quaternion(unit_quaternion(quaternion))
 
 
 def pose_from_matrix(matrix: np.ndarray) -> Pose:

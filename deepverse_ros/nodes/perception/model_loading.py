@@ -18,7 +18,11 @@ PARAMETERS = (
     Parameter(
         "device", "auto", "Where the model computes; auto: CUDA if there is one.", choices=("auto", "cpu", "cuda")
     ),
-    Parameter("embodiment", "arm", "Robot that the checkpoint must be for (config/embodiments)."),
+    Parameter(
+        "embodiment",
+        "",
+        "Robot that the checkpoint must be for: a name or file of config/embodiments; empty: whichever it is for.",
+    ),
     Parameter("torch_threads", 0, "CPU threads of the model; 0: one per core.", 0, 256),
 )
 
@@ -28,9 +32,11 @@ def load_model(node: RobotNode) -> WorldModel:
     p = node.parameters.values()
     if p.torch_threads:
         torch.set_num_threads(p.torch_threads)
-    embodiment = Embodiment.load(p.embodiment)
+    # What is wrong with a description is said before a large file is read.
+    embodiment = Embodiment.load(p.embodiment) if p.embodiment else None
     model = WorldModel.load(p.checkpoint, device=p.device)
-    checkpoint.require_embodiment(model.embodiment.name, embodiment.name)
+    if embodiment is not None:
+        checkpoint.require_embodiment(model.embodiment.name, embodiment.name)
     milliseconds = model.warm_up()
     node.get_logger().info(
         f"loaded {resources.find(p.checkpoint)} on {model.device} ({torch.get_num_threads()} threads, "

@@ -9,7 +9,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from deepverse_ros.nodes.messages.pose import unit_quaternion
+from deepverse_ros.nodes.messages.quaternion import unit_quaternion
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception.frame_history import TimedRing
 from deepverse_ros.nodes.runtime import qos

@@ -65,6 +65,10 @@ class PrefilterNode(RobotNode):
     # Lifecycle ----------------------------------------------------------------------------------------------------
     def configure(self) -> None:
         p = self.parameters.values()
+        if not p.embodiment:
+            raise ParameterError(
+                "parameter 'embodiment' is empty; expected the robot: a name or file of config/embodiments"
+            )
         self._embodiment = Embodiment.load(p.embodiment)
         self._joints = MeasuredJoints(JointLayout.of(self._embodiment, p))
         self._odometry = OdometryLayout(self._embodiment.modalities, self._embodiment.base_frame)

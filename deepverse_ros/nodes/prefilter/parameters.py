@@ -29,7 +29,7 @@ def settings_from(kind: type[S], value: Callable[[str], Any]) -> S:
 
 
 PARAMETERS = (
-    Parameter("embodiment", "arm", "The robot: a name or file of config/embodiments."),
+    Parameter("embodiment", "", "The robot: a name or file of config/embodiments. It must be given."),
     Parameter(
         "command_values", "targets", "What a command says. targets: the embodiment's values; rates: their change per "
         "second.", choices=("targets", "rates"),

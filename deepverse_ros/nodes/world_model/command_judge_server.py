@@ -117,7 +117,8 @@ class CommandJudgeServer:
         lookup: Callable[[str], np.ndarray | None],
     ) -> None:  # fmt: skip
         p = node.parameters.values()
-        embodiment = Embodiment.load(p.embodiment)  # a checkpoint may be older than the robot's body
+        # A checkpoint may be older than the robot's body.
+        embodiment = Embodiment.load(p.embodiment) if p.embodiment else model.embodiment.with_known_body()
         if p.base_frame not in ("", embodiment.base_frame):
             raise ParameterError(
                 f"parameter 'base_frame' is '{p.base_frame}', but zones and verdicts are in the base frame of "

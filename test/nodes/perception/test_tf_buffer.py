@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from deepverse_ros.nodes.messages.pose import rotation_of, transform_from_matrix
+from deepverse_ros.nodes.messages.pose import transform_from_matrix
+from deepverse_ros.nodes.messages.quaternion import rotation_of
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.perception.tf_buffer import SPAN, TransformTree
 

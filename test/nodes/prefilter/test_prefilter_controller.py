@@ -73,7 +73,11 @@ def test_what_passes_is_a_goal_and_an_abort_is_reported(robot):
 
 def test_a_controller_needs_trajectories(robot, capfd):
     node = robot.start(
-        PrefilterNode, active=False, command_type="float64_multi_array", command_output="follow_joint_trajectory"
+        PrefilterNode,
+        active=False,
+        embodiment="arm",
+        command_type="float64_multi_array",
+        command_output="follow_joint_trajectory",
     )
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     said = "'command_output' is 'follow_joint_trajectory', which needs command_type: joint_trajectory"

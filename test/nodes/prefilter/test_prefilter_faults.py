@@ -87,7 +87,7 @@ def ros() -> Iterator[None]:
 
 def started(namespace: str, **parameters: Any) -> Iterator[VirtualPrefilter]:
     """In a namespace of its own: a topic has one type only, and both nodes are there at once."""
-    overrides = [RosParameter(name, value=v) for name, v in parameters.items()]
+    overrides = [RosParameter(name, value=v) for name, v in {"embodiment": "arm", **parameters}.items()]
     node = VirtualPrefilter(namespace=namespace, parameter_overrides=overrides)
     node.trigger_configure()
     node.trigger_activate()

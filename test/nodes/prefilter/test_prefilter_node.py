@@ -225,7 +225,7 @@ def test_the_operators_release(robot):
     ],
 )
 def test_parameters_that_are_wrong_are_refused_while_it_runs(robot, name, value, said):
-    node = robot.start(PrefilterNode, **RATES)
+    node = robot.start(PrefilterNode, embodiment="arm", **RATES)
     done, reason = set_parameter(node, name, value)
     assert not done
     assert said in reason
@@ -257,10 +257,11 @@ def test_parameters_take_effect_while_it_runs(robot):
         ({**RATES, "command_timeout": 0.0}, "joint_1 is a rate"),
         ({**RATES, "require_stamp": True}, "has no stamp"),
         ({"gripper_open": 0.0}, "the same as gripper_closed"),
+        ({"embodiment": ""}, "parameter 'embodiment' is empty; expected the robot"),
     ],
 )
 def test_what_does_not_fit_together_is_named(robot, capfd, parameters, said):
-    node = robot.start(PrefilterNode, active=False, **parameters)
+    node = robot.start(PrefilterNode, active=False, **{"embodiment": "arm", **parameters})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert said in capfd.readouterr().err
 

@@ -45,7 +45,8 @@ class Cell:
             verdict_deadline=10.0, verdict_valid_for=2.0,
         )  # fmt: skip
         self.prefilter = _make(
-            PrefilterNode, command_timeout=0.0, heartbeat_timeout=2.0, pending_timeout=10.0, wait_timeout=5.0,
+            PrefilterNode, embodiment="arm", command_timeout=0.0, heartbeat_timeout=2.0, pending_timeout=10.0,
+            wait_timeout=5.0,
             measured_timeout=2.0, begin_delay=2.0, verdict_timeout=2.0, image_timeout=2.0, min_lookahead=0.05,
         )  # fmt: skip
         self.peer = Node("peer")

@@ -145,7 +145,7 @@ class Timed(PrefilterNode):
 def prefilter(robot):
     def start(**parameters):
         Timed.ticks, Timed.waited = [], []
-        node = robot.start(Timed, alone=True, **parameters)
+        node = robot.start(Timed, alone=True, **{"embodiment": "arm", **parameters})
         node.heard = robot.hear(PrefilterStatus, "prefilter/status")
         return node
 
