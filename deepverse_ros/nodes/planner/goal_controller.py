@@ -1,11 +1,8 @@
 """Pursuing one goal: look, plan, have the plan judged, execute it only when accepted, look again."""
 
 import math
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +12,7 @@ from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.messages.plan_verdict import verdict_to_msg
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
+from deepverse_ros.nodes.planner.goal_task import GoalTask, Result, stopped_result
 from deepverse_ros.nodes.planner.keeper import Kept
 from deepverse_ros.nodes.planner.parameters import Settings, mpc_config
 from deepverse_ros.nodes.planner.plan_execution import Executed, Execution
@@ -23,7 +21,6 @@ from deepverse_ros.planning.search.mpc import Mpc
 from deepverse_ros.planning.search.result import PlanResult
 from deepverse_ros.planning.verdicts.verdict import Reason, Verdict, rejected
 
-Result: TypeAlias = PlanToGoal.Result
 DRIFT = 0.25
 """Share of the largest step that the robot may have moved between the image that a plan rests on and its execution."""
 KEPT = 2
@@ -32,71 +29,11 @@ AWAY = 3
 """Looks in a row that must show the tool away from a goal that was reached: one alone may be the camera's noise."""
 
 
-@dataclass
-class GoalTask:
-    """One goal that was asked for, by the action or by the topic.
-
-    request: its pictures or its place, and what replaces the node's parameters where it is not 0.
-    feedback: called after each plan's verdict.
-    """
-
-    name: str
-    request: PlanToGoal.Goal
-    feedback: Callable[[PlanToGoal.Feedback], None] = lambda feedback: None
-    result: Result | None = None
-    _code: int | None = None
-    _wake: threading.Event = field(default_factory=threading.Event)
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    def stop(self, code: int) -> None:
-        """Ask for an end with this result code; the first one counts."""
-        if self._code is None:
-            self._code = code
-        self._wake.set()
-
-    def stopped(self) -> bool:
-        return self._wake.is_set()
-
-    def pause(self, seconds: float) -> bool:
-        """Wait; True as soon as an end is asked for."""
-        return self._wake.wait(seconds)
-
-    def finish(self, result: Result | None = None) -> None:
-        self.result = result or stopped_result(self._code if self._code is not None else Result.NODE_STOPPED)
-        self._done.set()
-
-    def wait(self) -> Result:
-        """Block until the result is there."""
-        self._done.wait()
-        assert self.result is not None
-        return self.result
-
-    @property
-    def stop_code(self) -> int:
-        assert self._code is not None
-        return self._code
-
-
-def stopped_result(code: int) -> Result:
-    """The result of a goal that somebody ended, by its code."""
-    texts = {
-        Result.CANCELED: "canceled or withdrawn; the robot holds",
-        Result.PREEMPTED: "preempted by a newer goal",
-        Result.NODE_STOPPED: "the planner was deactivated; the robot holds",
-    }
-    return Result(code=code, message=texts[code], final_distance=math.nan)
-
-
-def failed_result(error: Exception) -> Result:
-    """The result of a goal whose planning raised an error."""
-    message = f"planning failed: {type(error).__name__}: {error}; the robot holds"
-    return Result(code=Result.FAILED, message=message, final_distance=math.nan)
-
-
 class GoalController:
     """Receding-horizon control to one goal. `run` blocks until the goal has a result.
 
-    After that, `watch` blocks until the goal is left again, and `aim` sets another one for the next `run`.
+    After that, `wait_until_left` blocks until the goal is left again, and `set_goal` sets another one for the next
+    `run`.
     """
 
     def __init__(self, robot: Robot, task: GoalTask, goal: Goal) -> None:

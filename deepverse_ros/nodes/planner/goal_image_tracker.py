@@ -12,7 +12,8 @@ from deepverse_ros.action import PlanToGoal
 from deepverse_ros.errors import MessageError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.messages.goal import goal_from_images
-from deepverse_ros.nodes.planner.goal_controller import GoalController, GoalTask, Result, stopped_result
+from deepverse_ros.nodes.planner.goal_controller import GoalController
+from deepverse_ros.nodes.planner.goal_task import GoalTask, Result, stopped_result
 from deepverse_ros.nodes.planner.robot import POLL, Robot
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode

@@ -23,8 +23,9 @@ from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_po
 from deepverse_ros.nodes.messages.image_decoding import picture_size
 from deepverse_ros.nodes.perception.model_loading import load_model
 from deepverse_ros.nodes.perception.observation_source import ObservationSource, base_frame
-from deepverse_ros.nodes.planner.goal_controller import GoalController, GoalTask, Result, failed_result
+from deepverse_ros.nodes.planner.goal_controller import GoalController
 from deepverse_ros.nodes.planner.goal_image_tracker import GoalImageTracker, TrackingTask
+from deepverse_ros.nodes.planner.goal_task import GoalTask, Result, failed_result
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.planner.proposed_plans import Proposals
