@@ -214,7 +214,7 @@ class TestArmMpc(unittest.TestCase):
         publisher.publish(message)
         until(lambda: any(v.plan_id == plan_id for v in verdicts), 60.0, f"the verdict on {plan_id}")
         verdict = next(v for v in verdicts if v.plan_id == plan_id)
-        assert verdict.accepted, verdict.reason_text
+        assert verdict.accepted, verdict.text
         until(lambda: plan_id in {p.id for p in plans}, 30.0, f"the execution of {plan_id}")
         until(lambda: left() < 0.3 * before, 60.0, f"the end of {plan_id}, {before:.3f} rad away at first")
 

@@ -92,7 +92,7 @@ def test_a_bag_holds_what_was_sent(scenario):
 def test_it_stops_holds_and_goes_on_by_what_it_sends(answer):
     bag = read_topics(answer, (COMMANDS, VERDICTS, OUT))
     passed = Signal.of((seconds, any(message.data)) for seconds, message in bag[OUT])
-    danger = Signal.of((seconds, message.action == Action.STOP) for seconds, message in bag[VERDICTS])
+    danger = Signal.of((seconds, message.finding.action == Action.STOP) for seconds, message in bag[VERDICTS])
     metrics = stop_metrics(commanded(bag[COMMANDS]), passed, danger)
     print(f"by command_out: {metrics}")
     within_limits(metrics)

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, JointState
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
+from deepverse_ros.safety.answer import Action
 
 SECONDS = float(os.environ.get("DEEPVERSE_SOAK_SECONDS", "24"))
 LONG = SECONDS >= 900
@@ -90,12 +91,12 @@ def times_to_rest(verdicts: Sequence[CommandVerdict], sent: np.ndarray, rates: n
     for before, verdict in pairwise(verdicts):
         stamp = stamp_seconds(verdict.header.stamp)
         first = int(np.searchsorted(sent, stamp))
-        if before.action == CommandVerdict.STOP or verdict.action != CommandVerdict.STOP:
+        if before.finding.action == Action.STOP or verdict.finding.action != Action.STOP:
             continue
         if not 0 < first < len(sent) or rates[first - 1] == 0:
             continue  # it rested already
         rest = sent[first:][rates[first:] == 0]
-        out.setdefault(verdict.zone, []).append(rest[0] - stamp if len(rest) else np.inf)
+        out.setdefault(verdict.finding.zone, []).append(rest[0] - stamp if len(rest) else np.inf)
     return out
 
 
@@ -129,7 +130,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     tenths = np.array([np.median(part, 0) for part in np.array_split(memory, 10)])
     growth = tenths[-1] - tenths[0]
     pauses = np.diff([stamp_seconds(m.header.stamp) for m in status])
-    lost = [m.reason_text for m in status if m.state == PrefilterStatus.FALLBACK]
+    lost = [m.text for m in status if m.state == PrefilterStatus.FALLBACK]
     stops = sum(b.state == PrefilterStatus.STOP != a.state for a, b in pairwise(status))
     dangers = times_to_rest(verdicts, np.array(stamps), np.array([rate for _, rate in out]))
     to_rest = 1e3 * np.array([seconds for of in dangers.values() for seconds in of])

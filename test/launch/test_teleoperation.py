@@ -54,7 +54,7 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
             start = hand.joints[-1].copy()
             hand.lead(lambda t: start.copy(), 30.0, lambda: hand.passed)
             hand.lead(lambda t: start + (HOME - start) * min(t / 4, 1), 8.0)
-            assert hand.state in FREE, hand.status[-1].reason_text
+            assert hand.state in FREE, hand.status[-1].text
             status, verdicts, joints = (len(of) for of in (hand.status, hand.verdicts, hand.joints))
             before = hand.counts[-1]
             sent = hand.lead(curve, SECONDS)
@@ -78,7 +78,7 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
         f"{passed} of {had} that the prefilter got\n"
         f"{len(judged)} verdicts, up to {np.diff([stamp_seconds(v.header.stamp) for v in judged]).max():.2f} s apart, "
         f"{np.median(latency):.0f} ms (p50) and {max(latency):.0f} ms (worst) after what they judge; actions "
-        f"{sorted({v.action for v in judged})}, states {sorted({s.state for s in states})}\n"
+        f"{sorted({v.finding.action for v in judged})}, states {sorted({s.state for s in states})}\n"
         f"towards '{zone}' it came to {stopped[0]:.2f} rad, and back to {after[0]:.2f}"
     )
     assert passed / had >= 0.95

@@ -14,7 +14,7 @@ from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from deepverse_ros.msg import ActionPlan, CommandVerdict
+from deepverse_ros.msg import ActionPlan, CommandEnvelope, CommandFinding, CommandVerdict
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -31,7 +31,10 @@ def trajectory(size: int) -> JointTrajectory:
 MAKE: dict[str, Any] = {
     "trajectory": trajectory,
     "joints": lambda size: JointState(name=[f"j{i}" for i in range(size)], position=[0.0] * size),
-    "verdict": lambda size: CommandVerdict(names=[f"n{i}" for i in range(size)], max_rate_names=["x"] * size),
+    "verdict": lambda size: CommandVerdict(
+        envelope=CommandEnvelope(names=[f"n{i}" for i in range(size)]),
+        finding=CommandFinding(max_rate_names=["x"] * size),
+    ),
     "header": lambda size: Header(frame_id="x" * size),
     "array": lambda size: Float64MultiArray(data=array("d", bytes(8 * size))),
     "tf": lambda size: TFMessage(transforms=[TransformStamped(child_frame_id="x") for _ in range(size)]),

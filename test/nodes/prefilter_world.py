@@ -125,7 +125,7 @@ class Surroundings:
     def drive_until(self, condition: Any, timeout: float = 10.0, message: Any = None) -> None:
         end = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < end, self.status[-1].reason_text
+            assert time.monotonic() < end, self.status[-1].text
             self.drive(0.02, message)
 
     def open(self) -> "Surroundings":

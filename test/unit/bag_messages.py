@@ -44,19 +44,23 @@ def trajectory(seconds):
 
 
 def status(scale, reason=""):
-    none = np.zeros(0, np.float32)
     ages = dict.fromkeys(("command_age", "verdict_age", "image_age", "heartbeat_age"), 0.0)
     return TYPES["deepverse_ros/msg/PrefilterStatus"](
-        header=header(), state=0, mode=1, reason_text=reason, speed_scale=scale, check_names=[],
-        check_ok=np.zeros(0, bool), check_values=none, check_thresholds=none, first_offending_step=-1, zone="", **ages,
+        header=header(), state=0, mode=1, text=reason, speed_scale=scale, checks=[], first_offending_step=-1, zone="",
+        **ages,
     )  # fmt: skip
 
 
 def verdict(action):
     none = np.zeros(0)
+    envelope = TYPES["deepverse_ros/msg/CommandEnvelope"](
+        start=time(BEGIN), names=[], times=none, center=none, half_width=none, time_slack=0.0, tube=False,
+    )  # fmt: skip
+    finding = TYPES["deepverse_ros/msg/CommandFinding"](
+        action=int(action), zone="", first_offending_step=-1, points=0, threshold=0, scale=1.0, max_rate_names=[],
+        max_rates=none, time_to_enter=0.0, leads_out=False, gain=0.0, text="",
+    )  # fmt: skip
     return TYPES["deepverse_ros/msg/CommandVerdict"](
-        header=header(), image_stamp=time(BEGIN), valid_for=1.0, command_id="", latency_ms=0.0, start=time(BEGIN),
-        names=[], times=none, center=none, half_width=none, time_slack=0.0, action=int(action), zone="",
-        first_offending_step=-1, points=0, threshold=0, scale=1.0, max_rate_names=[], max_rates=none,
-        time_to_enter=0.0, leads_out=False, gain=0.0, text="", tube=False, embodiment="",
+        header=header(), image_stamp=time(BEGIN), valid_for=1.0, embodiment="", command_id="", latency_ms=0.0,
+        envelope=envelope, finding=finding,
     )  # fmt: skip

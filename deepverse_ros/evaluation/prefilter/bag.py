@@ -49,7 +49,9 @@ def typestore() -> Any:
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name in ("CommandVerdict", "PrefilterStatus", "VehicleControl"):
+    for name in (
+        "CommandEnvelope", "CommandFinding", "CommandVerdict", "PrefilterCheck", "PrefilterStatus", "VehicleControl"
+    ):  # fmt: skip
         text = resources.find(f"msg/{name}.msg").read_text()
         store.register(get_types_from_msg(text, f"deepverse_ros/msg/{name}"))
     return store
@@ -143,12 +145,21 @@ def report(
     moves = commanded(bag[command_topic])
     status = bag[status_topic]
     passes = Signal.of((seconds, message.speed_scale > 0) for seconds, message in status)
-    danger = Signal.of((seconds, message.action == Action.STOP) for seconds, message in bag[verdict_topic])
+    danger = Signal.of((seconds, _says_stop(message)) for seconds, message in bag[verdict_topic])
     stops = []
     if len(moves.times) and status:
         for begin, end in passes.spans(False, status[0][0], max(moves.times[-1], status[-1][0])):
             asked = moves.spans(True, begin, end)
             if asked:
-                reason = next((m.reason_text for seconds, m in status if begin <= seconds < end and m.reason_text), "")
+                reason = next((text for seconds, m in status if begin <= seconds < end and (text := _text(m))), "")
                 stops.append(Stop(asked[0][0], asked[-1][1], reason))
     return BagReport(stop_metrics(moves, passes, danger), tuple(stops))
+
+
+# Bags of before 0.2 hold the definitions of before: the finding stood in the verdict, and text was reason_text.
+def _says_stop(verdict: Any) -> bool:
+    return bool(getattr(verdict, "finding", verdict).action == Action.STOP)
+
+
+def _text(status: Any) -> str:
+    return str(status.text if hasattr(status, "text") else status.reason_text)

@@ -90,9 +90,11 @@ def _move_frame(message: Any, _random: np.random.Generator) -> None:
 
 
 def _rename(change: Callable[[list[str]], list[str]], message: Any, _random: np.random.Generator) -> None:
-    for field in _NAMES:
-        if names := list(getattr(message, field, [])):
-            setattr(message, field, change(names))
+    for part in _parts(message):
+        for field in _NAMES:
+            names = getattr(part, field, None)
+            if isinstance(names, list) and names:
+                setattr(part, field, change(names))
 
 
 # Numbers ----------------------------------------------------------------------------------------------------------

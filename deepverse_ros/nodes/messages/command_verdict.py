@@ -7,7 +7,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import MessageError, printable
-from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.msg import CommandEnvelope, CommandFinding, CommandVerdict
 from deepverse_ros.nodes.messages.time import stamp_from_seconds, stamp_seconds
 from deepverse_ros.safety.answer import Action
 from deepverse_ros.safety.finding import Finding
@@ -32,7 +32,6 @@ def command_verdict_to_msg(
     """
     if problem := verdict.problem(len(names)):
         raise MessageError(f"verdict: {problem}; names are {', '.join(names)}")
-    envelope, finding = verdict.envelope, verdict.finding
     return CommandVerdict(
         header=Header(stamp=stamp_from_seconds(verdict.stamp), frame_id=frame_id),
         image_stamp=stamp_from_seconds(verdict.image_stamp),
@@ -40,6 +39,13 @@ def command_verdict_to_msg(
         embodiment=embodiment,
         command_id=verdict.plan_id,
         latency_ms=float(latency_ms),
+        envelope=_envelope_to_msg(verdict.envelope, names),
+        finding=_finding_to_msg(verdict.finding),
+    )
+
+
+def _envelope_to_msg(envelope: Envelope, names: Sequence[str]) -> CommandEnvelope:
+    return CommandEnvelope(
         start=stamp_from_seconds(envelope.start),
         names=list(names),
         times=envelope.times.astype(float).tolist(),
@@ -47,7 +53,12 @@ def command_verdict_to_msg(
         half_width=envelope.half_width.astype(float).tolist(),
         time_slack=float(envelope.time_slack),
         tube=bool(envelope.tube),
-        action=getattr(CommandVerdict, finding.action.name),
+    )
+
+
+def _finding_to_msg(finding: Finding) -> CommandFinding:
+    return CommandFinding(
+        action=getattr(CommandFinding, finding.action.name),
         zone=finding.zone,
         first_offending_step=int(finding.step),
         points=int(finding.points),
@@ -76,41 +87,42 @@ def command_verdict_from_msg(
         )
     if embodiment and message.embodiment != embodiment:
         raise MessageError(f"verdict embodiment is '{message.embodiment}'; this robot is '{embodiment}'")
-    # Sizes first: nothing is made of what is too long.
-    steps = len(message.times)
-    if not 1 <= steps <= MOST_TIMES:
-        raise MessageError(f"verdict times has {steps} values; expected 1 to {MOST_TIMES}")
-    for name in ("names", "max_rate_names"):
-        if len(getattr(message, name)) > MOST_NAMES:
-            raise MessageError(f"verdict {name} has {len(getattr(message, name))} values; at most {MOST_NAMES}")
-    order = _order(list(message.names), list(names))
-    expected = {"center": steps * len(names), "half_width": len(names)}
-    for name, size in expected.items():
-        if len(getattr(message, name)) != size:
-            raise MessageError(
-                f"verdict {name} has {len(getattr(message, name))} values; expected {size} for {steps} times and "
-                f"{len(names)} names"
-            )
-    times = np.array(message.times, float)
-    envelope = Envelope(
-        stamp_seconds(message.start),
-        times,
-        np.array(message.center, float).reshape(steps, len(names))[:, order],
-        np.array(message.half_width, float)[order],
-        message.time_slack,
-        message.tube,
-    )
     verdict = Verdict(
         stamp_seconds(message.header.stamp),
         stamp_seconds(message.image_stamp),
         message.valid_for,
-        envelope,
-        _finding(message, list(names)),
+        _envelope(message.envelope, list(names)),
+        _finding(message.finding, list(names)),
         printable(message.command_id, 100),
     )
     if problem := verdict.problem(len(names)):
         raise MessageError(f"verdict {problem}")
     return verdict
+
+
+def _envelope(message: CommandEnvelope, names: list[str]) -> Envelope:
+    # Sizes first: nothing is made of what is too long.
+    steps = len(message.times)
+    if not 1 <= steps <= MOST_TIMES:
+        raise MessageError(f"verdict envelope.times has {steps} values; expected 1 to {MOST_TIMES}")
+    if len(message.names) > MOST_NAMES:
+        raise MessageError(f"verdict envelope.names has {len(message.names)} values; at most {MOST_NAMES}")
+    order = _order(list(message.names), names)
+    expected = {"center": steps * len(names), "half_width": len(names)}
+    for name, size in expected.items():
+        if len(getattr(message, name)) != size:
+            raise MessageError(
+                f"verdict envelope.{name} has {len(getattr(message, name))} values; expected {size} for {steps} times "
+                f"and {len(names)} names"
+            )
+    return Envelope(
+        stamp_seconds(message.start),
+        np.array(message.times, float),
+        np.array(message.center, float).reshape(steps, len(names))[:, order],
+        np.array(message.half_width, float)[order],
+        message.time_slack,
+        message.tube,
+    )
 
 
 def _order(given: list[str], names: list[str]) -> list[int]:
@@ -119,25 +131,30 @@ def _order(given: list[str], names: list[str]) -> list[int]:
     if not wrong and len(given) != len(names):
         wrong = ["a name that stands twice"]
     if wrong:
-        raise MessageError(f"verdict names is {given}: {wrong[0]}; expected {names}")
+        raise MessageError(f"verdict envelope.names is {given}: {wrong[0]}; expected {names}")
     return [given.index(n) for n in names]
 
 
-def _finding(message: CommandVerdict, names: list[str]) -> Finding:
+def _finding(message: CommandFinding, names: list[str]) -> Finding:
     actions = [int(a) for a in Action]
     if message.action not in actions:
-        raise MessageError(f"verdict action is {message.action}; expected {actions[0]} to {actions[-1]}")
-    if len(message.max_rates) != len(message.max_rate_names):
+        raise MessageError(f"verdict finding.action is {message.action}; expected {actions[0]} to {actions[-1]}")
+    limited = len(message.max_rate_names)
+    if limited > MOST_NAMES:
+        raise MessageError(f"verdict finding.max_rate_names has {limited} values; at most {MOST_NAMES}")
+    if len(message.max_rates) != limited:
         raise MessageError(
-            f"verdict max_rates has {len(message.max_rates)} values; max_rate_names has {len(message.max_rate_names)}"
+            f"verdict finding.max_rates has {len(message.max_rates)} values; max_rate_names has {limited}"
         )
     # A limit for a value that is not there is one that would not be kept.
-    for name in message.max_rate_names:
-        if name != "*" and name not in names:
-            raise MessageError(f"verdict max_rate_names has the unknown '{name}'; expected '*' or one of {names}")
+    unknown = next((name for name in message.max_rate_names if name != "*" and name not in names), None)
+    if unknown is not None:
+        raise MessageError(
+            f"verdict finding.max_rate_names has the unknown '{unknown}'; expected '*' or one of {names}"
+        )
     for name in ("time_to_enter", "gain"):
         if math.isnan(getattr(message, name)):
-            raise MessageError(f"verdict {name} is nan; expected a number")
+            raise MessageError(f"verdict finding.{name} is nan; expected a number")
     return Finding(
         Action(message.action),
         printable(message.zone, 100),

@@ -13,7 +13,7 @@ def verdict_to_msg(verdict: Verdict, header: Header) -> PlanVerdict:
         plan_id=verdict.plan_id,
         accepted=verdict.accepted,
         reason=getattr(PlanVerdict, verdict.reason.name),
-        reason_text=verdict.text,
+        text=verdict.text,
         value=float(verdict.value),
         threshold=float(verdict.threshold),
         first_offending_step=int(verdict.first_offending_step),

@@ -4,7 +4,8 @@ import numpy as np
 from std_msgs.msg import Header
 
 from deepverse_ros.errors import printable
-from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.msg import PrefilterCheck, PrefilterStatus
+from deepverse_ros.safety.check import Check
 from deepverse_ros.safety.status import Status
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -16,18 +17,25 @@ def status_to_msg(status: Status, header: Header) -> PrefilterStatus:
         header=header,
         state=int(status.state),
         mode=int(status.mode),
-        reason_text=printable(status.reason),
+        text=printable(status.reason),
         speed_scale=_number(status.scale),
-        check_names=[c.name for c in status.checks],
-        check_ok=[bool(c.ok) for c in status.checks],
-        check_values=[_number(c.value) for c in status.checks],
-        check_thresholds=[_number(c.threshold) for c in status.checks],
+        checks=[_check(check) for check in status.checks],
         first_offending_step=int(status.step),
         zone=printable(status.zone),
         command_age=_number(status.command_age),
         verdict_age=_number(status.verdict_age),
         image_age=_number(status.image_age),
         heartbeat_age=_number(status.heartbeat_age),
+    )
+
+
+def _check(check: Check) -> PrefilterCheck:
+    return PrefilterCheck(
+        name=check.name,
+        ok=bool(check.ok),
+        value=_number(check.value),
+        threshold=_number(check.threshold),
+        text=printable(check.text),
     )
 
 

@@ -71,9 +71,9 @@ class Keeper:
                 f"the prefilter is open, but nothing of it came out on '{passed}': does it get the planner's commands?"
             )
             return Kept(text, ("open",))
-        failed = (name for name, ok in zip(status.check_names, status.check_ok, strict=False) if not ok)
+        failed = (check.name for check in status.checks if not check.ok)
         text = f"the prefilter is in {_KEEPS[status.state]}"
-        reason = status.reason_text or "it gives no reason"
+        reason = status.text or "it gives no reason"
         return Kept(f"{text}: {reason}", (text, status.zone, *sorted(failed)))
 
     def _on_status(self, message: PrefilterStatus) -> None:
@@ -82,5 +82,9 @@ class Keeper:
             if message.state not in _KEEPS or message.mode != PrefilterStatus.ENFORCE:
                 return
             # A stop lasts longer than its cause, and a command that has waited for too long is judged no more.
-            if self._forbids is None or not all(message.check_ok) or all(self._forbids.check_ok):
+            if self._forbids is None or _faulty(message) or not _faulty(self._forbids):
                 self._forbids = message
+
+
+def _faulty(status: PrefilterStatus) -> bool:
+    return not all(check.ok for check in status.checks)

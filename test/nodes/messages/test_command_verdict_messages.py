@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.msg import CommandFinding, CommandVerdict
 from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, command_verdict_to_msg
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.answer import Action
@@ -37,7 +37,8 @@ def verdict(**changes) -> Verdict:
 def message(**changes) -> CommandVerdict:
     out = command_verdict_to_msg(verdict(), NAMES, "base_link", "arm", 12.5)
     for name, value in changes.items():
-        setattr(out, name, value)
+        part = next(p for p in (out, out.envelope, out.finding) if name in p.get_fields_and_field_types())
+        setattr(part, name, value)
     return out
 
 
@@ -63,16 +64,16 @@ def test_nothing_is_lost_on_the_way():
 def test_a_finding_without_anything_in_it():
     wire = command_verdict_to_msg(verdict(finding=Finding(Action.CLEAR)), NAMES, "", "arm")
     assert command_verdict_from_msg(wire, NAMES).finding == Finding(Action.CLEAR)
-    assert wire.time_to_enter == math.inf
+    assert wire.finding.time_to_enter == math.inf
 
 
 def test_the_constants_are_those_of_the_actions():
-    assert {a.name: getattr(CommandVerdict, a.name) for a in Action} == {a.name: int(a) for a in Action}
+    assert {a.name: getattr(CommandFinding, a.name) for a in Action} == {a.name: int(a) for a in Action}
 
 
 def test_values_may_come_in_another_order():
     order = [3, 1, 0, 2, 7, 6, 5, 4]
-    whole = message()
+    whole = message().envelope
     turned = message(
         names=[NAMES[i] for i in order],
         center=np.array(whole.center).reshape(3, 8)[:, order].ravel().tolist(),
@@ -125,7 +126,7 @@ def test_what_is_wrong_is_named(changes, said):
 def test_no_speed_is_a_stop_on_the_wire_too():
     assert command_verdict_from_msg(message(scale=0.0), NAMES).finding.action == Action.STOP
     still = Finding(Action.SLOW, scale=0.0)
-    assert command_verdict_to_msg(verdict(finding=still), NAMES, "", "arm").action == CommandVerdict.STOP
+    assert command_verdict_to_msg(verdict(finding=still), NAMES, "", "arm").finding.action == CommandFinding.STOP
 
 
 def test_a_verdict_of_another_frame_is_another_robots():

@@ -12,7 +12,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames, PrefilterStatus
+from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames, PrefilterCheck, PrefilterStatus
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 
@@ -28,7 +28,7 @@ def verdict() -> PlanVerdict:
     return PlanVerdict(
         plan_id="p1",
         reason=PlanVerdict.MISSES_GOAL,
-        reason_text="upper bound of the goal distance 0.12 m is over 0.05 m",
+        text="upper bound of the goal distance 0.12 m is over 0.05 m",
         value=0.125,
         threshold=0.0625,
         first_offending_step=-1,
@@ -49,8 +49,10 @@ def frames() -> PredictedFrames:
 
 def status() -> PrefilterStatus:
     message = PrefilterStatus(state=PrefilterStatus.STOP, mode=PrefilterStatus.ENFORCE, zone="keep_out")
-    message.check_names, message.check_ok = ["verdict_age", "zone:keep_out"], [True, False]
-    message.check_values, message.check_thresholds = [0.125, 12.0], [0.25, 3.0]
+    message.checks = [
+        PrefilterCheck(name="verdict_age", ok=True, value=0.125, threshold=0.25),
+        PrefilterCheck(name="zone:keep_out", ok=False, value=12.0, threshold=3.0, text="12 points, 3 count"),
+    ]
     message.first_offending_step, message.command_age = 3, 0.5
     return message
 

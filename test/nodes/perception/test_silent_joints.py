@@ -92,8 +92,8 @@ def test_a_plan_is_stopped_on_its_way_when_joints_fall_silent(world: World, whic
     off = 0.5 * (here + next_) - np.array(hold.points[0].positions)
     assert np.abs(off).max(axis=1).min() < 0.02
     verdict = next(v for v in world.client.heard["planner/verdict"] if v.reason == PlanVerdict.STALE_INPUT)
-    assert "left_joint_1, left_joint_2, … and" in verdict.reason_text
-    assert "silent for 0.5 s (state_timeout is 0.5 s)" in verdict.reason_text
+    assert "left_joint_1, left_joint_2, … and" in verdict.text
+    assert "silent for 0.5 s (state_timeout is 0.5 s)" in verdict.text
     answer = world.client.result(handle)
     assert answer.result.code == Result.NO_OBSERVATION
     assert "silent for" in answer.result.message
@@ -120,7 +120,7 @@ def test_with_old_joints_nothing_is_sent_or_accepted(world: World, ask: str) -> 
         until(lambda: world.client.heard["planner/verdict"])
         verdict = world.client.heard["planner/verdict"][0]
         assert verdict.reason == PlanVerdict.STALE_INPUT
-        assert "silent for" in verdict.reason_text
+        assert "silent for" in verdict.text
         world.planner._goal = None
     assert not sent(world), "a hold would be at a place that may be far away"
     assert "silent for" in world.planner.diagnostics.status().message

@@ -237,4 +237,4 @@ def test_proposals_are_judged_against_a_tracked_goal_but_not_executed_beside_it(
     until(lambda: world.state() == "idle")
     world.client.proposal.publish(plan_to_msg(stay, ARM, Header(), "late"))
     until(lambda: verdicts(world)[-1].plan_id == "late")
-    assert "there is no goal to judge" in verdicts(world)[-1].reason_text
+    assert "there is no goal to judge" in verdicts(world)[-1].text

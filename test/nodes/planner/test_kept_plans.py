@@ -9,7 +9,7 @@ import pytest
 from planner_world import QUICK, World, picture, until
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.msg import PrefilterStatus
+from deepverse_ros.msg import PrefilterCheck, PrefilterStatus
 from deepverse_ros.nodes.runtime import qos
 
 Result = PlanToGoal.Result
@@ -29,8 +29,11 @@ class Prefilter:
         with self._lock:
             self.status = [
                 PrefilterStatus(
-                    state=state, mode=mode, reason_text=reason, zone=zone,
-                    check_names=["clock", failed or "image_age"], check_ok=[True, not failed],
+                    state=state, mode=mode, text=reason, zone=zone,
+                    checks=[
+                        PrefilterCheck(name="clock", ok=True),
+                        PrefilterCheck(name=failed or "image_age", ok=not failed),
+                    ],
                 )
             ]  # fmt: skip
 

@@ -120,7 +120,7 @@ def test_a_robot_that_goes_elsewhere_is_stopped_and_a_new_plan_is_made(world: Wo
     assert verdict.value > verdict.threshold > 0
     assert 0 <= verdict.first_offending_step < plans[0].horizon
     assert verdict.level == pytest.approx(0.9)
-    assert "from its imagined path" in verdict.reason_text
+    assert "from its imagined path" in verdict.text
     assert verdict.header.frame_id == "camera_optical_frame"
     sequence = [plan.id for plan in world.client.heard["planner/plan"]]
     assert sequence[:2] == [plans[0].id, "hold"], "the robot holds before anything else"
@@ -155,7 +155,7 @@ def test_where_no_image_can_be_compared_the_robot_holds_unless_monitoring_is_off
         client.result(client.send(goal_picture(3), max_plans=1), 60.0)
         blind = [v for v in client.heard["planner/verdict"] if v.reason == PlanVerdict.STALE_INPUT]
         assert blind[0].plan_id == sent_plans(world)[0].id
-        assert "no image could be compared with the imagined path" in blind[0].reason_text
+        assert "no image could be compared with the imagined path" in blind[0].text
         assert client.heard["planner/plan"][1].id == "hold"
         client.clear()
         world.set(stale_timeout=5.0, monitor_path=False)

@@ -49,7 +49,7 @@ def test_what_the_controller_says_ends_the_goal_with_a_hold(world: World) -> Non
     assert [p.id for p in plans] == [plans[0].id, "hold"]
     verdict = next(v for v in world.client.heard["planner/verdict"] if not v.accepted)
     assert (verdict.reason, verdict.plan_id) == (PlanVerdict.CONTROLLER_FAILED, plans[0].id)
-    assert verdict.reason_text in answer.message
+    assert verdict.text in answer.message
 
 
 def test_without_the_controller_a_goal_ends_and_does_not_hang(world: World) -> None:

@@ -216,7 +216,7 @@ def test_no_image_means_stale_input_a_hold_and_no_observation(world: World) -> N
             "s old; stale_timeout is 0.3 s: /client, /sim publishes '/camera/image_raw', but nothing has come from it"
         )
         assert said in answer.result.message
-        assert said in client.heard["planner/verdict"][0].reason_text
+        assert said in client.heard["planner/verdict"][0].text
         refused = picture()
         refused.encoding = "h264"
         client.camera.publish(refused)

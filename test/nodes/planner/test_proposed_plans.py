@@ -108,7 +108,7 @@ def test_a_plan_of_another_dt_that_is_too_fast_is_refused_after_resampling(world
     message.dt = 0.05  # 3 rad/s
     answer = judge(message)
     assert answer.reason == PlanVerdict.INVALID_PLAN
-    assert "joint_positions[0] moves 0.600 in step 0, at most 0.297 is possible in 0.2 s" in answer.reason_text
+    assert "joint_positions[0] moves 0.600 in step 0, at most 0.297 is possible in 0.2 s" in answer.text
 
 
 def test_a_trajectory_is_judged_and_executed_and_known_by_its_stamp(world: World, judge: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_bad_plan_is_refused_with_field_and_value_and_the_next_one_is_judged(
     message.dt = dt
     answer = judge(message)
     assert answer.reason == PlanVerdict.INVALID_PLAN
-    assert said in answer.reason_text
+    assert said in answer.text
     assert not executed(world)
     assert judge(plan_to_msg(staying(world), ARM, Header(), "next")).accepted
     until(lambda: [p.id for p in executed(world)] == ["next"])
@@ -174,10 +174,10 @@ def test_a_plan_that_is_too_long_to_be_read_has_a_verdict_too(world: World, judg
     client = world.client
     client.clear()
     (client.proposal if kind is ActionPlan else client.trajectory).publish(message)
-    until(lambda: any("was not read" in v.reason_text for v in client.heard["planner/verdict"]))
+    until(lambda: any("was not read" in v.text for v in client.heard["planner/verdict"]))
     (answer,) = client.heard["planner/verdict"]
     assert (answer.accepted, answer.reason) == (False, PlanVerdict.INVALID_PLAN)
-    assert "allowed" in answer.reason_text
+    assert "allowed" in answer.text
     assert judge(plan_to_msg(staying(world), ARM, Header(), "next")).accepted
 
 
@@ -206,7 +206,7 @@ def test_a_bad_trajectory_is_refused_with_field_and_value_and_the_next_one_is_ju
     message.header.stamp = Time(sec=1)
     answer = judge(message, "trajectory-1.000000000")
     assert answer.reason == PlanVerdict.INVALID_PLAN
-    assert said in answer.reason_text
+    assert said in answer.text
     assert not executed(world)
     assert judge(trajectory(staying(world), stamp=Time(sec=2)), "trajectory-2.000000000").accepted
     until(lambda: [p.id for p in executed(world)] == ["trajectory-2.000000000"])
@@ -215,7 +215,7 @@ def test_a_bad_trajectory_is_refused_with_field_and_value_and_the_next_one_is_ju
 def test_a_plan_longer_than_what_the_calibration_covers_is_refused_and_says_so(world: World, judge: Any) -> None:
     answer = judge(plan_to_msg(staying(world, steps=9), ARM, Header(), "long"))
     assert answer.reason == PlanVerdict.MISSES_GOAL
-    assert "has 9 steps, of which the calibration covers 8" in answer.reason_text
+    assert "has 9 steps, of which the calibration covers 8" in answer.text
 
 
 def test_a_model_that_fails_gives_a_verdict_and_does_not_end_what_is_pursued(
@@ -229,7 +229,7 @@ def test_a_model_that_fails_gives_a_verdict_and_does_not_end_what_is_pursued(
         patch.setattr(world.planner.model, "imagine", broken)
         answer = judge(message)
         assert (answer.accepted, answer.reason) == (False, PlanVerdict.TOO_UNCERTAIN)
-        assert "device-side assert" in answer.reason_text
+        assert "device-side assert" in answer.text
     assert judge(message).accepted
     # A proposal that fails between two plans of a goal is no failure of the goal.
     world.set(execute_steps=8, max_plans=2)
@@ -255,4 +255,4 @@ def test_without_a_goal_or_an_image_there_is_no_verdict_to_trust(world: World, j
     world.planner.trigger_activate()
     until(lambda: world.planner.input.age() < 0.3)
     answer = judge(plan_to_msg(stay, ARM, Header(), "aimless"))
-    assert "there is no goal to judge" in answer.reason_text
+    assert "there is no goal to judge" in answer.text

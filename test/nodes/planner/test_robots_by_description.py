@@ -193,7 +193,7 @@ def rover(robot, tmp_path):
 def test_a_base_without_joints_is_driven_by_twists_and_rests_after_the_plan(rover):
     rover.pursue()
     accepted = [v for v in rover.verdicts if v.accepted]
-    assert accepted, [v.reason_text for v in rover.verdicts]
+    assert accepted, [v.text for v in rover.verdicts]
     plan = next(p for p in rover.plans if p.id == accepted[0].plan_id)
     wanted = np.array(plan.values).reshape(plan.horizon, 2)
     told = rover.twists()
@@ -263,7 +263,7 @@ def test_three_joints_without_a_gripper_follow_a_trajectory(robot, tmp_path):
     try:
         leg.pursue()
         accepted = [v for v in leg.verdicts if v.accepted]
-        assert accepted, [v.reason_text for v in leg.verdicts]
+        assert accepted, [v.text for v in leg.verdicts]
         sent = [m for _, m in leg.heard]
         assert all(list(m.joint_names) == ["yaw", "lift", "knee"] for m in sent)
         plan = next(p for p in leg.plans if p.id == accepted[0].plan_id)

@@ -146,7 +146,7 @@ def test_the_clearance_of_a_proposed_plan_is_what_the_camera_sees_of_the_way(wor
     client.proposal.publish(plan_to_msg(down, ARM, Header(), "down"))
     until(lambda: [v for v in client.heard["planner/verdict"] if v.plan_id == "down"])
     verdict = client.heard["planner/verdict"][-1]
-    assert verdict.reason == PlanVerdict.COLLISION_ZONE, verdict.reason_text
+    assert verdict.reason == PlanVerdict.COLLISION_ZONE, verdict.text
     assert planner.calibration is not None
     seen = around.judged_clearance(down, window.state.values)
     bound = seen - np.array(planner.calibration.clearance_error_m[:8])

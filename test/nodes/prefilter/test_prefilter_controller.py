@@ -52,7 +52,7 @@ def test_what_passes_is_a_goal_and_an_abort_is_reported(robot):
     def around(condition: Any) -> None:
         end = time.monotonic() + 10.0
         while not condition():
-            assert time.monotonic() < end, world.status[-1].reason_text
+            assert time.monotonic() < end, world.status[-1].text
             world.around()
             robot.spin(0.02)
 

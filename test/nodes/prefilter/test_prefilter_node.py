@@ -23,12 +23,7 @@ PASS, SLOW, STOP, FALLBACK, RECOVER = range(5)
 
 
 def checks(status: PrefilterStatus) -> dict[str, tuple[bool, float, float]]:
-    return {
-        name: (ok, value, threshold)
-        for name, ok, value, threshold in zip(
-            status.check_names, status.check_ok, status.check_values, status.check_thresholds, strict=True
-        )
-    }
+    return {check.name: (check.ok, check.value, check.threshold) for check in status.checks}
 
 
 def set_parameter(node: PrefilterNode, name: str, value: object) -> tuple[bool, str]:
@@ -47,7 +42,7 @@ def test_commands_pass_on_fresh_verdicts_and_hold_without_them(robot):
     passed = world.drive(1.0)
     assert all(list(m.data) == GO.tolist() for m in passed)
     status = world.status[-1]
-    assert (status.state, status.mode, status.reason_text, status.speed_scale) == (PASS, PrefilterStatus.ENFORCE, "", 1)
+    assert (status.state, status.mode, status.text, status.speed_scale) == (PASS, PrefilterStatus.ENFORCE, "", 1)
     assert status.header.frame_id == "base_link"
     assert (status.first_offending_step, status.zone) == (-1, "")
     assert all(ok for ok, _, _ in checks(status).values())
@@ -57,7 +52,7 @@ def test_commands_pass_on_fresh_verdicts_and_hold_without_them(robot):
     world.drive_until(lambda: world.state == FALLBACK)
     assert not any(moves(m) for m in world.drive(0.5))
     assert not checks(world.status[-1])["image_age"][0]
-    assert "seconds since the newest verdict" in world.status[-1].reason_text
+    assert "seconds since the newest verdict" in world.status[-1].text
     world.judged = True
     world.open()
 
@@ -69,7 +64,7 @@ def test_a_bad_verdict_stops_and_says_what_is_in_the_way(robot):
     assert not any(moves(m) for m in world.drive(0.5))
     status = world.status[-1]
     assert (status.zone, status.first_offending_step, status.speed_scale) == ("person", 3, 0)
-    assert status.reason_text == BAD.text
+    assert status.text == BAD.text
     assert checks(status)["zone:person"] == (False, 40, 15)
     world.finding = Finding(Action.SLOW, "near", 1, 20, 15, 0.5)
     world.drive_until(lambda: world.state == SLOW)
@@ -108,7 +103,7 @@ def test_commands_that_are_wrong_fall_back(robot, data, said):
     world.commands.publish(command(np.array(data)))
     robot.until(lambda: world.state == FALLBACK)
     robot.until(lambda: len(world.out) > begin and not moves(world.out[-1][1]))
-    assert said in world.status[-1].reason_text
+    assert said in world.status[-1].text
     world.open()
 
 
@@ -134,7 +129,7 @@ def test_a_trajectory_waits_for_its_verdict_and_is_sent_without_what_nobody_judg
     world.commands.publish(message)
     wait(0.15)
     assert not world.out  # it is at rest, and is left alone
-    assert "waits for a verdict" in world.status[-1].reason_text
+    assert "waits for a verdict" in world.status[-1].text
     begin = len(world.out)
     world.verdicts.publish(verdict(world.now, **world_model))
     robot.until(lambda: any(m.points[0].positions[-1] > 0.3 for _, m in world.out[begin:]))
@@ -165,7 +160,7 @@ def test_trajectories_that_are_wrong_are_named(robot, change, said):
     world = Surroundings(robot, JointTrajectory)
     message = trajectory(HOME)
     change(message)
-    world.drive_until(lambda: said in world.status[-1].reason_text, message=message)
+    world.drive_until(lambda: said in world.status[-1].text, message=message)
     assert world.state == FALLBACK
 
 
@@ -197,7 +192,7 @@ def test_the_operators_release(robot):
     world.finding = Finding(Action.CLEAR)
     world.drive(1.0)
     assert world.state == STOP
-    assert "until the operator releases it" in world.status[-1].reason_text
+    assert "until the operator releases it" in world.status[-1].text
     client = world.peer.create_client(Trigger, "prefilter/release")
     robot.until(client.service_is_ready)
     answer = client.call_async(Trigger.Request())
@@ -275,7 +270,7 @@ def test_an_exception_in_the_gate_closes_it_and_it_comes_back(robot, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(world.node.gate, "on_verdict", broken)
         begin = len(world.out)
-        world.drive_until(lambda: "ZeroDivisionError: something" in world.status[-1].reason_text)
+        world.drive_until(lambda: "ZeroDivisionError: something" in world.status[-1].text)
         assert world.state == FALLBACK
         stopped = next(k for k, (_, m) in enumerate(world.out[begin:]) if not moves(m))
         assert not any(moves(m) for _, m in world.out[begin + stopped :])
@@ -309,10 +304,10 @@ def test_diagnostics_count_and_time_what_passes(robot):
     assert 0 < float(values["command_p50_ms"]) <= float(values["command_p95_ms"]) < 50
     world.verdicts.publish(verdict(world.now, image_age=3.0))
     broken = verdict(world.now)
-    broken.names = ["wheel"]
+    broken.envelope.names = ["wheel"]
     world.verdicts.publish(broken)
     robot.until(lambda: world.state == FALLBACK)
-    assert "names is ['wheel']: unknown 'wheel'" in world.status[-1].reason_text
+    assert "names is ['wheel']: unknown 'wheel'" in world.status[-1].text
     robot.spin(0.1)
     said = world.node.diagnostics.status()
     assert said.level == DiagnosticStatus.ERROR

@@ -197,4 +197,4 @@ def test_a_vehicles_control_that_is_wrong_makes_it_brake(vehicle, values, said):
     vehicle.commands.publish(control(*values))
     vehicle.robot.until(lambda: vehicle.state == PrefilterStatus.FALLBACK)
     vehicle.robot.until(lambda: len(vehicle.out) > begin and told(vehicle.out[-1][1]) == (0.2, 0.0, 1.0))
-    assert said in vehicle.status[-1].reason_text
+    assert said in vehicle.status[-1].text

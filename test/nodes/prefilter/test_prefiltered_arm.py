@@ -71,7 +71,7 @@ class Cell:
     def until(self, condition, timeout: float = 90.0) -> None:
         end = time.monotonic() + timeout
         while not condition():
-            last = self.states[-1].reason_text if self.states else "nothing"
+            last = self.states[-1].text if self.states else "nothing"
             assert time.monotonic() < end, f"waited in vain; the prefilter says: {last}"
             time.sleep(0.02)
 
@@ -119,7 +119,7 @@ def test_a_harmless_trajectory_runs_to_its_end(cell):
     world, scenario = cell
     world.send(scenario.commands)
     world.until(lambda: np.abs(world.joints - scenario.commands[-1]).max() < 0.03, timeout=20.0)
-    assert {s.state for s in world.states} == {PrefilterStatus.PASS}, [s.reason_text for s in world.states if s.state]
+    assert {s.state for s in world.states} == {PrefilterStatus.PASS}, [s.text for s in world.states if s.state]
 
 
 @pytest.mark.slow

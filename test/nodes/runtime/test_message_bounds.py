@@ -136,8 +136,8 @@ class Timed(PrefilterNode):
         super().on_tick()
 
     def on_verdict(self, message: CommandVerdict) -> None:
-        if message.text:
-            self.waited.append(time.monotonic() - float(message.text))
+        if message.finding.text:
+            self.waited.append(time.monotonic() - float(message.finding.text))
         super().on_verdict(message)
 
 
@@ -175,7 +175,7 @@ def test_in_a_flood_the_prefilter_ticks_and_a_stop_is_heard(robot, prefilter, na
         node.ticks.clear()
         while flooding.poll() is None:
             message = verdict(robot.peer.get_clock().now().nanoseconds * 1e-9, BAD)
-            message.text = repr(time.monotonic())
+            message.finding.text = repr(time.monotonic())
             publisher.publish(message)
             robot.spin(0.05)
     finally:
@@ -230,7 +230,9 @@ def test_a_name_cannot_forge_a_line_of_a_log(robot):
 
 def test_the_texts_of_a_verdict_are_shown_on_one_line():
     message = verdict(100.0, BAD)
-    message.text, message.zone, message.command_id = "t\n[INFO] forged" * 1000, "zone\x1b[2J", "c\r"
+    message.finding.text = "t\n[INFO] forged" * 1000
+    message.finding.zone = "zone\x1b[2J"
+    message.command_id = "c\r"
     read = command_verdict_from_msg(message, NAMES)
     assert (read.finding.text + read.finding.zone + read.plan_id).isprintable()
     assert len(read.finding.text) <= 500

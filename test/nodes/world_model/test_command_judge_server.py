@@ -144,7 +144,7 @@ def test_a_command_that_touches_is_stopped_and_the_model_is_alive(robot, simulat
     before = time.time()
     standing.command.publish(standing.trajectory())
     verdict, message = standing.verdict()
-    assert verdict.finding.action == CommandVerdict.STOP
+    assert verdict.finding.action == Action.STOP
     assert verdict.finding.zone == "obstacle_0"
     assert 0 <= verdict.finding.step * ARM.dt <= standing.scenario.touches
     assert before - 1.0 < verdict.image_stamp < verdict.stamp < time.time()
@@ -153,7 +153,7 @@ def test_a_command_that_touches_is_stopped_and_the_model_is_alive(robot, simulat
     # As long as it waits, each new image judges it anew.
     again, _ = standing.verdict(2)
     assert again.image_stamp > verdict.image_stamp
-    assert again.finding.action == CommandVerdict.STOP
+    assert again.finding.action == Action.STOP
     values = {v.key: v.value for v in node.diagnostics.status().values}
     assert int(values["command_stopped"]) >= 3
     assert float(values["command_verdict_p50_ms"]) > 0
@@ -165,7 +165,7 @@ def test_a_harmless_command_is_clear_also_while_it_runs_and_until_it_is_done(rob
     robot.until(standing.command.get_subscription_count)
     standing.command.publish(standing.trajectory())
     verdict, _ = standing.verdict()
-    assert verdict.finding.action == CommandVerdict.CLEAR, verdict.finding
+    assert verdict.finding.action == Action.CLEAR, verdict.finding
     plan = np.concatenate([standing.joints[None], standing.scenario.commands])
     np.testing.assert_allclose(verdict.envelope.center, plan, atol=1e-3)
     # A hold does not begin it; what passes does.
@@ -229,7 +229,7 @@ def test_strange_pictures_no_pictures_and_slowness_stop_every_command(robot, sim
         standing.command.publish(standing.trajectory())
         number = len(standing.heard)
         verdict, _ = standing.verdict(number)
-        return text in verdict.finding.text and verdict.finding.action == CommandVerdict.STOP
+        return text in verdict.finding.text and verdict.finding.action == Action.STOP
 
     robot.until(lambda: said("out of distribution"))
     standing.rgb = ordinary

@@ -260,7 +260,7 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     request.plan = plan_message(arm, joint_1=float("nan"))
     invalid = robot.call(EvaluatePlan, "world_model/evaluate_plan", request).verdict
     assert (invalid.reason, invalid.accepted) == (PlanVerdict.INVALID_PLAN, False)
-    assert "joint_positions[0] is nan" in invalid.reason_text
+    assert "joint_positions[0] is nan" in invalid.text
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=Image(encoding="rgb8"))
     empty = robot.call(EvaluatePlan, "world_model/evaluate_plan", request)
     assert not empty.success
