@@ -111,7 +111,7 @@ def a_goal_moves_the_arm(peer: Peer) -> None:
     until(lambda: joints and frames, 20.0, "joint states and predicted frames")
     before = np.array(joints[-1].position[:7])
     result = peer.pursue(max_plans=1)
-    assert (result.plans_accepted, result.plans_rejected) == (1, 0), result.message
+    assert (result.plans_accepted, result.plans_rejected) == (1, 0), result.text
     plan = next(p for p in plans if p.id != "hold")
     assert [v.plan_id for v in verdicts if v.accepted] == [plan.id]
     target = values(plan)[-1, :7]
@@ -182,7 +182,7 @@ class TestArmMpc(unittest.TestCase):
         peer = self.peer
         plans = peer.hear(ActionPlan, "/planner/plan")
         result = peer.pursue(max_plans=1)
-        assert result.plans_accepted == 1, result.message
+        assert result.plans_accepted == 1, result.text
         until(lambda: [p for p in plans if p.id != "hold"], 30.0, "the planner's plan")
         way = values(next(p for p in plans if p.id != "hold"))
         back, forth = way[6:2:-1], way[4:]

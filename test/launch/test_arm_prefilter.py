@@ -45,7 +45,7 @@ def test_by_default_a_goal_is_reached_through_an_enforcing_prefilter(tmp_path):
             until(lambda: status, 20.0, "the prefilter's status")
             time.sleep(LOOK)
             result = peer.pursue(timeout=120.0, **goal)
-            assert result.reached, result.message
+            assert result.reached, result.text
             assert {m.mode for m in status} == {PrefilterStatus.ENFORCE}
             assert PrefilterStatus.PASS in {m.state for m in status}
             senders = peer.node.get_publishers_info_by_topic("/joint_trajectory")
@@ -79,8 +79,8 @@ def test_while_nobody_judges_the_planner_moves_nothing(log):
         def moved() -> float:
             before = np.array(joints[-1].position[:7])
             result = peer.pursue(max_plans=1)
-            assert result.plans_accepted == 1, result.message
-            said.append(result.message)
+            assert result.plans_accepted == 1, result.text
+            said.append(result.text)
             time.sleep(1.0)
             return float(np.abs(np.array(joints[-1].position[:7]) - before).max())
 

@@ -22,6 +22,6 @@ def test_the_goal_is_reached(seed: str, tmp_path: Path) -> None:
         began = time.monotonic()
         answer = run(only(commands("With ROS 2"), "ros2", "action", "send_goal"), 120.0)
         seconds = time.monotonic() - began
-    result = dict(re.findall(r"^(reached|message|final_distance|plans_\w+): (.*)$", answer, re.M))
+    result = dict(re.findall(r"^(reached|text|final_distance|plans_\w+): (.*)$", answer, re.M))
     print(f"seed {seed}: {seconds:.1f} s, {result}")
     assert result["reached"] == "true", f"{answer}\n{said(log)}"

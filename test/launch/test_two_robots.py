@@ -78,7 +78,7 @@ def test_each_arm_follows_its_own_planner_through_its_own_controller(tmp_path: P
             for moving, resting in (sides, sides[::-1]):
                 before, other = moving.where(), resting.where()
                 result = moving.pursue()
-                assert result.plans_accepted == 1, result.message
+                assert result.plans_accepted == 1, result.text
                 until(lambda m=moving, b=before: np.abs(m.where() - b).max() > 0.05, 20.0, f"{moving.name} moves")
                 assert np.abs(resting.where() - other).max() < 0.02, f"{resting.name} stands meanwhile"
             for topic in ("tf", "tf_static", "joint_states", "camera/image_raw", "planner/verdict"):

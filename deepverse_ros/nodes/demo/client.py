@@ -67,7 +67,7 @@ class Outcome:
     plan_ms: float | None = None
     imagine_ms: float | None = None
     seconds: float = 0.0
-    message: str = ""
+    text: str = ""
 
 
 # Goals --------------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Demo:
             plan_ms=_median(searches(verdicts)),
             imagine_ms=_median(imagine_ms),
             seconds=round(time.monotonic() - begin, 2),
-            message=result.message,
+            text=result.text,
         )
 
     def _distance(self, target: Target) -> float:
@@ -323,7 +323,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 outcome = demo.pursue(target, name)
                 plan_ms += searches(recorder.verdicts)
                 goals.append(outcome)
-                console.print(f"{name}: {outcome.message} ({outcome.seconds:.0f} s)", highlight=False)
+                console.print(f"{name}: {outcome.text} ({outcome.seconds:.0f} s)", highlight=False)
             summary = summarise(goals[:-1], goals[-1], recorder, plan_ms)
         finally:
             recorder.close()

@@ -124,7 +124,7 @@ class GoalController:
         """Hold, and say why it ends; for a task that was asked to end."""
         self._robot.hold()
         result = stopped_result(self._task.stop_code)
-        return self._end(result.code, result.message)
+        return self._end(result.code, result.text)
 
     def _is_there(self, belief: Belief, settings: Settings) -> bool:
         goal, wanted = self._goal, self._task.request.goal_tolerance
@@ -148,11 +148,11 @@ class GoalController:
     def _tried(self) -> int:
         return self._accepted + self._rejected
 
-    def _end(self, code: int, message: str) -> Result:
+    def _end(self, code: int, text: str) -> Result:
         return Result(
             reached=code == Result.REACHED,
             code=code,
-            message=message,
+            text=text,
             final_distance=float(self._distance),
             plans_accepted=self._accepted,
             plans_rejected=self._rejected,

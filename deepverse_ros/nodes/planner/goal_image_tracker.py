@@ -79,7 +79,7 @@ class GoalImageTracker:
                 self._read_picture()
                 if self._newest is None:
                     text = "the goal image cannot be used"
-                    return Result(code=Result.INVALID_GOAL, message=text, final_distance=math.nan)
+                    return Result(code=Result.INVALID_GOAL, text=text, final_distance=math.nan)
                 self._pursue(self._newest)
             except Exception as error:  # such as the GPU's: the goal stays, and what failed may work again
                 self._robot.hold()
@@ -102,7 +102,7 @@ class GoalImageTracker:
         self._begins, self._not_before = False, 0.0  # nothing is executed any more
         if task.stopped():
             return
-        self._node.get_logger().info(f"{task.name}: {result.message}")
+        self._node.get_logger().info(f"{task.name}: {result.text}")
         if result.reached:
             self._controller.wait_until_left()
         else:

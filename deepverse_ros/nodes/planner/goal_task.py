@@ -63,10 +63,10 @@ def stopped_result(code: int) -> Result:
         Result.PREEMPTED: "preempted by a newer goal",
         Result.NODE_STOPPED: "the planner was deactivated; the robot holds",
     }
-    return Result(code=code, message=texts[code], final_distance=math.nan)
+    return Result(code=code, text=texts[code], final_distance=math.nan)
 
 
 def failed_result(error: Exception) -> Result:
     """The result of a goal whose planning raised an error."""
-    message = f"planning failed: {type(error).__name__}: {error}; the robot holds"
-    return Result(code=Result.FAILED, message=message, final_distance=math.nan)
+    text = f"planning failed: {type(error).__name__}: {error}; the robot holds"
+    return Result(code=Result.FAILED, text=text, final_distance=math.nan)

@@ -257,10 +257,10 @@ class PlannerNode(RobotNode):
                 self._goal = self._read_goal(request)
             except DeepverseError as error:
                 self.warn("goal_image", f"{named}: {error}")
-                return Result(code=Result.INVALID_GOAL, message=f"{named}: {error}", final_distance=float("nan"))
+                return Result(code=Result.INVALID_GOAL, text=f"{named}: {error}", final_distance=float("nan"))
             result = GoalController(self.robot, task, self._goal).run()
         counts = f"{result.plans_accepted} plans accepted, {result.plans_rejected} rejected"
-        self.get_logger().info(f"{task.name}: {result.message} ({counts})")
+        self.get_logger().info(f"{task.name}: {result.text} ({counts})")
         return result
 
     def _read_goal(self, request: PlanToGoal.Goal) -> Goal:

@@ -231,7 +231,7 @@ class WorldModelNode(RobotNode):
         response: Any,
         job: Callable[[Any, Any], None],
     ) -> Any:
-        """Run a service's job on the worker's thread; whatever goes wrong ends in `success` and `message`."""
+        """Run a service's job on the worker's thread; whatever goes wrong ends in `success` and `text`."""
         timeout = self.parameters["service_timeout"]
         try:
             self.worker.submit(lambda: job(request, response)).result(timeout)
@@ -243,11 +243,11 @@ class WorldModelNode(RobotNode):
             problem = str(error)
         except Exception as error:  # a client must get an answer, and the node must stay alive
             self.warn_unexpected(name, name, error)
-            return type(response)(success=False, message=named(error))
+            return type(response)(success=False, text=named(error))
         else:
             return response
         self.warn(name, f"{name}: {problem}")
-        return type(response)(success=False, message=problem)
+        return type(response)(success=False, text=problem)
 
     def _do_imagine(self, request: Imagine.Request, response: Imagine.Response) -> None:
         started = time.monotonic()

@@ -96,7 +96,7 @@ def test_stamps_frames_and_names():
     assert damaged("wrong_name", joint_state(NOW)).name[0] == "somebody_else"
     assert len(damaged("missing_name", trajectory(HOME)).joint_names) == 7
     assert damaged("repeated_name", trajectory(HOME)).joint_names[0] == "gripper_joint"
-    assert damaged("swapped_names", verdict(NOW)).names == verdict(NOW).names[::-1]
+    assert damaged("swapped_names", verdict(NOW)).envelope.names == verdict(NOW).envelope.names[::-1]
     old = Clock(clock=Time(sec=7))
     assert damaged("clock_freeze", Clock(clock=Time(sec=9)), first=old) == old
     assert damaged("clock_back", Clock(clock=Time(sec=9))).clock.sec == 4

@@ -96,7 +96,7 @@ def test_a_plan_is_stopped_on_its_way_when_joints_fall_silent(world: World, whic
     assert "silent for 0.5 s (state_timeout is 0.5 s)" in verdict.text
     answer = world.client.result(handle)
     assert answer.result.code == Result.NO_OBSERVATION
-    assert "silent for" in answer.result.message
+    assert "silent for" in answer.result.text
     until(lambda: np.abs(world.drivers.measured - hold.points[0].positions).max() < 0.1)
 
 
@@ -113,7 +113,7 @@ def test_with_old_joints_nothing_is_sent_or_accepted(world: World, ask: str) -> 
     if ask == "goal":
         answer = world.client.result(world.client.send(picture(150))).result
         assert answer.code == Result.NO_OBSERVATION
-        assert "left_gripper_joint (8 joints) have been silent for" in answer.message
+        assert "left_gripper_joint (8 joints) have been silent for" in answer.text
     else:
         world.planner._goal = world.planner._goal or world.planner.model.encode_goal(np.zeros((64, 64, 3), np.uint8))
         world.client.proposal.publish(proposal())

@@ -65,7 +65,7 @@ def test_a_goal_can_be_canceled_in_every_phase(world: World, phase: str) -> None
             assert world.sim.trigger_activate().name == "SUCCESS"
         world.set(search_level="coarse", planning_timeout=15.0)
     assert (answer.status, answer.result.code) == (GoalStatus.STATUS_CANCELED, Result.CANCELED)
-    assert answer.result.message == "canceled or withdrawn; the robot holds"
+    assert answer.result.text == "canceled or withdrawn; the robot holds"
     the_robot_holds(world)
     the_next_goal_works(world)
 
@@ -138,7 +138,7 @@ def test_a_model_that_fails_in_the_middle_of_planning_ends_the_goal_with_what_it
         patch.setattr(model, part, dies)
         answer = client.result(client.send(picture()))
         assert (answer.status, answer.result.code) == (GoalStatus.STATUS_ABORTED, Result.FAILED)
-        assert "RuntimeError: CUDA error: an illegal memory access" in answer.result.message
+        assert "RuntimeError: CUDA error: an illegal memory access" in answer.result.text
         the_robot_holds(world)
         assert "illegal memory access" in world.planner.diagnostics.status().message
         # As long as it is dead, every goal ends so, and the node lives on.

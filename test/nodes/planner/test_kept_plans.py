@@ -75,7 +75,7 @@ def test_a_stop_is_named_with_its_reason_and_ends_the_goal_before_all_plans_are_
     answer = result(world, max_plans=8)
     assert answer.plans_accepted == 2
     assert f"the last 2 were accepted but kept from going on for pass_timeout: the prefilter is in STOP: {ZONE}" in (
-        answer.message
+        answer.text
     )
     warned = world.planner.diagnostics.status()
     assert f"is given up: the prefilter is in STOP: {ZONE}" in next(
@@ -91,16 +91,16 @@ def test_the_cause_counts_and_not_what_the_prefilter_says_while_a_stop_lasts_on(
     until(lambda: world.client.heard["joint_trajectory"])  # the plan was sent
     until(lambda: ZONE in world.planner.robot.interface.keeper.why().text)
     prefilter.says(PrefilterStatus.STOP, "better again, 0 of 1 verdicts over 0.3 s")
-    message = world.client.result(handle).result.message
-    assert f"the prefilter is in STOP: {ZONE}" in message
+    text = world.client.result(handle).result.text
+    assert f"the prefilter is in STOP: {ZONE}" in text
 
 
 def test_one_plan_is_enough_to_say_why(kept) -> None:
     world, prefilter = kept
     prefilter.says(PrefilterStatus.FALLBACK, "the newest image is 2.0 s old", failed="image_age")
     answer = result(world, max_plans=1)
-    assert answer.message.startswith("1 plan was used; ")
-    assert "the prefilter is in FALLBACK: the newest image is 2.0 s old" in answer.message
+    assert answer.text.startswith("1 plan was used; ")
+    assert "the prefilter is in FALLBACK: the newest image is 2.0 s old" in answer.text
 
 
 def test_causes_that_change_are_worth_another_plan(kept) -> None:
@@ -115,19 +115,19 @@ def test_causes_that_change_are_worth_another_plan(kept) -> None:
         prefilter.says(PrefilterStatus.STOP, reason, zone, f"zone:{zone}")
     answer = world.client.result(handle).result
     assert answer.plans_accepted == 3
-    assert "the last one was accepted but kept" in answer.message
+    assert "the last one was accepted but kept" in answer.text
 
 
 def test_an_open_prefilter_that_hands_nothing_on(kept) -> None:
     world, prefilter = kept
     prefilter.says(PrefilterStatus.PASS)
-    assert "the prefilter is open, but nothing of it came out on 'passed'" in result(world, max_plans=1).message
+    assert "the prefilter is open, but nothing of it came out on 'passed'" in result(world, max_plans=1).text
 
 
 def test_a_prefilter_that_is_silent(kept) -> None:
     world, prefilter = kept
     prefilter.quiet()
     world.set(pass_timeout=2.5)
-    message = result(world, max_plans=1).message
-    assert "the prefilter says nothing" in message
-    assert "on 'prefilter/status': does it run, and is it active?" in message
+    text = result(world, max_plans=1).text
+    assert "the prefilter says nothing" in text
+    assert "on 'prefilter/status': does it run, and is it active?" in text

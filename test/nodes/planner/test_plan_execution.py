@@ -105,7 +105,7 @@ def rosout() -> QoSProfile:
 
 def test_a_robot_that_does_as_imagined_is_not_stopped(world: World) -> None:
     answer = world.client.result(world.client.send(goal_picture(1), max_plans=4), 90.0).result
-    assert answer.code == Result.REACHED, answer.message
+    assert answer.code == Result.REACHED, answer.text
     assert sent_plans(world)
     assert not departures(world)
     assert diagnosed(world)["path_monitored"] == "True"
@@ -126,7 +126,7 @@ def test_a_robot_that_goes_elsewhere_is_stopped_and_a_new_plan_is_made(world: Wo
     assert sequence[:2] == [plans[0].id, "hold"], "the robot holds before anything else"
     assert len(plans) >= 2, "and goes on with a new plan"
     assert plans[1].id != plans[0].id
-    assert answer.code == Result.REACHED, answer.message
+    assert answer.code == Result.REACHED, answer.text
 
 
 def test_a_robot_that_does_not_follow_is_stopped_which_counts_as_a_plan_and_widens_the_bounds(world: World) -> None:

@@ -59,6 +59,6 @@ def test_plans_have_as_many_steps_as_the_horizon_and_beyond_the_calibration_none
             assert (answer.code, plans) == (Result.NOT_REACHED, [horizon])
         else:
             assert (answer.code, plans) == (Result.NO_ACCEPTED_PLAN, [])
-            assert "has 9 steps, of which the calibration covers 8" in answer.message
+            assert "has 9 steps, of which the calibration covers 8" in answer.text
     finally:
         world.close()

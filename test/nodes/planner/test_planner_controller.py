@@ -28,7 +28,7 @@ def controller_says(world: World) -> str:
 def test_a_plan_is_executed_by_the_controller_and_nothing_goes_to_the_topic(world: World) -> None:
     said = world.client.heard["joint_trajectory"]
     answer = world.client.result(world.client.send(picture(), max_plans=1)).result
-    assert answer.code == Result.NOT_REACHED, answer.message
+    assert answer.code == Result.NOT_REACHED, answer.text
     plan = next(p for p in world.client.heard["planner/plan"] if p.id != "hold")
     end = np.array(plan.values).reshape(plan.horizon, -1)[1, :7]
     until(lambda: np.abs(world.planner.input.state.now().values[:7] - end).max() < 0.1)
@@ -43,13 +43,13 @@ def test_what_the_controller_says_ends_the_goal_with_a_hold(world: World) -> Non
     finally:
         world.sim.set_parameters([RosParameter("path_tolerance", value=0.3)])
     plans = world.client.heard["planner/plan"]
-    assert answer.code == Result.CONTROLLER_FAILED, answer.message
-    assert answer.message.startswith(f"the controller aborted plan {plans[0].id}: PATH_TOLERANCE_VIOLATED: joint_")
-    assert answer.message.endswith("; the robot holds")
+    assert answer.code == Result.CONTROLLER_FAILED, answer.text
+    assert answer.text.startswith(f"the controller aborted plan {plans[0].id}: PATH_TOLERANCE_VIOLATED: joint_")
+    assert answer.text.endswith("; the robot holds")
     assert [p.id for p in plans] == [plans[0].id, "hold"]
     verdict = next(v for v in world.client.heard["planner/verdict"] if not v.accepted)
     assert (verdict.reason, verdict.plan_id) == (PlanVerdict.CONTROLLER_FAILED, plans[0].id)
-    assert verdict.text in answer.message
+    assert verdict.text in answer.text
 
 
 def test_without_the_controller_a_goal_ends_and_does_not_hang(world: World) -> None:
@@ -60,4 +60,4 @@ def test_without_the_controller_a_goal_ends_and_does_not_hang(world: World) -> N
     assert f"there is no action server '{ACTION}'" in status.message
     answer = world.client.result(world.client.send(picture(), max_plans=2)).result
     assert answer.code == Result.CONTROLLER_FAILED
-    assert "no controller took plan goal-" in answer.message
+    assert "no controller took plan goal-" in answer.text

@@ -86,7 +86,7 @@ def test_a_rejected_plan_is_never_sent_and_the_robot_holds(world: World) -> None
     world.set(goal_tolerance=0.001)
     answer = client.result(client.send(picture(), max_plans=5))
     assert answer.result.code == Result.NO_ACCEPTED_PLAN
-    assert "MISSES_GOAL" in answer.result.message
+    assert "MISSES_GOAL" in answer.result.text
     assert (answer.result.plans_accepted, answer.result.plans_rejected) == (0, 2)
     until(lambda: len(client.heard["planner/verdict"]) == 2)
     assert not any(v.accepted for v in client.heard["planner/verdict"])
@@ -152,7 +152,7 @@ def test_a_goal_image_that_cannot_be_used_is_named(world: World, image: Image, n
     client = world.client
     answer = client.result(client.send(image))
     assert answer.result.code == Result.INVALID_GOAL
-    assert named in answer.result.message
+    assert named in answer.result.text
     assert not client.heard["planner/verdict"]
 
 
@@ -168,7 +168,7 @@ def test_a_place_is_a_goal_without_a_picture(world: World) -> None:
     world.set(goal_tolerance=0.1, max_replans=0)
     answer = client.result(client.send(goal_position=place(5.0, 0.0, 0.4)))
     assert answer.result.code == Result.NO_ACCEPTED_PLAN
-    assert answer.result.message.startswith("MISSES_GOAL")
+    assert answer.result.text.startswith("MISSES_GOAL")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_used_is_named_and_the_next_one_is_pursued(
     client = world.client
     answer = client.result(client.send(**fields))
     assert answer.result.code == Result.INVALID_GOAL
-    assert named in answer.result.message
+    assert named in answer.result.text
     assert not client.heard["planner/verdict"]
     assert client.result(client.send(goal_position=place(*IN_REACH), max_plans=1)).result.plans_accepted == 1
 
@@ -198,7 +198,7 @@ def test_a_goal_may_have_depth_and_a_depth_image_that_does_not_fit_is_named(worl
     assert client.result(client.send(picture(), goal_depth=depth, max_plans=1)).result.code == Result.NOT_REACHED
     answer = client.result(client.send(picture(size=32), goal_depth=depth))
     assert answer.result.code == Result.INVALID_GOAL
-    assert "goal depth has 64x64 pixels; the goal image has 32x32" in answer.result.message
+    assert "goal depth has 64x64 pixels; the goal image has 32x32" in answer.result.text
 
 
 def test_no_image_means_stale_input_a_hold_and_no_observation(world: World) -> None:
@@ -215,13 +215,13 @@ def test_no_image_means_stale_input_a_hold_and_no_observation(world: World) -> N
         said = (
             "s old; stale_timeout is 0.3 s: /client, /sim publishes '/camera/image_raw', but nothing has come from it"
         )
-        assert said in answer.result.message
+        assert said in answer.result.text
         assert said in client.heard["planner/verdict"][0].text
         refused = picture()
         refused.encoding = "h264"
         client.camera.publish(refused)
         answer = client.result(client.send(picture()))
-        assert "stale_timeout is 0.3 s: image encoding is 'h264', which is no picture" in answer.result.message
+        assert "stale_timeout is 0.3 s: image encoding is 'h264', which is no picture" in answer.result.text
         assert {p.id for p in client.heard["planner/plan"]} <= {"hold"}
     finally:
         assert world.sim.trigger_activate().name == "SUCCESS"

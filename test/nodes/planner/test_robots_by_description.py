@@ -211,7 +211,7 @@ def test_a_base_without_joints_is_driven_by_twists_and_rests_after_the_plan(rove
 
 def test_a_goal_that_is_canceled_brings_a_base_to_rest_at_once(rover):
     result = rover.pursue(meanwhile=lambda: len(rover.twists()) and np.abs(rover.twists()[-1]).max() > 0.01)
-    assert result.code == PlanToGoal.Result.CANCELED, result.message
+    assert result.code == PlanToGoal.Result.CANCELED, result.text
     canceled = time.monotonic()
     rover.robot.spin(0.6)
     late = [(m.linear.x, m.angular.z) for at, m in rover.heard if at > canceled]
@@ -226,7 +226,7 @@ def test_without_odometry_nothing_is_planned_and_a_base_rests(rover):
     assert "odom: it has been silent for" in rover.planner.input.state.problem()
     result = rover.pursue()
     assert result.code == PlanToGoal.Result.NO_OBSERVATION
-    assert "odom" in result.message
+    assert "odom" in result.text
     assert not any(v.accepted for v in rover.verdicts)
     assert not np.any(rover.twists())
 
@@ -249,7 +249,7 @@ def test_with_a_prefilter_between_a_base_does_what_passes(robot, tmp_path):
     try:
         robot.until(lambda: judge.input.images.total > 8)
         result = rover.pursue()
-        assert any(v.accepted for v in rover.verdicts), result.message
+        assert any(v.accepted for v in rover.verdicts), result.text
         assert gate.gate.counts.passed > 3, gate.diagnostics.status()
         assert np.abs(rover.place).max() > 0.01, "it has moved"
         robot.spin(1.0)

@@ -107,7 +107,7 @@ def test_a_goal_image_from_another_scene_or_camera_is_out_of_distribution(world:
         picture, depth = a_stranger(kind, seed)
         answer = client.result(client.send(picture, goal_depth=depth)).result
         assert answer.code == Result.NO_ACCEPTED_PLAN
-        said.append(answer.message)
+        said.append(answer.text)
     assert {p.id for p in client.heard["planner/plan"]} == {"hold"}
     assert not any(v.accepted for v in client.heard["planner/verdict"])
     # Nine in ten of the other views are told apart.

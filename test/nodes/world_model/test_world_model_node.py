@@ -217,26 +217,26 @@ def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, s
     node = start()
     robot.until(lambda: node.input.images.total > 3)
     good = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm, horizon=5)))
-    assert good.success, good.message
+    assert good.success, good.text
     assert (len(good.future.rgb), good.future.plan_id) == (5, "p1")
     wrong = plan_message(arm)
     wrong.modality_dims = [6, 1]
     bad = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=wrong))
     assert not bad.success
-    assert "modality_dims is [6, 1]" in bad.message
+    assert "modality_dims is [6, 1]" in bad.text
     sensors.names = [f"other_{name}" for name in NAMES]
     robot.until(node.input.state.problem)
     blind = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
     assert not blind.success
-    assert "and gripper_joint (8 joints) have been silent for" in blind.message
+    assert "and gripper_joint (8 joints) have been silent for" in blind.text
     robot.peer.destroy_timer(sensors.timer)
     robot.spin(0.7)
     stale = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
     assert not stale.success
-    assert "stale_timeout is 0.5 s" in stale.message
+    assert "stale_timeout is 0.5 s" in stale.text
     node.trigger_deactivate()
     inactive = robot.call(Imagine, "world_model/imagine", Imagine.Request(plan=plan_message(arm)))
-    assert "activate the node first" in inactive.message
+    assert "activate the node first" in inactive.text
 
 
 def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm):
@@ -245,7 +245,7 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     goal = image_from_array(np.full((30, 50, 3), 90, np.uint8), "bgr8")
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
     judged = robot.call(EvaluatePlan, "world_model/evaluate_plan", request)
-    assert judged.success, judged.message
+    assert judged.success, judged.text
     assert (judged.verdict.accepted, judged.verdict.reason) == (True, PlanVerdict.ACCEPTED)
     assert (judged.verdict.plan_id, len(judged.outcome.rgb)) == ("p1", 8)
     assert judged.verdict.level == pytest.approx(0.9)
@@ -264,7 +264,7 @@ def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=Image(encoding="rgb8"))
     empty = robot.call(EvaluatePlan, "world_model/evaluate_plan", request)
     assert not empty.success
-    assert "size is 0x0" in empty.message
+    assert "size is 0x0" in empty.text
     sensors.names = NAMES[:7]
     robot.until(node.input.state.problem)
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
