@@ -266,8 +266,10 @@ class CommandJudge:
             assert seen.joints is not None
             finding, tube = self._tubes.widest(watched.stream, seen.joints, scene, camera, self._ahead(1))
             if finding.action == Action.STOP:
-                way = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
+                # It may go on as it goes now, and only so, where that leads away from all that stops it.
+                way = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain, finding.stops)
                 finding = replace(finding, leads_out=way.leads_out, gain=way.gain)
+                tube = self.course.way_ahead(watched.stream) if way.leads_out else tube
             return self.wrap(finding, watched, seen.stamp, now, tube)
         finding = judge(self.zones, future, self._ahead(1), present, self.settings.min_gain)
         sure = max(finding.time_to_enter - self.course.time_slack, 0.0)  # a command may be early

@@ -100,6 +100,10 @@ class CommandRollout:
         margins = self.stream_margin, self.half_width
         return [stream.tube(share, wide, *margins, self.layout) for share, wide in TUBES]
 
+    def way_ahead(self, stream: Stream) -> Tube:
+        """Where the set-points are as long as they move as they do now."""
+        return stream.way_ahead(self.half_width, self.layout)
+
     def tube_envelope(self, tube: Tube, now: float, duration: float) -> Envelope:
         """Set-points that are in the tube, from `now` (ROS seconds) for `duration` seconds."""
         return Envelope(now, np.array([0.0, duration]), tube.along(2), tube.half_width, tube=True)

@@ -103,6 +103,12 @@ class Stream:
         margin = wide * (margin + TURN * seconds * np.abs(self.lately).max(0))
         return Tube.around(inside, np.maximum(margin, least), layout.upper - layout.lower)
 
+    def way_ahead(self, half_width: np.ndarray, layout: Layout) -> Tube:
+        """The tube from where the robot is told to be to where they lead as they move now. Args: half_width (A,)."""
+        places = np.concatenate([self.places, self.leads_to(np.array([0.0, self.lasts]))])
+        inside = list(np.clip(places, layout.lower, layout.upper))
+        return Tube.around(inside, half_width, layout.upper - layout.lower)
+
     def hindered(self, finding: Finding, layout: Layout) -> bool:
         """Whether it would be slower by what was found."""
         most = np.array([finding.max_rate.get(n, finding.max_rate.get("*", np.inf)) for n in layout.names])

@@ -14,7 +14,9 @@ from deepverse_ros.safety.finding import Finding, judge
 from deepverse_ros.safety.view import Slack, View
 from deepverse_ros.safety.zones import Zones
 
-_STEP = 0.05  # share of the range of a value from one place on the tube's way to the next
+_STEP = 0.02  # metres that a ball of the body moves from one place on the tube's way to the next
+_TURN = 0.05  # share of the range of a value, the same
+_PLACES = 100  # on the whole way, at most: on longer ones they are farther apart
 _PARTS = 4  # parts of the way for which zones that move with the robot are held against the scene, at most
 
 
@@ -98,6 +100,7 @@ class TubeJudging:
         rates = {name for f in findings for name in f.max_rate}
         return replace(
             worst, scale=min(f.scale for f in findings), time_to_enter=min(f.time_to_enter for f in findings),
+            stops=tuple(dict.fromkeys(name for f in findings for name in f.stops)),
             max_rate={n: min(f.max_rate.get(n, f.max_rate.get("*", np.inf)) for f in findings) for n in rates},
         )  # fmt: skip
 
@@ -118,11 +121,7 @@ class TubeJudging:
         """
         if self._body is None or not self._zones.watches("robot"):
             return None, 0.0
-        # Places (K, A) along the way, near enough to each other that straight lines between them hold, and the one
-        # where the robot is before it gets into the tube.
-        span = self._course.layout.upper - self._course.layout.lower
-        count = 1 + int(np.ceil((np.abs(tube.end - tube.begin) / span).max() / _STEP))
-        way = np.concatenate([here[None].astype(float), tube.along(1 + count)])
+        way = self._way(self._body, tube, here)
         widths = np.repeat(tube.half_width[None], len(way), 0)
         centres, radii = self._body.collision_spheres(self._poses(way), self._course.modalities(widths))
         # Each sphere (K, M) reaches half the way to both of its neighbours: nothing between two places is left out.
@@ -133,6 +132,24 @@ class TubeJudging:
         radii = radii + reach
         return (np.broadcast_to(centres.reshape(1, -1, 3), (steps, radii.size, 3)),
                 np.broadcast_to(radii.reshape(1, -1), (steps, radii.size)))  # fmt: skip
+
+    def _way(self, body: RobotSelfFilter, tube: Tube, here: np.ndarray) -> np.ndarray:
+        """(K, A) places from where the robot is to where the tube begins, and along it.
+
+        They are near enough to each other that straight lines between them hold, and that what a ball has to reach for
+        the next one is not much: that is room which the robot does not have.
+        """
+        corners = np.stack([here.astype(float), tube.begin, tube.end])
+        still = self._course.modalities(np.zeros_like(corners))
+        # How far the balls (3, M, 3) move from corner to corner, and by which share of its range a value does.
+        centres, _ = body.collision_spheres(self._poses(corners), still)
+        moved = np.linalg.norm(np.diff(centres, axis=0), axis=-1).max(1)
+        turned = np.abs(np.diff(corners, axis=0) / (self._course.layout.upper - self._course.layout.lower)).max(1)
+        wanted = np.maximum(moved / _STEP, turned / _TURN)
+        # On a way that would need too many they are farther apart.
+        counts = np.maximum(np.ceil(wanted * min(1.0, _PLACES / max(wanted.sum(), 1.0))), 1).astype(int)
+        legs = zip(corners[:-1], corners[1:], counts, strict=True)
+        return np.concatenate([corners[:1], *(np.linspace(a, b, 1 + n)[1:] for a, b, n in legs)])
 
     def _slack(self, frame: str, poses: Mapping[str, np.ndarray], off: np.ndarray) -> Slack:
         assert self._body is not None

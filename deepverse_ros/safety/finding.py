@@ -1,7 +1,7 @@
 """What the zones make of an imagined future: clear, slower, or not at all, and why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,8 @@ class Finding:
     scale: share of its speed at which the command may pass, the least of all zones.
     max_rate: as in `LimitZone`, the least of all zones.
     time_to_enter: seconds for which the worst zone is sure to stay clear; inf where it does throughout.
-    leads_out: every zone that says stop is violated now already, and the command clears it.
+    stops: names of the zones that say stop.
+    leads_out: no zone that says stop is entered anew, and the command leads away from each of them.
     gain: how much clearer the least improved of them is at the end, metres.
     text: one sentence.
 
@@ -41,6 +42,7 @@ class Finding:
     scale: float = 1.0
     max_rate: Mapping[str, float] = field(default_factory=dict)
     time_to_enter: float = math.inf
+    stops: tuple[str, ...] = ()
     leads_out: bool = False
     gain: float = 0.0
     text: str = ""
@@ -51,8 +53,9 @@ class Finding:
 
 
 def judge(
-    zones: Zones, future: View, times: np.ndarray, present: View | None = None, min_gain: float = 0.01
-) -> Finding:
+    zones: Zones, future: View, times: np.ndarray, present: View | None = None, min_gain: float = 0.01,
+    leave: Collection[str] = (),
+) -> Finding:  # fmt: skip
     """Hold an imagined future against the zones.
 
     Args:
@@ -60,6 +63,7 @@ def judge(
         present: the moment before the first step, for the way out of a violated zone; without it no command leads out.
         min_gain: metres by which a command must clear what is violated, and by which it may come nearer before it does,
             as imagined points tremble.
+        leave: names of zones that stop it for what else it may do: it leads out only if it leads away from these too.
     Raises: ShapeError for arrays, frames or times that do not fit; ConfigError for a zone that would never count.
     """
     if not (np.isfinite(times).all() and (np.diff(times, prepend=0.0) > 0).all()):
@@ -69,7 +73,7 @@ def judge(
     if blind is not None:
         return blind
     worst = Finding(Action.CLEAR)
-    stopped = []
+    stops: list[str] = []
     scale = 1.0
     max_rate = dict[str, float]()
     for zone, count in zip(zones.checked, counts, strict=True):
@@ -77,15 +81,16 @@ def judge(
             continue
         finding = _violated(zone, count, times)
         if finding.action == Action.STOP:
-            stopped.append(zone)
+            stops.append(zone.name)
         scale = min(scale, finding.scale)
         max_rate |= {name: min(rate, max_rate.get(name, rate)) for name, rate in finding.max_rate.items()}
         if worst.step < 0 or _gravity(finding) > _gravity(worst):
             worst = finding
-    gain = _gain(zones, stopped, future, times, present, min_gain) if stopped and present is not None else 0.0
+    left = [zone for zone in zones.checked if zone.name in {*stops, *leave}]
+    gain = _gain(zones, left, future, times, present, min_gain) if left and present is not None else 0.0
     return Finding(
         worst.action, worst.zone, worst.step, worst.points, worst.threshold, scale, max_rate, worst.time_to_enter,
-        gain > 0, gain, worst.text,
+        tuple(stops), gain > 0, gain, worst.text,
     )  # fmt: skip
 
 
@@ -124,13 +129,14 @@ def _violated(zone: Zone, count: np.ndarray, times: np.ndarray) -> Finding:
     )
 
 
-def _gain(zones: Zones, stopped: list[Zone], future: View, times: np.ndarray, present: View, min_gain: float) -> float:
-    """Metres by which the least improved of the violated zones is clearer at its end; 0 unless all are left."""
+def _gain(zones: Zones, left: list[Zone], future: View, times: np.ndarray, present: View, min_gain: float) -> float:
+    """Metres by which the least improved of these zones is clearer at its end; 0 unless all are left, or kept clear."""
     gains = []
-    for zone in stopped:
+    for zone in left:
         now = _nearest(zones, zone, present, np.zeros(1))[0]
         then = _nearest(zones, zone, future, times)[zone.covers(times)]
-        if now > 0 or (then < now - min_gain).any() or then[-1] < now + min_gain:
+        enters = now > 0 and (then <= 0).any()
+        if enters or (then < now - min_gain).any() or then[-1] < now + min_gain:
             return 0.0
         gains.append(float(then[-1] - now))
     return min(gains)

@@ -23,7 +23,9 @@ from deepverse_ros.nodes.runtime import qos
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Path]:
     log, deaf = tmp_path / "log", tmp_path / "prefilter.yaml"
-    deaf.write_text("/**:\n  ros__parameters:\n    command_timeout: 0.0\n    image_timeout: 0.01\n")
+    deaf.write_text(
+        "/**:\n  ros__parameters:\n    embodiment: arm\n    command_timeout: 0.0\n    image_timeout: 0.01\n"
+    )
     changes = {"seed": "3", "prefilter": "monitor", "prefilter_params": str(deaf)}
     given = [f"{name}:={value}" for name, value in arguments(**changes).items()]
     with launched(log, "arm_mpc.launch.py", given):

@@ -57,7 +57,9 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answer(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same scenario, with what the prefilter made of it."""
     folder = tmp_path_factory.mktemp("answer")
-    (folder / "prefilter.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": TIMEOUTS}}))
+    (folder / "prefilter.yaml").write_text(
+        yaml.safe_dump({"/**": {"ros__parameters": {"embodiment": "arm", **TIMEOUTS}}})
+    )
     log = folder / "log"
     arguments = ["command_type:=float64_multi_array", "command_values:=rates", f"params:={folder / 'prefilter.yaml'}"]
     with launched(log, "prefilter.launch.py", arguments):

@@ -103,7 +103,7 @@ def times_to_rest(verdicts: Sequence[CommandVerdict], sent: np.ndarray, rates: n
 @pytest.mark.timeout(SECONDS + 300)
 def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     params, log = tmp_path / "prefilter.yaml", tmp_path / "log"
-    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": TIMEOUTS}}))
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"embodiment": "arm", **TIMEOUTS}}}))
     with launched(log, Path(__file__).parent / "soak.launch.py", [f"params:={params}"]) as launch:
         names = ("sim", "world_model", "prefilter")
         until(lambda: all(f"{name} is active" in log.read_text() for name in names), 120.0, "starting the nodes")

@@ -7,8 +7,10 @@ import yaml
 from deepverse_ros.nodes.runtime.parameters import Parameter
 
 FILES = {"planner": "planner", "prefilter": "prefilter", "replay": "replay", "sim": "sim", "world_model": "world_model"}
-# Planning itself delays images; and the file names a recording to try.
-OTHERS = {("planner", "stale_timeout"): 1.0, ("replay", "recording"): "val/899"}
+# Planning itself delays images; a file names a recording to try, and the robot, which no node takes for granted.
+OTHERS = {("planner", "stale_timeout"): 1.0, ("replay", "recording"): "val/899"} | {
+    (node, "embodiment"): "arm" for node in ("planner", "prefilter", "world_model")
+}
 
 
 def values(name: str) -> dict[str, object]:

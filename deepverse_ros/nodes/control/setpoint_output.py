@@ -21,7 +21,7 @@ PARAMETERS = (
         "setpoint_rate",
         20.0,
         "Set-points per second of a plan that is not sent as a trajectory: twists, a vehicle's control, arrays (Hz). A "
-        "prefilter takes rates that cease for its command_timeout as an end.",
+        "prefilter takes rates that cease for its command_timeout as an end. At least one for each step of the model.",
         2.0,
         200.0,
     ),
@@ -57,7 +57,7 @@ class SetpointOutput:
         self._reader = reader
         self._dt = dt
         self._record = record
-        self._period = 1.0 / p["setpoint_rate"]
+        self._period = min(1.0 / p["setpoint_rate"], dt)  # no step is left out
         self._lock = threading.RLock()
         self._plan: Command | None = None
         self._done = 0.0  # seconds of it
@@ -74,7 +74,7 @@ class SetpointOutput:
             if passed
             else None
         )
-        # Wall time: a robot that was told to move must be told to rest while a simulation stands still, too.
+        # Wall time: rates that cease count as an end, however slow a simulation is.
         self._timer = node.create_timer(
             self._period,
             self._on_tick,
@@ -92,12 +92,12 @@ class SetpointOutput:
     def send(self, plan: Command, what: str, hold: bool = False) -> None:
         """Follow it in place of what came before. Args: plan: in the layout's order, with its start."""
         with self._lock:
-            now = self._node.now()
             self._plan = plan
             self._done = 0.0
-            self._at = self._gone_on = now
+            self._at = self._gone_on = self._node.now()
             self._speed = 0.0 if self.waits else 1.0
             self._passed = -np.inf
+            self._reader.turns = self._writer.turns
             self._on_tick()
 
     def stop(self) -> bool:
@@ -107,7 +107,8 @@ class SetpointOutput:
             self._plan = None
             if layout.position.any():
                 return False
-            self._publish(resting(layout, self._newest))
+            # Nothing but rest, for as long as after any plan.
+            self.send(Command.setpoint(resting(layout, self._newest)), "the stop")
             return True
 
     def elapsed(self, now: float) -> float:
@@ -161,12 +162,12 @@ class SetpointOutput:
         return np.where(layout.position, plan.at(self._done + self._period), plan.values[step])
 
     def _publish(self, values: np.ndarray) -> None:
-        self._newest = values
         try:
             message = self._writer.write(Command.setpoint(values), self._node.get_clock().now().to_msg())
         except MessageError as error:  # such as a NaN that a model made
             self._node.warn("setpoint", f"{error}; it is not sent")
             return
+        self._newest = values
         self._publisher.publish(message)
         if not self.waits:
             self._record(self._node.now(), values)

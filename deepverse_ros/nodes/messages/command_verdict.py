@@ -164,9 +164,9 @@ def _finding(message: CommandFinding, names: list[str]) -> Finding:
         message.scale,
         _least(list(message.max_rate_names), list(message.max_rates)),
         message.time_to_enter,
-        message.leads_out,
-        message.gain,
-        printable(message.text, 500),
+        leads_out=message.leads_out,
+        gain=message.gain,
+        text=printable(message.text, 500),
     )
 
 

@@ -13,6 +13,7 @@ from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 
 
 def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray | None = None) -> np.ndarray:
@@ -138,9 +139,7 @@ def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: n
 
     Args: times (P,), targets (P, A), at: (N,) seconds or one number. Returns: (N, A) or (A,) float32.
     """
-    knots = np.vstack([start, targets])
-    stamps = np.concatenate([[0.0], times])
-    return np.stack([np.interp(at, stamps, column) for column in knots.T], axis=-1).astype(np.float32)
+    return Command(targets, times, start=start).at(at).astype(np.float32)
 
 
 def resample(times: np.ndarray, targets: np.ndarray, start: np.ndarray, dt: float) -> np.ndarray:

@@ -67,7 +67,7 @@ class ObservationWindow:
     def problem(self) -> str:
         """Why no plan can be judged from it; empty where one can."""
         if self.state_problem or self.state is None:
-            return self.state_problem or "where the robot is is unknown"
+            return self.state_problem or "it is not known where the robot is"
         if not self.complete:
             # A frame alone is read less sharply than what the bounds were calibrated with.
             return "the camera has not been seen for as long as bounds rest on"

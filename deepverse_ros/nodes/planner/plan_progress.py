@@ -57,14 +57,18 @@ class Progress:
         """Seconds for which it has not gone on."""
         return now - self.since if self.tracked.begun is None else 0.0
 
-    def passed(self, command: Command, now: float) -> "Progress":
-        """The robot was sent what is left of it, at some pace, or something else: then it is halted."""
+    def passed(self, command: Command | None, now: float) -> "Progress":
+        """The robot was sent what is left of it, at some pace, or something else: then it is halted.
+
+        Args: command: in the layout's order; None for what is no command of this robot, such as a hold without points.
+        """
         tracked = self.tracked
-        if self.elapsed(now) >= self.duration and tracked.ends_like(command):  # a hold where it has arrived
-            return self
-        following = tracked.continued(command, now)
-        if following is not None:
-            return replace(self, tracked=following)
+        if command is not None:
+            if self.elapsed(now) >= self.duration and tracked.ends_like(command):  # a hold where it has arrived
+                return self
+            following = tracked.continued(command, now)
+            if following is not None:
+                return replace(self, tracked=following)
         # A halt is sent again and again.
         return self if tracked.begun is None else replace(self, tracked=tracked.halted(now), since=now)
 
@@ -118,10 +122,4 @@ class PlanProgress:
             # A gripper that messages do not hold is where the plan has it at the end.
             incoming = self._reader.read(message, progress.tracked.command.values[-1])
             command = None if incoming.problem else in_layout_order(incoming.command, self._reader.layout)[0]
-            # What cannot be read is not the plan; nor is a hold without points.
-            self._progress = progress.passed(command or nothing(self._reader.layout.size), now)
-
-
-def nothing(size: int) -> Command:
-    """A command that is like no other. Args: size: A."""
-    return Command.setpoint(np.full(size, np.nan))
+            self._progress = progress.passed(command, now)

@@ -159,7 +159,7 @@ class WorldModelNode(RobotNode):
         if imagined is None:
             plan, plan_id = self.command.plan(window, self.parameters["horizon"])
             if plan is None:
-                why = window.state_problem or "where the robot is is unknown"
+                why = window.state_problem or "it is not known where the robot is"
                 self.warn("joints", f"{why}, and no command: there is no plan whose future could be imagined")
                 return
             imagined = self.model.imagine(belief, plan[None], self._memory), plan_id

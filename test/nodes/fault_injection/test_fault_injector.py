@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import VehicleControl
 from deepverse_ros.nodes.fault_injection.corruptions import corrupt
 from deepverse_ros.nodes.fault_injection.node import FaultInjector
+from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg
 from deepverse_ros.nodes.messages.depth_decoding import depth_from_image
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_seconds
@@ -117,6 +119,28 @@ def test_bits_and_light_of_pictures():
     assert 0.3 < changed.mean() < 0.7
     assert set(damaged("saturated", picture).data) == {255}
     assert set(damaged("black", picture).data) == {0}
+
+
+def test_what_is_nested_in_a_verdict_is_met_too():
+    names = list(verdict(NOW).envelope.names)
+    for kind, wrong in {
+        "wrong_name": ["somebody_else", *names[1:]],
+        "missing_name": names[1:],
+        "repeated_name": [names[-1], *names[1:]],
+        "swapped_names": names[::-1],
+    }.items():
+        out = damaged(kind, verdict(NOW))
+        assert list(out.envelope.names) == wrong, kind
+        assert out.finding == verdict(NOW).finding, kind
+        with pytest.raises(MessageError, match=r"envelope\.names") if kind != "swapped_names" else nullcontext():
+            command_verdict_from_msg(out, tuple(names))
+    moved = damaged("stamp_past", verdict(NOW), 2.0)
+    assert stamp_seconds(moved.envelope.start) == pytest.approx(NOW - 2)
+    short = damaged("shortened", verdict(NOW)).envelope
+    assert (len(short.times), len(short.half_width)) == (0, len(names) - 1)
+    biased = damaged("biased", verdict(NOW), 0.5)
+    assert list(biased.envelope.center) == pytest.approx([v + 0.5 for v in verdict(NOW).envelope.center])
+    assert biased.finding.scale == pytest.approx(verdict(NOW).finding.scale + 0.5)
 
 
 def schedule(path: Path, *faults: dict, topics: tuple[dict, ...] = (COMMANDS,)) -> str:

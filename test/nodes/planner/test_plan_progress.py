@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
-from deepverse_ros.nodes.planner.plan_progress import Progress, nothing
+from deepverse_ros.nodes.planner.plan_progress import Progress
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout, in_layout_order
 
@@ -51,7 +51,7 @@ def test_a_slower_pass_a_halt_and_what_is_left():
     assert going_on.elapsed(15.4) == pytest.approx(0.9)
     other = replace(COMMAND, values=np.flip(PLAN, 0))
     assert passed(going_on, other, 15.4).elapsed(16.0) == pytest.approx(0.9)
-    assert going_on.passed(nothing(LAYOUT.size), 15.4).elapsed(16.0) == pytest.approx(0.9)
+    assert going_on.passed(None, 15.4).elapsed(16.0) == pytest.approx(0.9)
 
 
 def test_without_a_prefilter_it_goes_on_at_once():

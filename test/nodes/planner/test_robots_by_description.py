@@ -4,6 +4,7 @@ The models are untrained, so nothing is said about what they imagine. The robots
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,7 @@ LEG = {
 }  # fmt: skip
 
 
-class Driven:
+class Driven(ABC):
     """A robot that does what it is told, and shows itself to a planner.
 
     heard: commands with the time of their coming (time.monotonic()).
@@ -86,7 +87,7 @@ class Driven:
         self.file, self.checkpoint = file, checkpoint
         self.planner = robot.start(
             partial(PlannerNode, cli_args=["--ros-args", "-r", f"command:={command}"]),
-            checkpoint=str(checkpoint), embodiment=str(file), device="cpu", **QUICK, **parameters,
+            checkpoint=str(checkpoint), embodiment=str(file), device="cpu", **{**QUICK, **parameters},
         )  # fmt: skip
         robot.until(lambda: self.planner.input.images.total > 8 and self.planner.input.state.now() is not None)
 
@@ -107,9 +108,9 @@ class Driven:
         """(4, 4) from the camera to the base frame."""
         return CAMERA
 
+    @abstractmethod
     def move(self, base: Header) -> None:
         """One period more; and tell where it is."""
-        raise NotImplementedError
 
     def pursue(self, meanwhile: Callable[[], bool] = lambda: False) -> Any:
         """The result of a goal within reach; canceled as soon as `meanwhile` is true."""
@@ -218,6 +219,33 @@ def test_a_goal_that_is_canceled_brings_a_base_to_rest_at_once(rover):
     assert late
     assert not np.any(late), "nothing but rest after that"
     assert np.abs(rover.speed).max() < 1e-3
+
+
+def test_a_base_whose_odometry_falls_silent_on_its_way_is_told_to_rest_again_and_again(rover):
+    def moving() -> bool:
+        if len(rover.twists()) and np.abs(rover.twists()[-1]).max() > 0.01:
+            rover.silent = True
+        return False
+
+    result = rover.pursue(meanwhile=moving)
+    assert rover.silent, "it has moved"
+    assert result.code == PlanToGoal.Result.NO_OBSERVATION, result.message
+    last = np.flatnonzero(np.any(rover.twists(), axis=1))[-1]
+    assert len(rover.twists()) - last > 5, "one message could be lost"
+    rover.robot.spin(0.5)
+    assert np.abs(rover.speed).max() < 1e-3
+
+
+def test_steps_that_are_shorter_than_the_set_points_are_apart_are_sent_all_the_same(robot, tmp_path):
+    rover = Rover(robot, tmp_path, setpoint_rate=2.0, execute_steps=8)
+    try:
+        rover.pursue()
+        accepted = next(v for v in rover.verdicts if v.accepted)
+        plan = next(p for p in rover.plans if p.id == accepted.plan_id)
+        for step in np.array(plan.values).reshape(plan.horizon, 2):
+            assert (np.abs(rover.twists() - step) <= 1e-6).all(1).any()
+    finally:
+        rover.close()
 
 
 def test_without_odometry_nothing_is_planned_and_a_base_rests(rover):

@@ -66,6 +66,7 @@ def test_a_bad_verdict_stops_and_says_what_is_in_the_way(robot):
     assert (status.zone, status.first_offending_step, status.speed_scale) == ("person", 3, 0)
     assert status.text == BAD.text
     assert checks(status)["zone:person"] == (False, 40, 15)
+    assert [bool(check.text) for check in status.checks] == [not check.ok for check in status.checks]
     world.finding = Finding(Action.SLOW, "near", 1, 20, 15, 0.5)
     world.drive_until(lambda: world.state == SLOW)
     np.testing.assert_allclose(world.drive(0.2)[-1].data, GO / 2)

@@ -15,19 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prefilter_world import BAD, NAMES, PATIENT, RATES, verdict
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from deepverse_ros.errors import MessageError, printable
-from deepverse_ros.msg import CommandVerdict, PrefilterStatus
-from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg
+from deepverse_ros.msg import CommandEnvelope, CommandFinding, CommandVerdict, PrefilterCheck, PrefilterStatus
+from deepverse_ros.nodes.messages.command_verdict import command_verdict_from_msg, command_verdict_to_msg, most_bytes
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.message_bounds import MOST_NAMES, bound_of, bytes_problem, trajectory_problem
+from deepverse_ros.safety.answer import Action
+from deepverse_ros.safety.finding import Finding
 from deepverse_ros.safety.status import Mode
+from deepverse_ros.safety.verdict import MOST_TIMES, Envelope, Verdict
 
 FLOODER = Path(__file__).parents[1] / "flooder.py"
 
@@ -126,6 +129,46 @@ def test_what_is_too_large_or_no_message_is_told_and_not_read(robot):
 def test_every_kind_has_a_bound_and_an_empty_one_is_within(kind):
     assert bound_of(kind)(bytes(serialize_message(kind()))) == ""
     assert bound_of(kind)(bytes(serialize_message(kind())) + bytes(2**27)) != ""
+
+
+def test_the_longest_verdict_that_is_allowed_is_within_its_bound():
+    times = np.linspace(0.0, 60.0, MOST_TIMES)
+    envelope = Envelope(100.0, times, np.zeros((MOST_TIMES, len(NAMES))), np.zeros(len(NAMES)))
+    finding = Finding(Action.LIMIT, "z" * 100, max_rate=dict.fromkeys(NAMES, 1.0), text="t" * 500)
+    message = command_verdict_to_msg(
+        Verdict(100.0, 100.0, 1.0, envelope, finding, "c" * 100), NAMES, "base_link", "arm"
+    )
+    data = bytes(serialize_message(message))
+    assert bytes_problem(data, most_bytes(len(NAMES))) == ""
+    assert command_verdict_from_msg(deserialize_message(data, CommandVerdict), NAMES).envelope.times.size == MOST_TIMES
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        CommandVerdict(envelope=CommandEnvelope(names=[""] * 50_000)),
+        CommandVerdict(envelope=CommandEnvelope(center=[0.0] * 50_000)),
+        CommandVerdict(finding=CommandFinding(max_rate_names=[""] * 50_000)),
+        CommandVerdict(finding=CommandFinding(max_rates=[0.0] * 50_000)),
+        CommandVerdict(finding=CommandFinding(text="t" * 200_000)),
+        PrefilterStatus(checks=[PrefilterCheck()] * 50_000),
+        PrefilterStatus(checks=[PrefilterCheck(text="t" * 200_000)]),
+    ],
+    ids=["names", "center", "max_rate_names", "max_rates", "text", "checks", "text_of_a_check"],
+)
+def test_what_is_nested_in_a_message_counts_towards_its_bound(message):
+    data = bytes(serialize_message(message))
+    assert "bytes; allowed" in bound_of(type(message))(data)
+    assert "bytes; allowed" in bytes_problem(data, most_bytes(len(NAMES)))
+
+
+def test_as_many_nested_messages_as_the_bound_lets_through_are_read_at_once():
+    message = PrefilterStatus(checks=[PrefilterCheck()] * 2700)
+    data = bytes(serialize_message(message))
+    assert bound_of(PrefilterStatus)(data) == ""
+    begin = time.process_time()
+    assert len(deserialize_message(data, PrefilterStatus).checks) == 2700
+    assert time.process_time() - begin < 0.1  # 4 ms on a free core
 
 
 class Timed(PrefilterNode):

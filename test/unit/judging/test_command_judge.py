@@ -141,6 +141,42 @@ def test_a_stream_is_answered_for_ahead_of_time_and_not_where_a_zone_is(place):
     assert verdict.envelope.excess(np.zeros(1), start[None], 0.3) <= 1
 
 
+@pytest.mark.parametrize("held", [0.0, 0.06, 0.3, 0.6])
+def test_a_stream_may_go_away_from_a_zone_wherever_it_stands(place, held):
+    """There is no place at which nothing passes any more: the tube around its way is wider than the way itself."""
+    place.begin(3)
+    watch = place.watch(keep_out([0.4, 0.6, 1.0], [-0.55, -0.6, 0.5]))  # behind the arm, turned to by joint 1
+    seen, home = place.seen(watch), np.array(ARM.home, float)
+
+    def judged(stands: float, sign: int) -> Verdict:
+        """Of a hand that leads joint 1 on at 0.3 rad/s, `held` seconds after the arm has been stopped there."""
+        joints, maker = home + (stands - home[0]) * np.eye(8)[0], SetpointStream(LAYOUT)
+        for k in range(101):
+            value = joints + sign * 0.3 * max(held + (k - 100) * 0.02, 0.0) * np.eye(8)[0]
+            stream = maker.add(Command(value[None], np.array([0.02]), LAYOUT.names), STAMP - 2 + 0.02 * k)
+        stream = replace(stream, lasts=0.6, places=np.stack([joints, joints]))
+        watched = TrackedCommand(Command.setpoint(value), stream=stream)
+        return watch.judge_still(replace(seen, joints=joints.astype(np.float32)), watched, NOW)
+
+    clear, stopped = 0, 0
+    for stands in np.arange(-1.8, -2.06, -0.01):
+        away, towards = judged(stands, 1), judged(stands, -1)
+        if held > 0:
+            assert away.finding.action == Action.CLEAR or away.finding.leads_out, stands
+        assert not towards.finding.leads_out, stands
+        clear += away.finding.action == Action.CLEAR
+        if not away.finding.leads_out:
+            continue
+        stopped += 1
+        # What leads out answers for the way on, as soon as it can be told, and for none that turns round to the zone.
+        joints, lasts = home + (stands - home[0]) * np.eye(8)[0], 0.5 if held >= 0.3 else 0.0
+        on, back = (joints + turn * np.eye(8)[0] for turn in (0.3 * (held + lasts), -0.03))
+        assert away.envelope.excess(np.zeros(2), np.stack([joints, on]), 0.3) <= 1
+        assert away.envelope.excess(np.zeros(1), back[None], 0.3) > 1
+    assert clear > 3
+    assert stopped > 3 or held == 0
+
+
 def test_the_robot_does_not_see_itself(place):
     """Every pixel that is nearer than what stands behind the arm shows the arm; none may be left over."""
     watch = place.watch(tool_zones(ARM))

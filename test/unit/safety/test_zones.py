@@ -145,6 +145,23 @@ def test_a_way_out_is_a_command_that_clears_what_is_violated(present, future, le
         assert found.gain == pytest.approx(future[-1] - present)
 
 
+@pytest.mark.parametrize(
+    ("present", "future", "leads_out"),
+    [
+        (1.005, (1.01, 1.1, 1.2, 1.3), True),  # near the box, and away from it
+        (1.005, (0.995, 1.1, 1.2, 1.3), False),  # through its border first
+        (1.005, (1.005, 1.005, 1.005, 1.005), False),
+        (1.2, (1.1, 1.1, 1.2, 1.3), False),  # nearer first
+        (0.5, (0.6, 0.9, 1.1, 1.3), True),
+    ],
+)
+def test_what_stops_a_command_for_something_else_has_to_be_left_too(present, future, leads_out):
+    loaded = zones(zone(min_points=2))
+    found = judge(loaded, view(on_x(*future)), TIMES, view(on_x(present)), leave=["zone"])
+    assert found.leads_out is leads_out
+    assert found.stops == (("zone",) if min(future) < 1 else ())
+
+
 def test_a_way_out_of_one_zone_into_another_is_none():
     loaded = zones(zone("left"), zone("right", position=[2.5, 0, 0]))
     found = judge(loaded, view(on_x(0.9, 1.2, 1.4, 1.6)), TIMES, view(on_x(0.5)))
