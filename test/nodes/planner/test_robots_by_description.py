@@ -229,7 +229,7 @@ def test_a_base_whose_odometry_falls_silent_on_its_way_is_told_to_rest_again_and
 
     result = rover.pursue(meanwhile=moving)
     assert rover.silent, "it has moved"
-    assert result.code == PlanToGoal.Result.NO_OBSERVATION, result.message
+    assert result.code == PlanToGoal.Result.NO_OBSERVATION, result.text
     last = np.flatnonzero(np.any(rover.twists(), axis=1))[-1]
     assert len(rover.twists()) - last > 5, "one message could be lost"
     rover.robot.spin(0.5)
