@@ -62,9 +62,6 @@ PARAMETERS = (
     *observation_source.PARAMETERS,
 )
 HEARTBEAT_PERIOD = 0.1
-SWITCH_INTERVAL = 5e-4
-"""Seconds after which a busy thread hands the interpreter on. With Python's 5 ms, a verdict that is ready waits for
-each thread that is busy with pictures, and one that stops the robot must not wait."""
 
 
 @dataclass(frozen=True)
@@ -343,7 +340,6 @@ class WorldModelNode(RobotNode):
 def main() -> None:
     """Run the world model node until it is shut down."""
     keep_freed_memory()
-    sys.setswitchinterval(SWITCH_INTERVAL)
     sys.exit(run(WorldModelNode, threads=3, gather=0.005))
 
 
