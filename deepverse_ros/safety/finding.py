@@ -26,10 +26,10 @@ class Finding:
     scale: share of its speed at which the command may pass, the least of all zones.
     max_rate: as in `LimitZone`, the least of all zones.
     time_to_enter: seconds for which the worst zone is sure to stay clear; inf where it does throughout.
-    stops: names of the zones that say stop.
     leads_out: no zone that says stop is entered anew, and the command leads away from each of them.
     gain: how much clearer the least improved of them is at the end, metres.
     text: one sentence.
+    stops: names of the zones that say stop.
 
     A scale below LEAST_SCALE is no speed at all: whatever action it came with, it is a STOP.
     """
@@ -42,10 +42,10 @@ class Finding:
     scale: float = 1.0
     max_rate: Mapping[str, float] = field(default_factory=dict)
     time_to_enter: float = math.inf
-    stops: tuple[str, ...] = ()
     leads_out: bool = False
     gain: float = 0.0
     text: str = ""
+    stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scale < LEAST_SCALE:
@@ -90,7 +90,7 @@ def judge(
     gain = _gain(zones, left, future, times, present, min_gain) if left and present is not None else 0.0
     return Finding(
         worst.action, worst.zone, worst.step, worst.points, worst.threshold, scale, max_rate, worst.time_to_enter,
-        tuple(stops), gain > 0, gain, worst.text,
+        gain > 0, gain, worst.text, tuple(stops),
     )  # fmt: skip
 
 
