@@ -48,7 +48,7 @@ def plan_from_msg(message: ActionPlan, embodiment: Embodiment, start: np.ndarray
     check_plan(plan, embodiment)
     if same_dt or start is None:
         return plan
-    return resample(message.dt * np.arange(1, len(plan) + 1), plan, start, embodiment.dt)
+    return resample(Command(plan, message.dt * np.arange(1, len(plan) + 1), start=start), embodiment.dt)
 
 
 def check_plan(plan: np.ndarray, embodiment: Embodiment) -> None:
@@ -81,25 +81,25 @@ def plan_to_msg(plan: np.ndarray, embodiment: Embodiment, header: Header, plan_i
     return message
 
 
-def knots_from_trajectory(
+def command_from_trajectory(
     message: JointTrajectory, layout: JointLayout, start: np.ndarray, turns: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """A trajectory's points as action vectors.
+) -> Command | None:
+    """A trajectory as way points (P, A) float32, which begin at `start`; None where it has no points, which is a hold.
 
     The joint names may stand in any order; the gripper's joint may be missing and then stays as in `start`. A first
     point at time 0 states where the trajectory begins (as MoveIt's do) and is no target. Points that have velocities
     and no positions are integrated from `start`.
 
     Args: start (A,): where the robot is now. turns (A,): of the robot, see `RobotState`.
-    Returns: times (P,) seconds from the start, strictly increasing and positive; targets (P, A) float32.
+    Returns: with times that increase strictly, the first above 0.
     Raises: MessageError naming an unknown, repeated or missing joint, or a point that is not finite, out of order, of
-    another length or beyond the limits. An empty trajectory is (0,), (0, A): a hold.
+    another length or beyond the limits.
     """
     embodiment = layout.embodiment
     required, known = [layout.name(ours) for ours in embodiment.joint_names], layout.names()
     given = list(message.joint_names)
     if not message.points:
-        return np.zeros(0), np.zeros((0, embodiment.action_dim), np.float32)
+        return None
     message = integrated(message, layout.places(start, turns))
     for name in given:
         if name not in known:
@@ -120,7 +120,8 @@ def knots_from_trajectory(
     if turns is not None:
         targets -= turns.astype(np.float32)
     check_plan(targets, embodiment)
-    return (times[1:], targets[1:]) if states_start else (times, targets)
+    first = int(states_start)
+    return Command(targets[first:], times[first:], start=np.asarray(start, np.float32))
 
 
 def _positions(message: JointTrajectory) -> np.ndarray:
@@ -134,27 +135,19 @@ def _positions(message: JointTrajectory) -> np.ndarray:
     return np.array([waypoint.positions for waypoint in message.points])
 
 
-def interpolate(times: np.ndarray, targets: np.ndarray, start: np.ndarray, at: np.ndarray | float) -> np.ndarray:
-    """Linear interpolation from `start` (A,) at time 0 through the knots; the last one holds.
-
-    Args: times (P,), targets (P, A), at: (N,) seconds or one number. Returns: (N, A) or (A,) float32.
-    """
-    return Command(targets, times, start=start).at(at).astype(np.float32)
-
-
-def resample(times: np.ndarray, targets: np.ndarray, start: np.ndarray, dt: float) -> np.ndarray:
-    """Knots as a plan (H, A) float32 of steps of `dt`, up to the last knot. Arguments as for `interpolate`.
+def resample(command: Command, dt: float) -> np.ndarray:
+    """A command with a start as a plan (H, A) float32 of steps of `dt`, up to its last way point.
 
     Raises: MessageError when that is longer than the world model can imagine.
     """
     # Rounded, so that 0.1 + 0.2 is not a step longer than 0.3.
-    steps = max(1, math.ceil(times[-1] / dt - 1e-6))
+    steps = max(1, math.ceil(command.duration / dt - 1e-6))
     if steps > MAX_HORIZON:
         raise MessageError(
-            f"the plan lasts {times[-1]:.4g} s; at most {MAX_HORIZON} steps of {dt:g} s "
+            f"the plan lasts {command.duration:.4g} s; at most {MAX_HORIZON} steps of {dt:g} s "
             f"({MAX_HORIZON * dt:.4g} s) can be imagined"
         )
-    return interpolate(times, targets, start, dt * np.arange(1, steps + 1))
+    return command.at(dt * np.arange(1, steps + 1)).astype(np.float32)
 
 
 def plan_from_trajectory(
@@ -163,9 +156,9 @@ def plan_from_trajectory(
     """A whole trajectory as a plan (H, A) float32 of the embodiment's steps.
 
     Args: start (A,): where the robot is when it begins. turns (A,): of the robot, see `RobotState`.
-    Raises: MessageError as `knots_from_trajectory` and `resample`, and for a trajectory without points.
+    Raises: MessageError as `command_from_trajectory` and `resample`, and for a trajectory without points.
     """
-    times, targets = knots_from_trajectory(message, layout, start, turns)
-    if not len(times):
+    command = command_from_trajectory(message, layout, start, turns)
+    if command is None:
         raise MessageError("trajectory points is empty; a plan has at least one")
-    return resample(times, targets, start, layout.embodiment.dt)
+    return resample(command, layout.embodiment.dt)

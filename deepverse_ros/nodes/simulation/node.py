@@ -28,7 +28,7 @@ from deepverse_ros.nodes.messages import action_layout
 from deepverse_ros.nodes.messages.action_layout import JointLayout, joint_state
 from deepverse_ros.nodes.messages.camera import info_from_intrinsics
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
-from deepverse_ros.nodes.messages.plan import knots_from_trajectory
+from deepverse_ros.nodes.messages.plan import command_from_trajectory
 from deepverse_ros.nodes.messages.pose import point, pose_from_matrix, transform_from_matrix
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.runtime import qos
@@ -39,6 +39,7 @@ from deepverse_ros.nodes.simulation import trajectory_action_server
 from deepverse_ros.nodes.simulation.trajectory_action_server import ArmControllers
 from deepverse_ros.nodes.simulation.trajectory_follower import TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 from deepverse_ros.simulation import robots
 from deepverse_ros.simulation.base import RobotSimulation, SimulatedRobot
 
@@ -174,32 +175,31 @@ class SimNode(RobotNode):
         if self._layout.gripper_name in message.joint_names:
             self._commands.grip(None)
         try:
-            times, targets = knots_from_trajectory(message, self._layout, self._joints)
-            self.follow(message, times, targets)
+            self.follow(message, command_from_trajectory(message, self._layout, self._joints))
         except MessageError as error:
             self._commands.hold()
             self.warn("trajectory", f"{self._p.trajectory_topic}: {error}; the robot holds")
 
-    def follow(self, message: JointTrajectory, times: np.ndarray, targets: np.ndarray) -> float:
-        """Begin a trajectory whose points are these; without any it is a hold.
+    def follow(self, message: JointTrajectory, command: Command | None) -> float:
+        """Begin the message's command; None is a hold.
 
         Returns: when it begins, seconds of the simulation. Raises: MessageError for a stamp that is not near now.
         """
-        begin = self._time + self._delay(message, times)
-        if len(times):
-            self._commands.follow(begin, self._joints, times, targets)
-        else:
+        begin = self._time + self._delay(message, command)
+        if command is None:
             self._commands.hold()
+        else:
+            self._commands.follow(begin, command)
         return begin
 
-    def _delay(self, message: JointTrajectory, times: np.ndarray) -> float:
+    def _delay(self, message: JointTrajectory, command: Command | None) -> float:
         """Seconds until the trajectory begins, negative where it began already; a zero stamp means now."""
         begin = stamp_seconds(message.header.stamp)
         if not begin:
             return 0.0
         delay = begin - (self._time if self._p.publish_clock else self.now())
-        if len(times) and delay + times[-1] < 0:
-            raise MessageError(f"trajectory ended {-delay - times[-1]:.2f} s before it arrived")
+        if command is not None and delay + command.duration < 0:
+            raise MessageError(f"trajectory ended {-delay - command.duration:.2f} s before it arrived")
         if delay > MAX_DELAY:
             raise MessageError(f"trajectory header.stamp is {delay:.1f} s in the future; allowed: {MAX_DELAY:g} s")
         return delay

@@ -15,9 +15,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.messages.plan import interpolate, knots_from_trajectory
+from deepverse_ros.nodes.messages.plan import command_from_trajectory
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.nodes.runtime.parameters import Parameter
+from deepverse_ros.safety.commands import Command
 
 PARAMETERS = (
     Parameter(
@@ -66,8 +67,8 @@ class Arm(Protocol):
     def time(self) -> float:
         """Seconds of the simulation."""
 
-    def follow(self, message: JointTrajectory, times: np.ndarray, targets: np.ndarray) -> float:
-        """Go through `targets` (P, A) at `times` (P,). Returns: when it begins, by `time`. Raises: MessageError."""
+    def follow(self, message: JointTrajectory, command: Command) -> float:
+        """Begin the message's command. Returns: when it begins, by `time`. Raises: MessageError."""
 
     def hold(self) -> None:
         """Stay at the last target."""
@@ -216,17 +217,18 @@ class ArmControllers:
         problem = problem_of(request.trajectory, self.joints)
         if not problem:
             try:  # what the joints themselves cannot do
-                knots_from_trajectory(request.trajectory, self._layout, self._arm.joints())
+                command_from_trajectory(request.trajectory, self._layout, self._arm.joints())
             except MessageError as error:
                 problem = str(error)
         return self._refuse(self._name, problem) if problem else GoalResponse.ACCEPT
 
     def _follow(self, handle: ServerGoalHandle, goal: _Goal) -> Result:
-        message, start = handle.request.trajectory, self._arm.joints()
+        message = handle.request.trajectory
         try:
-            times, targets = knots_from_trajectory(message, self._layout, start)
+            command = command_from_trajectory(message, self._layout, self._arm.joints())
+            assert command is not None  # `problem_of` refuses one without points
             with self._lock:  # what came after it may already be executed
-                begin = 0.0 if goal.ended.is_set() else self._arm.follow(message, times, targets)
+                begin = 0.0 if goal.ended.is_set() else self._arm.follow(message, command)
         except MessageError as error:
             return self._abort(handle, goal, Result.OLD_HEADER_TIMESTAMP, str(error))
         while True:
@@ -238,14 +240,14 @@ class ArmControllers:
                 handle.canceled()
                 return Result(error_code=Result.SUCCESSFUL, error_string="canceled; the arm holds")
             p, elapsed, joints = self._node.parameters, self._arm.time() - begin, self._arm.joints()
-            if elapsed < times[-1]:
-                wanted = interpolate(times, targets, start, max(elapsed, 0.0))
+            if elapsed < command.duration:
+                wanted = command.at(max(elapsed, 0.0))
                 if problem := self._off(joints, wanted, p["path_tolerance"]):
                     return self._abort(handle, goal, Result.PATH_TOLERANCE_VIOLATED, f"{problem} on the way")
-            elif not (problem := self._off(joints, targets[-1], p["goal_tolerance"])):
+            elif not (problem := self._off(joints, command.values[-1], p["goal_tolerance"])):
                 handle.succeed()
                 return Result(error_code=Result.SUCCESSFUL, error_string="Goal successfully reached!")
-            elif elapsed > times[-1] + p["goal_time_tolerance"]:
+            elif elapsed > command.duration + p["goal_time_tolerance"]:
                 return self._abort(handle, goal, Result.GOAL_TOLERANCE_VIOLATED, f"{problem} at the end")
 
     def _off(self, joints: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:

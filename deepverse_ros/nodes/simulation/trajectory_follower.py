@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.nodes.messages.plan import interpolate
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 
 WATCHDOG = 0.5
 """Seconds after which a velocity command that was not repeated ends in a hold."""
@@ -16,9 +16,7 @@ WATCHDOG = 0.5
 @dataclass(frozen=True)
 class _Trajectory:
     begin: float
-    start: np.ndarray
-    times: np.ndarray
-    targets: np.ndarray
+    command: Command
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ class TrajectoryFollower:
             if at is not None:
                 self._target = np.asarray(at, np.float32)
 
-    def follow(self, begin: float, start: np.ndarray, times: np.ndarray, targets: np.ndarray) -> None:
-        """Go from `start` (A,) through `targets` (P, A), each reached `times` (P,) seconds after `begin`."""
+    def follow(self, begin: float, command: Command) -> None:
+        """Go through the way points of a command with a start, from `begin` on."""
         with self._lock:
-            self._running = _Trajectory(begin, np.asarray(start, np.float32), times, targets)
+            self._running = _Trajectory(begin, command)
 
     def grip(self, opening: float | None) -> None:
         """Bring the gripper there (0 closed, 1 open), whatever the arm is told; None: the arm's commands move it."""
@@ -82,8 +80,8 @@ class TrajectoryFollower:
             if isinstance(running, _Trajectory):
                 at = now + seconds - running.begin
                 if at >= 0:
-                    self._target = interpolate(running.times, running.targets, running.start, at)
-                if at >= running.times[-1]:
+                    self._target = running.command.at(at).astype(np.float32)
+                if at >= running.command.duration:
                     self._running = None
             elif isinstance(running, _Velocity):
                 if now >= running.until:

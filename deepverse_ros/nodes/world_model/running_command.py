@@ -10,7 +10,7 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.errors import MessageError
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.messages.plan import knots_from_trajectory, plan_from_msg
+from deepverse_ros.nodes.messages.plan import command_from_trajectory, plan_from_msg
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception.observation_source import ObservationWindow
 from deepverse_ros.nodes.perception.robot_state import StateInput
@@ -66,7 +66,9 @@ class CommandInput:
             return
         times = self._layout.embodiment.dt * np.arange(1, len(plan) + 1)
         here = self._state.now()
-        self._set(message.header.stamp, plan[0] if here is None else here.values, times, plan, message.id)
+        self._set(
+            message.header.stamp, Command(plan, times, start=plan[0] if here is None else here.values), message.id
+        )
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         topic = self._node.parameters["trajectory_topic"]
@@ -74,21 +76,17 @@ class CommandInput:
         try:
             if here is None:
                 raise MessageError(f"where the trajectory starts is unknown: {self._state.problem()}")
-            times, targets = knots_from_trajectory(message, self._layout, here.values, here.turns)
+            command = command_from_trajectory(message, self._layout, here.values, here.turns)
         except MessageError as error:
             self._node.warn("command", f"{topic}: {error}; the trajectory was ignored")
             return
-        if len(times):
-            self._set(message.header.stamp, here.values, times, targets, "")
-        else:
-            with self._lock:
-                self._command = None
+        self._set(message.header.stamp, command, "")
 
-    def _set(self, stamp: Time, start: np.ndarray, times: np.ndarray, targets: np.ndarray, plan_id: str) -> None:
+    def _set(self, stamp: Time, command: Command | None, plan_id: str) -> None:
         # A zero stamp means: now, as for every trajectory controller.
         begin = stamp_seconds(stamp) or self._node.now()
         with self._lock:
-            self._command = _Command(Command(targets, times, start=start), begin, plan_id)
+            self._command = None if command is None else _Command(command, begin, plan_id)
 
     def plan(self, window: ObservationWindow, horizon: int) -> tuple[np.ndarray | None, str]:
         """What the robot will do in the `horizon` steps after the newest frame.

@@ -16,6 +16,7 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.simulation.trajectory_follower import WATCHDOG, TrajectoryFollower, velocities_from_data
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 
 ARM = Embodiment.load("arm")
 LAYOUT = JointLayout(ARM)
@@ -159,13 +160,13 @@ def test_a_first_point_at_time_0_states_the_start_and_is_no_target():
     away = [float(v) for v in HOME[:7] + 0.1]
     there = [float(v) for v in HOME[:7] + 0.2]
     message = trajectory(NAMES, (0.0, away), (0.4, there))
-    times, _ = plans.knots_from_trajectory(message, LAYOUT, HOME)
-    assert times.tolist() == [0.4]
+    command = plans.command_from_trajectory(message, LAYOUT, HOME)
+    assert command.times.tolist() == [0.4]
     resampled = plans.plan_from_trajectory(message, LAYOUT, HOME)
     np.testing.assert_allclose(resampled[:, 0] - HOME[0], [0.1, 0.2], atol=1e-5)
     message.points[0].positions[0] = 9.0
     with pytest.raises(MessageError, match=r"step 0: joint_positions\[0\] is 9 rad"):
-        plans.knots_from_trajectory(message, LAYOUT, HOME)
+        plans.command_from_trajectory(message, LAYOUT, HOME)
 
 
 @pytest.mark.parametrize(
@@ -194,23 +195,23 @@ def test_a_trajectory_that_is_too_short_or_too_long_to_be_judged_is_refused(mess
 )
 def test_a_wrong_trajectory_is_refused_with_field_and_value(message, said):
     with pytest.raises(MessageError, match=said):
-        plans.knots_from_trajectory(copy.deepcopy(message), LAYOUT, HOME)
+        plans.command_from_trajectory(copy.deepcopy(message), LAYOUT, HOME)
 
 
 def test_joints_of_a_trajectory_may_stand_in_any_order():
     names = NAMES[::-1]
-    times, targets = plans.knots_from_trajectory(
-        trajectory(names, (0.5, [0.1 * (i + 1) for i in range(7)])), LAYOUT, HOME
-    )
-    np.testing.assert_allclose(targets[0, :7], [0.1 * (7 - i) for i in range(7)], atol=1e-6)
-    assert times.tolist() == [0.5]
+    message = trajectory(names, (0.5, [0.1 * (i + 1) for i in range(7)]))
+    command = plans.command_from_trajectory(message, LAYOUT, HOME)
+    np.testing.assert_allclose(command.values[0, :7], [0.1 * (7 - i) for i in range(7)], atol=1e-6)
+    assert command.times.tolist() == [0.5]
+    assert plans.command_from_trajectory(trajectory(names), LAYOUT, HOME) is None
 
 
 def test_an_arm_follows_its_trajectory_and_then_stays():
     commands = TrajectoryFollower(ARM, HOME)
     goal = HOME.copy()
     goal[0] += 0.4
-    commands.follow(10.0, HOME, np.array([1.0]), goal[None])
+    commands.follow(10.0, Command(goal[None], np.array([1.0]), start=HOME))
     offsets = [float(commands.target(t, 0.1)[0] - HOME[0]) for t in (10.0, 10.4, 10.9, 11.0, 20.0)]
     np.testing.assert_allclose(offsets, [0.04, 0.2, 0.4, 0.4, 0.4], atol=1e-5)
 

@@ -10,7 +10,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from deepverse_ros.errors import MessageError
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.command_formats import TrajectoryFormat
-from deepverse_ros.nodes.messages.plan import knots_from_trajectory
+from deepverse_ros.nodes.messages.plan import command_from_trajectory
 from deepverse_ros.nodes.messages.time import duration
 from deepverse_ros.nodes.messages.velocity_points import integrated
 from deepverse_ros.robot.embodiment import Embodiment
@@ -90,14 +90,14 @@ def test_planner_and_prefilter_take_them_alike_and_the_prefilter_judges_what_it_
     rows = [(0.5, [], [0.2] * 7), (1.0, [], [0.0] * 7)]
     message = JointTrajectory(joint_names=list(ARM.joint_names), points=trajectory(*rows).points)
     wanted = home[:7] + np.array([[0.05], [0.1]])
-    times, targets = knots_from_trajectory(message, joints, home)
-    np.testing.assert_allclose(targets[:, :7], wanted, atol=1e-6)
-    np.testing.assert_allclose(targets[:, 7], home[7])
+    command = command_from_trajectory(message, joints, home)
+    np.testing.assert_allclose(command.values[:, :7], wanted, atol=1e-6)
+    np.testing.assert_allclose(command.values[:, 7], home[7])
     form = TrajectoryFormat(layout, joints)
     incoming = form.read(message, home)
     assert incoming.problem == ""
     np.testing.assert_allclose(incoming.command.values[:, :7], wanted)
     sent = form.write(incoming.command, Time())
     np.testing.assert_allclose([p.positions for p in sent.points], wanted)
-    np.testing.assert_allclose(times, [0.5, 1.0])
+    np.testing.assert_allclose(command.times, [0.5, 1.0])
     assert "where 'joint_1' is now is not known: give positions" in form.read(message, None).problem

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from deepverse_ros.nodes.messages.action_layout import PARAMETERS, JointLayout
 from deepverse_ros.nodes.messages.command_formats import ArrayFormat, TrajectoryFormat
-from deepverse_ros.nodes.messages.plan import knots_from_trajectory
+from deepverse_ros.nodes.messages.plan import command_from_trajectory
 from deepverse_ros.nodes.perception.measured_joints import TURN, MeasuredJoints
 from deepverse_ros.nodes.runtime.parameters import ParameterError
 from deepverse_ros.robot.embodiment import Embodiment
@@ -201,7 +201,7 @@ def test_names_may_have_a_prefix_or_be_others():
     plan = np.array([PLACE, ARM.home], np.float32)
     sent = trajectory_from_plan(plan, layout, Header())
     assert sent.joint_names == names
-    np.testing.assert_allclose(knots_from_trajectory(sent, layout, plan[0])[1], plan, atol=1e-6)
+    np.testing.assert_allclose(command_from_trajectory(sent, layout, plan[0]).values, plan, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_joint_that_went_round_is_where_it_is_and_is_sent_near_that(angle, tur
     assert state.values[6] == pytest.approx(angle, abs=1e-4)
     sent = trajectory_from_plan(state.values[None], layout, Header(), state.turns)
     assert sent.points[0].positions[:7] == pytest.approx(measured[:7], abs=1e-4)
-    back = knots_from_trajectory(sent, layout, state.values, state.turns)[1]
+    back = command_from_trajectory(sent, layout, state.values, state.turns).values
     assert back[0] == pytest.approx(state.values, abs=1e-5)
 
 

@@ -15,9 +15,10 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from deepverse_ros.msg import ActionPlan, PlanVerdict
-from deepverse_ros.nodes.messages.plan import interpolate, plan_to_msg
+from deepverse_ros.nodes.messages.plan import plan_to_msg
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.safety.commands import Command
 
 ARM = Embodiment.load("arm")
 FASTEST = ARM.max_step / ARM.dt
@@ -84,11 +85,11 @@ def test_a_plan_is_stopped_on_its_way_when_joints_fall_silent(world: World, whic
     ended, hold = time.monotonic() - began, sent(world)[1]
     assert 0.3 + 0.4 < ended < 2.0
     assert len(hold.points) == 1
-    times = np.array([seconds(p) for p in plan.points])
     targets = np.array([p.positions for p in plan.points])
+    way = Command(targets, np.array([seconds(p) for p in plan.points]), start=targets[0])
     # Where it should be on its plan, and half of the next step further, so that it can brake.
     moments = np.arange(0.6, ended + 0.05, 0.01)
-    here, next_ = (interpolate(times, targets, targets[0], moments + ahead) for ahead in (0.0, ARM.dt))
+    here, next_ = (way.at(moments + ahead) for ahead in (0.0, ARM.dt))
     off = 0.5 * (here + next_) - np.array(hold.points[0].positions)
     assert np.abs(off).max(axis=1).min() < 0.02
     verdict = next(v for v in world.client.heard["planner/verdict"] if v.reason == PlanVerdict.STALE_INPUT)
