@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from droid_recording import write_recording
 from episodes_made import make_episode
-from fuzz_files import laughs, sparse
+from file_damage import laughs, sparse
 
 from deepverse_ros import files, resources
 from deepverse_ros.data.importers import droid
