@@ -86,12 +86,29 @@ class CoarseConfig(_Frozen):
     heads: int = Field(default=5, ge=1, le=64)
 
 
+class ThingsConfig(_Frozen):
+    """Sizes of what knows the things beside the robot.
+
+    reader: channels at strides 2, 4 and 8 of the network that finds things in pictures.
+    point, pair, hidden: widths of the contact dynamics: of a point of a thing's surface, of a thing beside a part of the
+        robot, and of a thing.
+    blocking: width of the network that says where a robot comes to stand.
+    """
+
+    reader: tuple[Channels, Channels, Channels] = (24, 48, 64)
+    point: Channels = 96
+    pair: Channels = 64
+    hidden: Channels = 192
+    blocking: Channels = 96
+
+
 class WorldModelConfig(_Frozen):
     """Everything that is needed to build the network.
 
     height, width: pixels.
     context: frames that are observed.
     horizon: frames that were imagined in training.
+    things: None: the model imagines the robot alone, as those of before did.
     """
 
     embodiment: Embodiment
@@ -102,6 +119,7 @@ class WorldModelConfig(_Frozen):
     codec: CodecConfig = CodecConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     coarse: CoarseConfig = CoarseConfig()
+    things: ThingsConfig | None = None
 
     @model_validator(mode="after")
     def _divisible(self) -> "WorldModelConfig":

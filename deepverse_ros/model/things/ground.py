@@ -1,0 +1,75 @@
+"""What stands fast around the robot, as the height of the ground: table, obstacles, trays, platforms, edges."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOWER, UPPER = (-0.25, -0.95), (1.15, 0.95)
+"""Corners (x, y) of what the map covers, metres in the base frame."""
+CELL_SIDE = 0.02
+"""Metres."""
+ROWS, COLUMNS = (round((high - low) / CELL_SIDE) for low, high in zip(LOWER, UPPER, strict=True))
+"""Cells along x and along y."""
+LEAST, MOST_HEIGHT = -0.75, 0.5
+"""Heights beyond are cut, metres."""
+
+
+@dataclass(frozen=True)
+class HeightMap:
+    """Heights (B, ROWS, COLUMNS) in metres in the base frame, NaN where nobody saw the ground."""
+
+    heights: Tensor
+
+    def filled(self) -> "HeightMap":
+        """What nobody saw is as high as the nearest that was; all of it 0 where nothing was seen.
+
+        So that what is under a thing tells nothing about whether the thing will leave.
+        """
+        known = torch.isfinite(self.heights)
+        heights = self.heights.nan_to_num(0.0)
+        while not bool(known.all()):
+            grown, share = _around(heights * known), _around(known.to(heights.dtype))
+            new = ~known & (share > 0)
+            if not bool(new.any()):
+                break
+            heights = torch.where(new, grown / share.clamp_min(1e-6), heights)
+            known = known | new
+        return HeightMap(heights)
+
+    def at(self, points: Tensor) -> Tensor:
+        """Heights (B, ...) under points (B, ..., 3); beyond the map, those at its border."""
+        flat = points.flatten(1, -2)
+        index = [
+            ((flat[..., axis] - LOWER[axis]) / CELL_SIDE).floor().long().clamp(0, count - 1)
+            for axis, count in ((0, ROWS), (1, COLUMNS))
+        ]
+        cell = index[0] * COLUMNS + index[1]
+        heights = self.heights.flatten(1).expand(len(cell), -1)
+        return heights.gather(1, cell).unflatten(1, points.shape[1:-1])
+
+    def __getitem__(self, index: slice | Tensor) -> "HeightMap":
+        return HeightMap(self.heights[index])
+
+
+def _around(values: Tensor) -> Tensor:
+    """Sum over each cell's neighbourhood of 3 x 3."""
+    return F.avg_pool2d(values[:, None], 3, 1, 1, count_include_pad=True)[:, 0] * 9
+
+
+def map_heights(points: Tensor, fast: Tensor) -> HeightMap:
+    """The ground under points of pictures: in each cell the highest.
+
+    Args: points (B, ..., 3) metres in the base frame, NaN unknown; fast (B, ...) bool: which of them belong to what
+    stands fast, neither to the robot nor to a thing.
+    """
+    flat, chosen = points.flatten(1, -2), fast.flatten(1) & torch.isfinite(points).all(-1).flatten(1)
+    index = [((flat[..., axis].nan_to_num() - LOWER[axis]) / CELL_SIDE).floor().long() for axis in (0, 1)]
+    chosen = chosen & (index[0] >= 0) & (index[0] < ROWS) & (index[1] >= 0) & (index[1] < COLUMNS)
+    cell = torch.where(chosen, index[0] * COLUMNS + index[1], ROWS * COLUMNS)  # the last cell is nobody's
+    z = torch.where(chosen, flat[..., 2], -torch.inf).clamp(max=MOST_HEIGHT)
+    heights = torch.full((len(flat), ROWS * COLUMNS + 1), -torch.inf, device=flat.device, dtype=flat.dtype)
+    heights = heights.scatter_reduce(1, cell, z, "amax")[:, :-1]
+    heights = torch.where(torch.isfinite(heights), heights.clamp(min=LEAST), torch.nan)
+    return HeightMap(heights.unflatten(1, (ROWS, COLUMNS)))
