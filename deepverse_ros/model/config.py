@@ -90,8 +90,8 @@ class ThingsConfig(_Frozen):
     """Sizes of what knows the things beside the robot.
 
     reader: channels at strides 2, 4 and 8 of the network that finds things in pictures.
-    point, pair, hidden: widths of the contact dynamics: of a point of a thing's surface, of a thing beside a part of the
-        robot, and of a thing.
+    point, pair, hidden: widths of the contact dynamics: of a point of a thing's surface, of a thing beside a part of
+        the robot, and of a thing.
     blocking: width of the network that says where a robot comes to stand.
     """
 

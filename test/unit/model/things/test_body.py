@@ -11,6 +11,7 @@ def test_parts_are_where_the_capsules_are() -> None:
     parts = parts_at(arm, states)
     assert arm.body is not None
     start, end = arm.body.capsule_ends(arm.measured_values(states.numpy()))
-    assert np.allclose(parts.start.numpy(), start, atol=1e-5) and np.allclose(parts.end.numpy(), end, atol=1e-5)
+    assert np.allclose(parts.start.numpy(), start, atol=1e-5)
+    assert np.allclose(parts.end.numpy(), end, atol=1e-5)
     moved = parts.shifted(torch.tensor([0.1, 0.0, 0.0]))[:, 1]
     assert torch.allclose(moved.origin - parts.origin[:, 1], torch.tensor([0.1, 0.0, 0.0]).expand_as(moved.origin))
