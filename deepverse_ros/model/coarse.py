@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.readout import ActionFeatures, position_and_std
+from deepverse_ros.model.readout import CAMERA_FEATURES, ActionFeatures, position_and_std
 
 _TOGETHER = 256
 """Plans whose imagined vectors are in memory at once: with more, the caches of a CPU no longer hold them either."""
@@ -55,7 +55,8 @@ class Coarse(nn.Module):
         self.register_buffer("basis", torch.zeros(config.token_dim, c.token_dim))
         self.features = ActionFeatures(config.embodiment)
         embedding = config.tokens * c.token_dim
-        told = self.features.dim
+        told = self.features.dim + (CAMERA_FEATURES if config.posed else 0)
+        self.posed = config.posed
         self.weights = nn.ParameterList(
             _weight(c.heads, fan_in, fan_out)
             for fan_in, fan_out in ((embedding + told, c.hidden), (c.hidden, c.hidden), (c.hidden, embedding))
@@ -98,13 +99,24 @@ class Coarse(nn.Module):
         raw, clearance = self.read(torch.cat([embedding, told], -1)).split([4, 1], -1)
         return *position_and_std(raw), clearance[..., 0]
 
-    def imagine(self, embedding: Tensor, actions: Tensor) -> CoarseFuture:
+    def told(self, actions: Tensor, camera: Tensor | None = None) -> Tensor:
+        """What the networks are told: (..., H, A) physical units, and (..., 13) of the camera, to (..., H, F)."""
+        told = self.features(actions)
+        if not self.posed:
+            return told
+        assert camera is not None
+        return torch.cat([told, camera[..., None, :].expand(*told.shape[:-1], -1)], -1)
+
+    def imagine(self, embedding: Tensor, actions: Tensor, camera: Tensor | None = None) -> CoarseFuture:
         """Of thousands of plans, _TOGETHER are imagined at once.
 
-        Args: embedding (E,) or (N, E) of the newest frame; actions (N, H, A) physical units.
+        Args:
+            embedding: (E,) or (N, E) of the newest frame.
+            actions: (N, H, A) physical units.
+            camera: (1 or N, 13) see `readout.Camera`; needed where it is `posed`.
         """
-        first = embedding.expand(len(actions), -1)
-        parts = [self._imagine(*part) for part in zip(first.split(_TOGETHER), actions.split(_TOGETHER), strict=True)]
+        first, told = embedding.expand(len(actions), -1), self.told(actions, camera)
+        parts = [self._imagine(*part) for part in zip(first.split(_TOGETHER), told.split(_TOGETHER), strict=True)]
         if len(parts) == 1:
             return parts[0]
         return CoarseFuture(
@@ -113,12 +125,11 @@ class Coarse(nn.Module):
             torch.cat([part.uncertainty for part in parts]),
         )
 
-    def _imagine(self, embedding: Tensor, actions: Tensor) -> CoarseFuture:
-        """Args: embedding (N, E); actions (N, H, A)."""
-        told = self.features(actions)
-        state = embedding.expand(self.heads, actions.shape[0], -1)
+    def _imagine(self, embedding: Tensor, told: Tensor) -> CoarseFuture:
+        """Args: embedding (N, E); told (N, H, F)."""
+        state = embedding.expand(self.heads, told.shape[0], -1)
         frames = []
-        for t in range(actions.shape[1]):
+        for t in range(told.shape[1]):
             state = self.step(state, told[:, t])
             frames.append(state)
         ahead = torch.stack(frames, 2)

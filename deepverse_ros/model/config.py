@@ -109,6 +109,7 @@ class WorldModelConfig(_Frozen):
     context: frames that are observed.
     horizon: frames that were imagined in training.
     things: None: the model imagines the robot alone, as those of before did.
+    posed: it is told where its camera stands and what that shows; else the camera must stand where it did in training.
     """
 
     embodiment: Embodiment
@@ -120,6 +121,7 @@ class WorldModelConfig(_Frozen):
     dynamics: DynamicsConfig = DynamicsConfig()
     coarse: CoarseConfig = CoarseConfig()
     things: ThingsConfig | None = None
+    posed: bool = False
 
     @model_validator(mode="after")
     def _divisible(self) -> "WorldModelConfig":

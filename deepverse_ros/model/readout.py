@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepverse_ros import geometry
 from deepverse_ros.model.codec import IN_CHANNELS, Block
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -19,6 +20,50 @@ FREE = 0.5
 # Standard deviations between 1 mm and 1 m.
 _LOG_STD = (-6.9, 0.0)
 _HARMONICS = (1, 2)
+# A tool is about so many metres from a camera.
+_DISTANCE = 1.5
+CAMERA_FEATURES = 13
+"""See `Camera.features`."""
+
+
+class Camera(NamedTuple):
+    """Where the pictures of a batch are from.
+
+    intrinsics: (3, 3) or (B, 3, 3) pixels.
+    camera_to_world: (B, 4, 4) metres.
+    size: height and width of a picture in pixels.
+    """
+
+    intrinsics: Tensor
+    camera_to_world: Tensor
+    size: tuple[int, int]
+
+    @property
+    def focal(self) -> Tensor:
+        """(B, 1) focal length over the picture's height."""
+        count = len(self.camera_to_world)
+        return self.intrinsics.to(self.camera_to_world).expand(count, 3, 3)[:, 1, 1:2] / self.size[0]
+
+    @property
+    def features(self) -> Tensor:
+        """(B, 13) for a network: place (metres) and axes of the camera, and its focal length."""
+        pose = self.camera_to_world[:, :3].flatten(1)
+        return torch.cat([pose, self.focal], -1).float()
+
+    def repeat(self, times: int) -> "Camera":
+        """Every entry `times` times in a row."""
+        count = len(self.camera_to_world)
+        matrices = self.intrinsics.expand(count, 3, 3).repeat_interleave(times, 0)
+        return Camera(matrices, self.camera_to_world.repeat_interleave(times, 0), self.size)
+
+    def place(self, pixel: Tensor, depth: Tensor) -> Tensor:
+        """World points (B, 3) that appear at `pixel` (B, 2), from -1 to 1 across and down, `depth` (B,) metres away."""
+        rows, columns = self.size
+        k = self.intrinsics.to(pixel).expand(len(pixel), 3, 3)
+        u, v = ((pixel[:, axis] + 1) / 2 * size - 0.5 for axis, size in enumerate((columns, rows)))
+        x, y = (u - k[:, 0, 2]) / k[:, 0, 0], (v - k[:, 1, 2]) / k[:, 1, 1]
+        points = torch.stack([x, y, torch.ones_like(x)], -1) * depth[:, None]
+        return geometry.transform(self.camera_to_world.to(pixel), points[:, None])[:, 0]
 
 
 class PictureReadout(nn.Module):
@@ -29,12 +74,23 @@ class PictureReadout(nn.Module):
     1504.00702) and what it sees there.
     """
 
-    def __init__(self, channels: tuple[int, int] = (24, 48), heads: int = 16, seen: int = 12) -> None:
-        """Args: channels: at stride 4, and at strides 8 and 16; heads that look; numbers seen by each."""
+    def __init__(
+        self, channels: tuple[int, int] = (24, 48), heads: int = 16, seen: int = 12, posed: bool = False
+    ) -> None:
+        """Untrained.
+
+        Args:
+            channels: at stride 4, and at strides 8 and 16.
+            heads: that look.
+            seen: numbers seen by each.
+            posed: it is told the camera, and says where in the picture and how far away the tool is; else it says where
+                that is in the base frame.
+        """
         super().__init__()
         c0, c1 = channels
         self.heads = heads
         self.seen = seen
+        self.posed = posed
         self.stem = nn.Conv2d(IN_CHANNELS, c0, 6, stride=4, padding=1)
         self.block4 = Block(c0)
         self.down8 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
@@ -47,11 +103,14 @@ class PictureReadout(nn.Module):
         with torch.no_grad():  # heads that look everywhere at first hardly learn where to look
             attention.weight[:heads] *= 4.0
         self.look = nn.Sequential(Block(c0), nn.SiLU(), attention)
-        self.place = nn.Sequential(nn.Linear(heads * (2 + seen), 128), nn.SiLU(), nn.Linear(128, 4))
+        self.place = nn.Sequential(nn.Linear(heads * (2 + seen) + posed, 128), nn.SiLU(), nn.Linear(128, 4))
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: frames (B, 5, H, W). Returns: position (B, 3) metres in the base frame, std (B,) metres."""
-        position, std, _ = self.look_at(frames)
+    def forward(self, frames: Tensor, camera: Camera | None = None) -> tuple[Tensor, Tensor]:
+        """Args: frames (B, 5, H, W); camera: needed where it is `posed`, else of no use.
+
+        Returns: position (B, 3) metres in the base frame, std (B,) metres.
+        """
+        position, std, _ = self.look_at(frames, camera)
         return position, std
 
     def features(self, frames: Tensor) -> Tensor:
@@ -62,19 +121,23 @@ class PictureReadout(nn.Module):
         x8 = x8 + F.pixel_shuffle(self.up8(F.silu(x16)), 2)
         return x4 + F.pixel_shuffle(self.up4(F.silu(x8)), 2)
 
-    def look_at(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def look_at(self, frames: Tensor, camera: Camera | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and where the first head looks: log-probabilities (B, H/4, W/4)."""
-        return self.read(self.features(frames))
+        return self.read(self.features(frames), camera)
 
-    def read(self, x4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, x4: Tensor, camera: Camera | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """`look_at` of `features`."""
         where, what = self.look(x4).float().split([self.heads, self.seen], 1)
         log_weights = where.flatten(2).log_softmax(-1)
         rows, columns = (torch.linspace(-1, 1, n, device=x4.device) for n in x4.shape[2:])
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).flatten(1).expand(len(x4), -1, -1)
         read = log_weights.exp() @ torch.cat([grid, what.flatten(2)], 1).mT
-        position, std = position_and_std(self.place(read.flatten(1)))
-        return position, std, log_weights[:, 0].unflatten(-1, x4.shape[2:])
+        looks = log_weights[:, 0].unflatten(-1, x4.shape[2:])
+        if not self.posed:
+            return *position_and_std(self.place(read.flatten(1))), looks
+        assert camera is not None
+        raw, std = position_and_std(self.place(torch.cat([read.flatten(1), camera.focal.to(read)], 1)))
+        return camera.place(raw[:, :2], _DISTANCE + raw[:, 2]), std, looks
 
 
 class ActionFeatures(nn.Module):
@@ -124,9 +187,13 @@ class OutcomeReadout(nn.Module):
     stopped by something, and what is in its way, only the latent shows.
     """
 
-    def __init__(self, embodiment: Embodiment, tokens: int, token_dim: int, width: int = 160) -> None:
+    def __init__(
+        self, embodiment: Embodiment, tokens: int, token_dim: int, width: int = 160, posed: bool = False
+    ) -> None:
+        """Args: posed: it is told the camera."""
         super().__init__()
         self.features = ActionFeatures(embodiment)
+        self.camera = nn.Linear(CAMERA_FEATURES, width, bias=False) if posed else None
         self.squeeze = nn.Linear(token_dim, 32)
         self.latent = nn.Linear(32 * tokens, width)
         self.action = nn.Linear(self.features.dim, width)
@@ -134,9 +201,18 @@ class OutcomeReadout(nn.Module):
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6)
         )
 
-    def forward(self, latents: Tensor, actions: Tensor) -> Outcome:
-        """Args: latents (..., S, P); actions (..., A) that lead to these frames, physical units."""
+    def forward(self, latents: Tensor, actions: Tensor, camera: Tensor | None = None) -> Outcome:
+        """What is read of frames.
+
+        Args:
+            latents: (..., S, P).
+            actions: (..., A) that lead to these frames, physical units.
+            camera: (..., 13) see `Camera.features`; needed where it is `posed`.
+        """
         seen = self.latent(F.silu(self.squeeze(latents.float())).flatten(-2))
+        if self.camera is not None:
+            assert camera is not None
+            seen = seen + self.camera(camera)
         tool, clearance = self.body(seen + self.action(self.features(actions))).split([4, 2], -1)
         return Outcome(*position_and_std(tool), clearance[..., 0].float(), _std(clearance[..., 1]))
 

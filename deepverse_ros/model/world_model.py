@@ -32,7 +32,7 @@ from deepverse_ros.model.future import Future
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
-from deepverse_ros.model.readout import OutcomeReadout, PictureReadout
+from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
 from deepverse_ros.robot.embodiment import Embodiment
 
 MAX_HORIZON = 32
@@ -56,8 +56,8 @@ class WorldModel(nn.Module):
         self.codec = Codec(config.codec, len(config.embodiment.body.capsules) if config.embodiment.body else 0)
         self.dynamics = Dynamics(config)
         self.coarse = Coarse(config)
-        self.picture_readout = PictureReadout()
-        self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim)
+        self.picture_readout = PictureReadout(posed=config.posed)
+        self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim, posed=config.posed)
         self.novelty = OodDetector(config.token_dim)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
@@ -120,7 +120,10 @@ class WorldModel(nn.Module):
         start = time.perf_counter()
         c = self.config
         frames = torch.zeros(1, c.context, 3, c.height, c.width)
-        belief = self.observe(Observation(frames), torch.zeros(1, c.context - 1, self.embodiment.action_dim))
+        view = Observation(frames)
+        if c.posed:
+            view = Observation(frames, None, torch.diag(torch.tensor([c.width, c.width, 1.0])), torch.eye(4))
+        belief = self.observe(view, torch.zeros(1, c.context - 1, self.embodiment.action_dim))
         plan = np.tile(np.asarray(self.embodiment.home, np.float32), (1, c.horizon, 1))
         self.imagine(belief, plan)  # a CUDA graph is captured when shapes come again
         future, _ = self.imagine(belief, plan), self.imagine_coarse(belief, plan)
@@ -172,10 +175,11 @@ class WorldModel(nn.Module):
         # Frames before the newest one become keys and values, once for all plans; the newest waits for their actions.
         before, now = steps[:, : frames - 1], steps[:, frames - 1 :]
         # Where the tool is. With an action that led here the joints are known, and tell more than the picture alone.
+        camera = self._camera(view.intrinsics, None if poses is None else poses[:, -1])
         if frames > 1:
-            position, std, *_ = self.outcome_readout(now.latents[:, 0], past[:, -1])
+            position, std, *_ = self.read_outcome(now.latents[:, 0], past[:, -1], camera)
         else:
-            position, std = self.picture_readout(pictures[:, -1])
+            position, std = self.picture_readout(pictures[:, -1], camera)
         return Belief(
             newest=now,
             context=self.dynamics.keys(before),
@@ -193,15 +197,32 @@ class WorldModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def encode_goal(self, rgb: np.ndarray, depth: np.ndarray | None = None) -> Goal:
-        """Read a goal picture. Args: rgb uint8 (H, W, 3), any resolution; depth (H, W) metres, NaN unknown, or None."""
+    def encode_goal(
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray | None = None,
+        intrinsics: np.ndarray | None = None,
+        camera_to_world: np.ndarray | None = None,
+    ) -> Goal:
+        """Read a goal picture.
+
+        Args:
+            rgb: uint8 (H, W, 3), any resolution.
+            depth: (H, W) metres, NaN unknown, or None.
+            intrinsics, camera_to_world: (3, 3) pixels and (4, 4) of the camera; needed where the model is told where
+                its camera stands.
+        Raises: ShapeError naming the field.
+        """
         if rgb.ndim != 3:
             raise ShapeError(f"goal image: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-        observation = Observation.from_numpy(rgb[None], None if depth is None else depth[None])
-        frames = self.frames(self._fitted(observation))[:, 0]
+        view = self._fitted(
+            Observation.from_numpy(rgb[None], None if depth is None else depth[None], intrinsics, camera_to_world)
+        )
+        frames = self.frames(view)[:, 0]
         cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
-        position, std = self.picture_readout(frames)
+        pose = None if view.camera_to_world is None else view.camera_to_world.expand(1, 4, 4)
+        position, std = self.picture_readout(frames, self._camera(view.intrinsics, pose))
         return Goal(
             embedding=self.coarse.pool(tokens)[0],
             tool_position=position[0].cpu().numpy(),
@@ -235,7 +256,9 @@ class WorldModel(nn.Module):
         where it stands now.
         """
         last = self._plans(belief, plans)[:, -1]
-        tool = self.outcome_readout(belief.newest.latents[:, 0].expand(len(last), -1, -1), last).tool_position
+        tool = self.read_outcome(
+            belief.newest.latents[:, 0].expand(len(last), -1, -1), last, self._camera_of(belief)
+        ).tool_position
         camera = None
         if belief.intrinsics is not None:
             camera = geometry.Intrinsics.from_matrix(belief.intrinsics, self.config.width, self.config.height)
@@ -291,7 +314,7 @@ class WorldModel(nn.Module):
         if rays_after is not None:
             poses = torch.stack(moved[1:], 1)
         # What planning asks of every frame is read from latents; pictures are decoded only when somebody looks.
-        outcome = self.outcome_readout(latents, actions)
+        outcome = self.read_outcome(latents, actions, self._camera_of(belief))
         readout = {
             "tool_position": outcome.tool_position,
             "clearance": outcome.clearance,
@@ -340,7 +363,9 @@ class WorldModel(nn.Module):
     @torch.inference_mode()
     def imagine_coarse(self, belief: Belief, plans: Values) -> CoarseFuture:
         """The outcome of plans on the coarse level: no pictures, at a fraction of the time. Arguments as `imagine`."""
-        return self.coarse.imagine(belief.embedding, self._plans(belief, plans))
+        camera = self._camera_of(belief)
+        features = None if camera is None else camera.features
+        return self.coarse.imagine(belief.embedding, self._plans(belief, plans), features)
 
     def rank(self, belief: Belief, plans: Values, objective: Callable[[CoarseFuture, Tensor], Tensor]) -> Tensor:
         """Costs (N,) of plans on the coarse level, lower is better.
@@ -367,7 +392,9 @@ class WorldModel(nn.Module):
             states = states.to(self.device)
         else:
             states = belief.newest.states.new_full((*rgb.shape[:2], self.embodiment.state_dim), torch.nan)
-        tool, std = (t.unflatten(0, rgb.shape[:2]) for t in self.picture_readout(frames))
+        camera = self._camera_of(belief)
+        read = self.picture_readout(frames, None if camera is None else camera.repeat(rgb.shape[1]))
+        tool, std = (t.unflatten(0, rgb.shape[:2]) for t in read)
         pose = belief.camera_to_world
         where = None if pose is None else pose[:, None].expand(*rgb.shape[:2], 4, 4)
         return Future(
@@ -406,6 +433,34 @@ class WorldModel(nn.Module):
         if self.embodiment.body is None or intrinsics is None or poses is None:
             return None
         return draw(self.embodiment, states, intrinsics, poses, self.config.height, self.config.width)
+
+    # ---- the camera
+
+    def read_outcome(self, latents: Tensor, actions: Tensor, camera: Camera | None) -> Outcome:
+        """What the outcome readout says of frames of a camera that stands still.
+
+        Args: latents (B, ..., S, P); actions (B, ..., A) that led to them; camera: of batch 1 or B.
+        """
+        if camera is None or not self.config.posed:
+            return self.outcome_readout(latents, actions)
+        features = camera.features
+        lead = actions.shape[:-1]
+        return self.outcome_readout(latents, actions, features.reshape(-1, *[1] * (len(lead) - 1), features.shape[-1]))
+
+    def _camera(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
+        """What readouts are told; None for a model that is not `posed`. Raises: ShapeError where it is not known."""
+        if not self.config.posed:
+            return None
+        if intrinsics is None or camera_to_world is None:
+            raise ShapeError(
+                "intrinsics and camera_to_world: this model must be told where its camera stands, in the base frame "
+                f"'{self.embodiment.base_frame}'"
+            )
+        pose = camera_to_world.to(self.device, torch.float32)
+        return Camera(intrinsics.to(pose), pose, (self.config.height, self.config.width))
+
+    def _camera_of(self, belief: Belief) -> Camera | None:
+        return self._camera(belief.intrinsics, belief.camera_to_world)
 
     # ---- units
 
@@ -459,19 +514,27 @@ class WorldModel(nn.Module):
 
     def _rays_from(self, belief: Belief, poses: Tensor) -> Tensor:
         """Raymap (N, T, S, 6) of cameras at `poses` (N, T, 4, 4), relative to the belief's oldest frame."""
+        if self.config.posed:
+            return self._rays(poses, belief.intrinsics, len(poses), poses.shape[1])
         assert belief.origin is not None
         origin = belief.origin.to(poses)[:, None].expand(len(poses), 1, 4, 4)
         return self._rays(torch.cat([origin, poses], 1), belief.intrinsics, len(poses), poses.shape[1] + 1)[:, 1:]
 
     def _rays(self, poses: Tensor | None, intrinsics: Tensor | None, batch: int, frames: int) -> Tensor:
-        """The raymap at the tokens (B, T, S, 6), relative to the first of `poses` (B, T, 4, 4); NaN where unknown."""
+        """The raymap at the tokens (B, T, S, 6), NaN where unknown.
+
+        It is relative to the first of `poses` (B, T, 4, 4), or to the base frame where the model is `posed`.
+        """
         rows, columns = self.config.grid
         if poses is None and self.embodiment.camera.fixed:
             poses = torch.eye(4, device=self.device).expand(batch, frames, 4, 4)
         if poses is None or intrinsics is None:
             return torch.full((batch, frames, rows * columns, 6), torch.nan, device=self.device)
         camera = geometry.Intrinsics.from_matrix(intrinsics, self.config.width, self.config.height)
-        rays = geometry.raymap(poses.to(self.device, torch.float32), camera.resized(columns, rows))
+        poses = poses.to(self.device, torch.float32)
+        if self.config.posed:
+            poses = torch.cat([torch.eye(4, device=self.device).expand(len(poses), 1, 4, 4), poses], 1)
+        rays = geometry.raymap(poses, camera.resized(columns, rows))[..., -frames:, :, :, :]
         return rays.flatten(-2).mT.expand(batch, frames, -1, -1)
 
 

@@ -1,6 +1,7 @@
 """Where the parts of the robot are, as tensors: the capsules of its body, each in the frame of its link."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +26,9 @@ class Parts:
     rotation: Tensor
     radius: Tensor
 
-    def __getitem__(self, index: object) -> "Parts":
+    def __getitem__(self, index: Any) -> "Parts":
         """Some of the moments."""
-        parts = (self.start, self.end, self.origin, self.rotation)
-        return Parts(*(t[index] for t in parts), self.radius)  # type: ignore[index]
+        return Parts(self.start[index], self.end[index], self.origin[index], self.rotation[index], self.radius)
 
     def shifted(self, by: Tensor) -> "Parts":
         """The robot standing `by` (..., 3) metres beside where its joints say."""

@@ -5,7 +5,7 @@ A thing keeps its slot from the belief to the last imagined frame. Places are me
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,20 +16,23 @@ SURFACE = 32
 """Points that stand for a thing's surface."""
 
 
+_Some = TypeVar("_Some", bound="_Batch")
+
+
 class _Batch:
     """Tensors that share their first axis."""
 
-    def __getitem__(self, index: slice | Tensor) -> Self:
+    def __getitem__(self: _Some, index: slice | Tensor) -> _Some:
         return self._map(lambda t: t[index])
 
-    def expand(self, count: int) -> Self:
+    def expand(self: _Some, count: int) -> _Some:
         """The same for `count` plans, as views, where the batch is 1."""
         return self._map(lambda t: t.expand(count, *t.shape[1:]))
 
-    def to(self, device: torch.device) -> Self:
+    def to(self: _Some, device: torch.device) -> _Some:
         return self._map(lambda t: t.to(device))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self: _Some, change: Callable[[Tensor], Tensor]) -> _Some:
         return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.world_model import codec_frames
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 
@@ -119,6 +120,19 @@ class Episodes:
             self.intrinsics[episode].numpy(),
             self.camera_to_world[episode, frames].numpy()[None],
         )
+
+    def camera(self, episodes: np.ndarray, times: np.ndarray, device: torch.device) -> Camera:
+        """Of the frames at (episodes, times), two index arrays (B,)."""
+        return Camera(
+            self.intrinsics[episodes].to(device), self.camera_to_world[episodes, times].to(device), self.rgb.shape[2:4]
+        )
+
+    @property
+    def camera_features(self) -> Tensor:
+        """(E, T, 13) of every frame; see `Camera.features`."""
+        poses = self.camera_to_world.flatten(0, 1)
+        camera = Camera(self.intrinsics.repeat_interleave(self.length, 0), poses, self.rgb.shape[2:4])
+        return camera.features.unflatten(0, (len(self), self.length))
 
     def frames(self, episodes: np.ndarray, times: np.ndarray, device: torch.device) -> Tensor:
         """The codec's input (*, 5, H, W) of the frames at (episodes, times), two index arrays of one shape."""

@@ -70,7 +70,7 @@ class EncodedEpisodes:
         return geometry.motion_from_pose(geometry.inverse(poses[:, :-1]) @ poses[:, 1:])
 
     def _rays(self, index: np.ndarray, times: np.ndarray) -> Tensor:
-        """Raymap at the tokens (B, T, S, 6), relative to the first of `times` (B, T)."""
+        """Raymap at the tokens (B, T, S, 6), relative to the first of `times` (B, T), or to the base frame."""
         rows, columns = self.config.grid
         poses = self.episodes.camera_to_world[index[:, None], times]
         out = torch.empty(*times.shape, rows * columns, 6)
@@ -78,7 +78,11 @@ class EncodedEpisodes:
         for number, matrix in enumerate(matrices):
             camera = geometry.Intrinsics.from_matrix(matrix, self.config.width, self.config.height)
             mine = which.reshape(-1) == number
-            out[mine] = geometry.raymap(poses[mine], camera.resized(columns, rows)).flatten(-2).mT
+            some = poses[mine]
+            if self.config.posed:
+                some = torch.cat([torch.eye(4).expand(len(some), 1, 4, 4), some], 1)
+            rays = geometry.raymap(some, camera.resized(columns, rows))[:, -times.shape[1] :]
+            out[mine] = rays.flatten(-2).mT
         return out
 
 

@@ -52,7 +52,8 @@ class ConsistencyTerms:
             terms["spacetime"] = self.config.spacetime_weight * spacetime
         if self.expected is not None:
             pictures = torch.cat([rgb, disparity[:, :, None], torch.ones_like(disparity[:, :, None])], 2)
-            tool, _ = model.picture_readout(pictures.flatten(0, 1))
+            camera = self.episodes.camera(index, times[:, c.context - 1], model.device)
+            tool, _ = model.picture_readout(pictures.flatten(0, 1), camera.repeat(c.horizon))
             now = self.episodes.tool[index, times[:, c.context - 1]].to(tool)
             states = torch.cat([now[:, None], tool.unflatten(0, latents.shape[:2])], 1)
             plans = whole.actions[: len(index), c.context - 1 : -1]

@@ -22,7 +22,7 @@ from deepverse_ros.training.stages.dynamics import imagine
 
 _BATCH = 64
 # Imagined on the fine level, read there: what is not measured stands as NaN.
-_Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+_Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class DistillationSet:
     """What the coarse level learns from: N windows, on the CPU.
 
     now: (N, E) embedding.
+    camera: (N, 13) see `readout.Camera`.
     plans: (N, H, A).
     ahead: (N, H, E) embedding, of the fine level.
     tool: (N, H, 3) metres, true where the plan was executed, else as the fine level reads it.
@@ -38,6 +39,7 @@ class DistillationSet:
     """
 
     now: Tensor
+    camera: Tensor
     plans: Tensor
     ahead: Tensor
     tool: Tensor
@@ -45,7 +47,8 @@ class DistillationSet:
     bootstrap: Tensor
 
     def of(self, which: Tensor) -> _Example:
-        return tuple(x[which] for x in (self.now, self.plans, self.ahead, self.tool, self.clearance))  # type: ignore[return-value]
+        parts = (self.now, self.camera, self.plans, self.ahead, self.tool, self.clearance)
+        return tuple(x[which] for x in parts)  # type: ignore[return-value]
 
 
 class CoarseStage:
@@ -80,8 +83,8 @@ class CoarseStage:
 
     def _losses(self, lessons: _Example) -> dict[str, Tensor]:
         """Args: lessons whose tensors begin with (heads, B)."""
-        now, plans, ahead, tool, clearance = (x.to(self.device, torch.float32) for x in lessons)
-        told = self.module.features(plans)
+        now, camera, plans, ahead, tool, clearance = (x.to(self.device, torch.float32) for x in lessons)
+        told = self.module.told(plans, camera)
         frames = []
         state = now
         for t in range(plans.shape[2]):
@@ -104,7 +107,7 @@ class CoarseStage:
     def validate(self) -> dict[str, float]:
         """Share of the embedding's change that is explained at the last step; tool and clearance errors in cm."""
         lessons = self.held_out
-        future = self.module.imagine(lessons.now.to(self.device), lessons.plans.to(self.device))
+        future = self.module.imagine(*(x.to(self.device) for x in (lessons.now, lessons.plans, lessons.camera)))
         ahead, tool = lessons.ahead.to(self.device, torch.float32)[:, -1], lessons.tool.to(self.device)[:, -1]
         change = (ahead - lessons.now.to(self.device)).square().mean()
         error = (future.readout["tool_position"][:, -1] - tool).norm(dim=-1) * 100
@@ -136,23 +139,25 @@ def _lessons(
         whole = encoded.steps(e, s, model.device)
         times = s[:, None] + np.arange(c.context, c.window)
         foreign = encoded.steps(index[o], start[o], model.device)
+        camera = episodes.camera(e, s + c.context - 1, model.device)
         for steps in (whole, replace(whole, actions=_moved(model, foreign, whole))):
             plans = steps.actions[:, c.context - 1 : -1]
             latents = imagine(model, steps, precision)
             if steps is whole:
                 tool, clearance = episodes.tool[e[:, None], times], episodes.clearance[e[:, None], times]
             else:
-                tool = model.outcome_readout(latents, plans).tool_position.cpu()
+                tool = model.read_outcome(latents, plans, camera).tool_position.cpu()
                 clearance = torch.full(tool.shape[:2], torch.nan)
             now = model.coarse.pool(whole.latents[:, c.context - 1])
-            parts.append((now.cpu(), plans.cpu(), model.coarse.pool(latents).half().cpu(), tool, clearance))
-    now, plans, ahead, tool, clearance = (torch.cat(x) for x in zip(*parts, strict=True))
+            ahead = model.coarse.pool(latents).half()
+            parts.append((now.cpu(), camera.features.cpu(), plans.cpu(), ahead.cpu(), tool, clearance))
+    now, told, plans, ahead, tool, clearance = (torch.cat(x) for x in zip(*parts, strict=True))
     # Windows in the order of their episodes; a head sees those of the episodes that it drew, with replacement.
     episode = torch.cat([torch.from_numpy(index[i : i + _BATCH]).repeat(2) for i in range(0, len(index), _BATCH)])
     rows = [torch.nonzero(episode == k)[:, 0] for k in range(len(encoded))]
     drawn = rng.integers(0, len(encoded), (model.coarse.heads, len(encoded)))
     bootstrap = torch.stack([torch.cat([rows[k] for k in head]) for head in drawn])
-    return DistillationSet(now, plans, ahead, tool, clearance, bootstrap)
+    return DistillationSet(now, told, plans, ahead, tool, clearance, bootstrap)
 
 
 def _moved(model: WorldModel, foreign: Steps, whole: Steps) -> Tensor:

@@ -231,7 +231,7 @@ def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Step
     c = model.config
     horizon = latents.shape[1]
     plans = windows.actions[:, c.context - 1 : c.window - 1]
-    outcome = model.outcome_readout(latents, plans)
+    outcome = model.read_outcome(latents, plans, episodes.camera(index, 0 * index, model.device))
     states = model.reconcile_state(plans, outcome.tool_position, outcome.tool_std)
     if states is None or not model.embodiment.camera.fixed:
         return None

@@ -17,8 +17,9 @@ from deepverse_ros.training.engine.precision import Precision
 from deepverse_ros.training.stages.dynamics import imagine
 
 _BATCH = 64
-# (latents (N, S, P), actions (N, A), true tool positions (N, 3), clearances (N,), NaN unknown), on the CPU
-Examples = tuple[Tensor, Tensor, Tensor, Tensor]
+# (latents (N, S, P), actions (N, A), features (N, 13) of the camera, true tool positions (N, 3), clearances (N,), NaN
+# unknown), on the CPU
+Examples = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class OutcomeStage:
@@ -45,12 +46,12 @@ class OutcomeStage:
         del step
         half = self.config.drawn
         drawn = [_draw(self.train[kind], half, draw) for kind in ("seen", "imagined")]
-        latents, actions, tool, clearance = (
+        latents, actions, camera, tool, clearance = (
             torch.cat(x).to(self.device, torch.float32) for x in zip(*drawn, strict=True)
         )
         noise = draw.uniform(half, 1, 1) * self.config.latent_noise * draw.normal(half, *latents.shape[1:])
         latents[: len(noise)] += noise.to(self.device)
-        outcome = self.module(latents, actions)
+        outcome = self.module(latents, actions, camera)
         error = outcome.tool_position - tool
         known = torch.isfinite(clearance)
         free = outcome.clearance - clearance.nan_to_num().clamp_max(FREE)
@@ -64,8 +65,10 @@ class OutcomeStage:
     def validate(self) -> dict[str, float]:
         """Median and mean tool error, and mean error of the clearance, in cm on each kind of held-out latents."""
         scores: dict[str, float] = {}
-        for kind, (latents, actions, tool, clearance) in self.held_out.items():
-            outcome = self.module(latents.to(self.device, torch.float32), actions.to(self.device))
+        for kind, (latents, actions, camera, tool, clearance) in self.held_out.items():
+            outcome = self.module(
+                latents.to(self.device, torch.float32), actions.to(self.device), camera.to(self.device)
+            )
             error = (outcome.tool_position.cpu() - tool).norm(dim=-1) * 100
             scores |= {f"{kind}_median_cm": float(error.median()), f"{kind}_mean_cm": float(error.mean())}
             free = (outcome.clearance.cpu() - clearance.clamp_max(FREE)).abs()
@@ -91,8 +94,12 @@ def _examples(
         latents.append(imagine(model, whole, precision).half().cpu())
         plans.append(whole.actions[:, c.context - 1 : -1].cpu())
     rows, times = index[:, None], start[:, None] + np.arange(c.context, c.window)
-    seen = (encoded.latents, episodes.measured, episodes.tool, episodes.clearance)
-    imagined = (torch.cat(latents), torch.cat(plans), episodes.tool[rows, times], episodes.clearance[rows, times])
+    camera = episodes.camera_features
+    seen = (encoded.latents, episodes.measured, camera, episodes.tool, episodes.clearance)
+    imagined = (
+        torch.cat(latents), torch.cat(plans), camera[rows, times], episodes.tool[rows, times],
+        episodes.clearance[rows, times],
+    )  # fmt: skip
     return {"seen": _flat(seen), "imagined": _flat(imagined)}
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.model.readout import PictureReadout, robust_nll
+from deepverse_ros.model.readout import Camera, PictureReadout, robust_nll
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import PictureStageConfig
 from deepverse_ros.training.engine.draw import Draw
@@ -47,15 +47,16 @@ class PictureStage:
         frames = self.train.frames(index, times, self.device)
         frames[(draw.uniform(batch) < self.config.depth_dropout).to(self.device), 3:] = 0
         truth = self.train.tool[index, times].to(self.device)
-        position, std, looks = self._read(self._unsharp(frames, draw))
+        camera = self.train.camera(index, times, self.device)
+        position, std, looks = self._read(self._unsharp(frames, draw), camera)
         error = position - truth
         losses = {"nll": robust_nll(error, std).mean(), "shown": self._shown(looks, truth, index, times)}
         total = losses["nll"] + self.config.shown_weight * losses["shown"]
         return {"total": total, **losses, "tool_m": error.norm(dim=-1).mean()}
 
-    def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, frames: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
         with autocast(self.device, self.precision):
-            return self.module.look_at(frames.contiguous(memory_format=torch.channels_last))
+            return self.module.look_at(frames.contiguous(memory_format=torch.channels_last), camera)
 
     def _unsharp(self, frames: Tensor, draw: Draw) -> Tensor:
         """Blurred and noisy to a random degree, mostly a low one: not every picture is as sharp as a camera's."""
@@ -102,7 +103,8 @@ class PictureStage:
                 frames = self.held_out.frames(index.ravel(), when.ravel(), self.device)
                 if kind == "without_depth":
                     frames[:, 3:] = 0
-                position, _, _ = self._read(frames)
+                camera = self.held_out.camera(index.ravel(), when.ravel(), self.device)
+                position, _, _ = self._read(frames, camera)
                 truth = self.held_out.tool[index.ravel(), when.ravel()]
                 errors.append((position.cpu() - truth).norm(dim=-1) * 100)
             error = torch.cat(errors)
