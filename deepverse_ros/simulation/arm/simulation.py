@@ -1,6 +1,7 @@
 """The simulated arm: physics, an RGB-D camera and ground truth."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,14 @@ from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 _TIMESTEP = 0.005
 # Anti-windup: while something blocks the arm, its reference stays this close to where it really is (rad, fraction).
 _LEAD = np.array([0.10] * 7 + [1.0])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a simulated scene. time: seconds; values: the state of the physics and of the arm's control."""
+
+    time: float
+    values: tuple[np.ndarray, ...]
 
 
 class ArmSimulation:
@@ -108,6 +117,20 @@ class ArmSimulation:
         self._reference = joints.copy()
         self._data.ctrl[:] = _actuator_targets(joints)
         mujoco.mj_forward(self._model, self._data)
+
+    def snapshot(self) -> Snapshot:
+        """This moment of the present scene, for `restore`."""
+        data = self._data
+        values = [data.qpos, data.qvel, data.act, data.ctrl, data.qacc_warmstart, self._reference]
+        return Snapshot(data.time, tuple(np.array(v) for v in values))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to a moment of the present scene: what follows is what followed it."""
+        data = self._data
+        data.time = snapshot.time
+        data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = snapshot.values[:4]
+        mujoco.mj_forward(self._model, data)  # changes what the solver begins with, which comes last
+        data.qacc_warmstart[:], self._reference = snapshot.values[4], snapshot.values[5].copy()
 
     def step(self, action: np.ndarray) -> None:
         """Move for one model frame (`embodiment.dt`) so that the joints are at `action` (8,) at its end."""
