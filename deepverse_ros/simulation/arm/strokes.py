@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 PALM = 0.067  # metres from the tool's point back to the palm
-_FINGER_HALF, _FINGER_CLOSED = 0.020, 0.037  # metres: half of the closed hand's thickness and breadth
+THICKNESS, _BREADTH = 0.020, 0.037  # metres: half of the closed fingers'
 MARGIN = 0.02  # metres that a way which shall not touch keeps
 
 
@@ -49,7 +49,7 @@ def things_of(simulation: "ArmSimulation") -> list[Thing]:
 
 def hand_radius(opening: float) -> float:
     """Metres: of the upright cylinder around the fingers."""
-    return float(np.hypot(_FINGER_HALF, _FINGER_CLOSED + GRIPPER_OPEN * opening))
+    return float(np.hypot(THICKNESS, _BREADTH + GRIPPER_OPEN * opening))
 
 
 def through(start: np.ndarray, end: np.ndarray) -> np.ndarray:
