@@ -9,6 +9,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
 from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene
 from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
+from deepverse_ros.simulation.base import Snapshot
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 
 _TIMESTEP = 0.005
@@ -127,6 +128,20 @@ class ArmSimulation:
         self._data.ctrl[:] = _actuator_targets(joints)
         self._touched[:] = False
         mujoco.mj_forward(self._model, self._data)
+
+    def snapshot(self) -> Snapshot:
+        """The present moment, for `restore`."""
+        data = self._data
+        values = [data.qpos, data.qvel, data.act, data.ctrl, data.qacc_warmstart, self._reference]
+        return Snapshot(data.time, tuple(np.array(v) for v in values))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to a moment of the present scene: what follows is what followed it."""
+        data = self._data
+        data.time = snapshot.time
+        data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = snapshot.values[:4]
+        mujoco.mj_forward(self._model, data)  # changes what the solver begins with, which comes last
+        data.qacc_warmstart[:], self._reference = snapshot.values[4], snapshot.values[5].copy()
 
     def step(self, action: np.ndarray) -> None:
         """Move for one model frame (`embodiment.dt`) so that the joints are at `action` (8,) at its end."""
