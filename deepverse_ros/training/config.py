@@ -161,6 +161,25 @@ class OutcomeStageConfig(StageConfig):
         return max(1, self.batch // 2)
 
 
+class ReadingStageConfig(StageConfig):
+    """Settings of the training of the reader of things.
+
+    vote_weight: of the votes for things' middles, beside which pixels show a thing.
+    depth_dropout: share of frames without depth, of which only the pixels are learned.
+    body_dropout: share without a drawing of the robot's body, as where nobody knows the camera's pose.
+    brightness: by how much the colours of a frame are scaled at most, as a share.
+    depth_noise: deviation of a depth, metres, in the noisiest frames.
+    holes: share of pixels without depth in the frames with most of them.
+    """
+
+    vote_weight: float = Field(default=1.0, ge=0, le=1e6)
+    depth_dropout: float = Field(default=0.1, ge=0, le=1)
+    body_dropout: float = Field(default=0.1, ge=0, le=1)
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    depth_noise: float = Field(default=0.003, ge=0, le=1)
+    holes: float = Field(default=0.05, ge=0, le=1)
+
+
 class NetworkConfig(_Frozen):
     """Parts of the network, where they differ from what model/config.py says."""
 

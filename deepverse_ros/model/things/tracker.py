@@ -1,0 +1,172 @@
+"""Things over the frames of a context: which is which, what hides, and how each moved last."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from deepverse_ros import geometry
+from deepverse_ros.model.things.clustering import Found
+from deepverse_ros.model.things.slots import MOST, Slots, nothing
+from deepverse_ros.model.things.surface import surface_of
+
+# From one frame to the next a thing moves less, metres.
+_REACH = 0.08
+# What a difference in size costs: metres of motion per metre of its extent.
+_SIZE_COST = 0.5
+# A surface is the same one within this, metres along the ray; nearer, something hides it.
+_SAME = 0.015
+# What is hidden at this share of its pixels may still be there.
+_HIDDEN = 0.3
+# What was found so often stays though once it was not, where its surface still is.
+_CONFIRMED = 2
+
+
+@dataclass(frozen=True)
+class _Track:
+    """One thing up to a frame.
+
+    frame: the newest that shows it; slot: of what was found there; count: frames in which it was found.
+    position (3,), std (), extent (): metres. last (3,): metres since the frame before `frame`, 0 where it was not found
+    there.
+    """
+
+    frame: int
+    slot: int
+    count: int
+    position: Tensor
+    std: Tensor
+    extent: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame of one belief: points (H, W, 3) metres, NaN unknown; pixels (H, W) as found; robot (H, W) bool."""
+
+    points: Tensor
+    pixels: Tensor
+    robot: Tensor
+    intrinsics: Tensor
+    camera_to_world: Tensor
+
+
+def track(found: list[Found], points: Tensor, robot: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> Slots:
+    """The things of B beliefs at their newest frame, out of what was found in each of T frames.
+
+    Args:
+        found: T times of B frames, oldest first, see Found.windows.
+        points: (B, T, H, W, 3) metres in the base frame, NaN unknown.
+        robot: (B, T, H, W) bool: where the robot is.
+        intrinsics: (3, 3) or (B, 3, 3) pixels.
+        camera_to_world: (B, T, 4, 4).
+    """
+    batch, time, height, width = points.shape[:4]
+    slots = nothing(batch, height, width, points.device)
+    intrinsics = intrinsics.to(points).expand(batch, 3, 3)
+    for b in range(batch):
+        frames = [
+            _Frame(points[b, t], found[t].pixels[b], robot[b, t], intrinsics[b], camera_to_world[b, t].to(points))
+            for t in range(time)
+        ]
+        tracks: list[_Track] = []
+        for t, there in enumerate(found):
+            new = _read(there, b, t, frames[t])
+            tracks = _linked(tracks, new, t)
+        here, away = [k for k in tracks if k.frame == time - 1], [k for k in tracks if k.frame < time - 1]
+        here += [k for k in away if _still_there(k, frames[k.frame], frames[-1])]
+        for k, thing in enumerate(here[:MOST]):
+            _fill(slots, b, k, thing, frames[thing.frame], seen=thing.frame == time - 1)
+    return slots
+
+
+def _read(found: Found, b: int, frame: int, seen: _Frame) -> list[_Track]:
+    """What was found in one frame."""
+    things = []
+    for k in found.there[b].nonzero()[:, 0].tolist():
+        shown = seen.points[(seen.pixels == k + 1)]
+        shown = shown[torch.isfinite(shown).all(-1)]
+        extent = (shown - shown.mean(0)).norm(dim=-1).mean() if len(shown) else found.std.new_zeros(())
+        position = found.position[b, k]
+        things.append(_Track(frame, k, 1, position, found.std[b, k], extent, torch.zeros_like(position)))
+    return things
+
+
+def _linked(old: list[_Track], new: list[_Track], frame: int) -> list[_Track]:
+    """The tracks with what was found in the next frame: of all pairings the one that costs least."""
+    if not old or not new:
+        return old + new
+    expected = torch.stack([k.position + (k.last if k.frame == frame - 1 else 0) for k in old])
+    at, was = torch.stack([k.position for k in new]), torch.stack([k.position for k in old])
+    away = torch.minimum(torch.cdist(expected, at), torch.cdist(was, at) + 0.01)
+    size = (torch.stack([k.extent for k in old])[:, None] - torch.stack([k.extent for k in new])).abs()
+    # A thing that was not found in between may have moved further.
+    reach = _REACH * torch.tensor([frame - k.frame for k in old], device=at.device).clamp(max=2)[:, None]
+    gain = torch.where(away < reach, reach - away - _SIZE_COST * size, -torch.inf).clamp_min(1e-3)
+    gain = torch.where(away < reach, gain, 0.0)
+    out, taken = [], set()
+    for thing, j in zip(old, _assigned(gain.tolist()), strict=True):
+        if j is None:
+            out.append(thing)
+            continue
+        taken.add(j)
+        moved = new[j].position - thing.position if thing.frame == frame - 1 else torch.zeros_like(thing.position)
+        out.append(replace(new[j], count=thing.count + 1, last=moved))
+    return out + [k for j, k in enumerate(new) if j not in taken]
+
+
+def _assigned(gain: list[list[float]]) -> list[int | None]:
+    """For each row a column of its own, or None, so that the sum of gains is largest; only gains > 0 are taken.
+
+    By dynamic programming over the sets of columns: there are at most 8.
+    """
+    best: dict[int, tuple[float, list[int | None]]] = {0: (0.0, [])}
+    for row in gain:
+        after: dict[int, tuple[float, list[int | None]]] = {}
+        for used, (total, chosen) in best.items():
+            for j, value in [(None, 0.0), *enumerate(row)]:
+                if j is not None and (value <= 0 or used >> j & 1):
+                    continue
+                key = used if j is None else used | 1 << j
+                if key not in after or after[key][0] < total + value:
+                    after[key] = total + value, [*chosen, j]
+        best = after
+    return max(best.values(), key=lambda entry: entry[0])[1]
+
+
+def _still_there(thing: _Track, shown: _Frame, newest: _Frame) -> bool:
+    """Whether a thing that the newest frame does not show may be hidden there, or was merely missed.
+
+    Args: shown: the newest frame that shows it.
+    """
+    surface = shown.points[shown.pixels == thing.slot + 1]
+    surface = surface[torch.isfinite(surface).all(-1)]
+    pixel, _ = geometry.project(surface, newest.intrinsics, newest.camera_to_world)
+    height, width = newest.pixels.shape
+    column, row = pixel.nan_to_num(-1.0).round().long().unbind(-1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    if not bool(inside.any()):
+        return False
+    column, row, surface = column[inside], row[inside], surface[inside]
+    camera = newest.camera_to_world[:3, 3]
+    # How much nearer the newest frame's surface is; NaN where nobody knows.
+    nearer = (surface - camera).norm(dim=-1) - (newest.points[row, column] - camera).norm(dim=-1)
+    other = newest.pixels[row, column] > 0
+    hidden = (nearer > _SAME) | newest.robot[row, column]
+    same = (nearer.abs() <= _SAME) & ~hidden & ~other
+    if float(hidden.float().mean()) >= _HIDDEN:
+        return True
+    return thing.count >= _CONFIRMED and float((same | hidden).float().mean()) > 0.5
+
+
+def _fill(slots: Slots, b: int, k: int, thing: _Track, shown: _Frame, seen: bool) -> None:
+    """Write a thing into a slot. Args: shown: the newest frame that shows it, which is the newest of all if `seen`."""
+    slots.there[b, k] = True
+    slots.seen[b, k] = seen
+    slots.position[b, k], slots.std[b, k] = thing.position, thing.std
+    mine = shown.pixels == thing.slot + 1
+    label = torch.where(mine, k + 1, 0).to(torch.uint8)
+    slots.surface[b, k] = surface_of(shown.points[None], label[None], slots.position[b : b + 1])[0, k]
+    if seen:
+        slots.pixels[b][mine] = k + 1
+        slots.last[b, k, :3] = thing.last
