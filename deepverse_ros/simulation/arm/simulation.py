@@ -168,14 +168,16 @@ class ArmSimulation:
         most = self.embodiment.max_step * (steps * _TIMESTEP / self.embodiment.dt)
         end = np.clip(target, start - most, start + most)
         velocity = (end - start) / (steps * _TIMESTEP)
-        self._touched[:] = False
+        contacts = []
         for k in range(steps):
             reference = start + velocity * ((k + 1) * _TIMESTEP)
             # A position actuator lags behind a moving target by its damping time; aim that much ahead.
             self._data.ctrl[:] = _actuator_targets(reference + velocity * DAMPING_TIME)
             mujoco.mj_step(self._model, self._data)
-            met = self._labels[self._data.contact.geom]  # (contacts, 2)
-            self._touched[met[(met == _ROBOT).any(axis=1)]] = True
+            contacts.append(self._data.contact.geom.copy())
+        met = self._labels[np.concatenate(contacts)]  # (contacts, 2)
+        self._touched[:] = False
+        self._touched[met[(met == _ROBOT).any(axis=1)]] = True
         mujoco.mj_kinematics(self._model, self._data)
         self._reference = end
 
