@@ -27,7 +27,7 @@ _LIVE = 0.03
 """Metres between the ball around a thing and a part from which on it may be moved."""
 _BESIDE = 0.02
 """Metres between the balls around two things from which on one may move the other."""
-_STILL = 0.01
+_STILL = 0.015
 """Metres a step up to which a thing counts as at rest: as exactly as its motion is seen."""
 _APART = 0.15
 """Metres between two things from which on neither tells the other anything."""
