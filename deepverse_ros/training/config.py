@@ -30,6 +30,20 @@ class DataConfig(_Frozen):
     validation: int = Field(default=60, ge=1, le=10_000_000)
 
 
+class PracticeConfig(_Frozen):
+    """What a robot does to things in simulation, without pictures; see data.practice.
+
+    directory: what is missing of `episodes` is practised first (0: only read). validation: episodes held out.
+    """
+
+    directory: Path
+    episodes: int = Field(default=0, ge=0, le=10_000_000)
+    seed: int = Field(default=0, ge=0, lt=1_000_000)
+    frames: int = Field(default=24, ge=12, le=10_000)
+    workers: int = Field(default=2, ge=1, le=1024)
+    validation: int = Field(default=400, ge=1, le=10_000_000)
+
+
 class StageConfig(_Frozen):
     """What every stage has.
 
@@ -178,6 +192,18 @@ class ReadingStageConfig(StageConfig):
     brightness: float = Field(default=0.2, ge=0, lt=1)
     depth_noise: float = Field(default=0.003, ge=0, le=1)
     holes: float = Field(default=0.05, ge=0, le=1)
+
+
+class ContactStageConfig(StageConfig):
+    """Settings of the contact dynamics' training.
+
+    surface_weight: of where the points of a thing's surface come to lie, which tells how it turned, beside its middle.
+    spread_weight, touched_weight: of the expected spread, and of what the robot touches.
+    """
+
+    surface_weight: float = Field(default=1.0, ge=0, le=1e6)
+    spread_weight: float = Field(default=1.0, ge=0, le=1e6)
+    touched_weight: float = Field(default=0.2, ge=0, le=1e6)
 
 
 class NetworkConfig(_Frozen):

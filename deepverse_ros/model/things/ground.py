@@ -40,14 +40,16 @@ class HeightMap:
 
     def at(self, points: Tensor) -> Tensor:
         """Heights (B, ...) under points (B, ..., 3); beyond the map, those at its border."""
-        flat = points.flatten(1, -2)
-        index = [
-            ((flat[..., axis] - LOWER[axis]) / CELL_SIDE).floor().long().clamp(0, count - 1)
-            for axis, count in ((0, ROWS), (1, COLUMNS))
-        ]
-        cell = index[0] * COLUMNS + index[1]
-        heights = self.heights.flatten(1).expand(len(cell), -1)
-        return heights.gather(1, cell).unflatten(1, points.shape[1:-1])
+        which = torch.arange(len(points), device=points.device).reshape(-1, *[1] * (points.ndim - 2))
+        return self.under(points[..., 0], points[..., 1], which if len(self.heights) > 1 else torch.zeros_like(which))
+
+    def under(self, x: Tensor, y: Tensor, which: Tensor) -> Tensor:
+        """As `at`, under x, y (...) metres. Args: which (...) of the B maps each of them is over; broadcast."""
+        rows, columns = (
+            ((value - LOWER[axis]) / CELL_SIDE).floor().long().clamp(0, count - 1)
+            for value, axis, count in ((x, 0, ROWS), (y, 1, COLUMNS))
+        )
+        return self.heights.flatten()[(which * ROWS + rows) * COLUMNS + columns]
 
     def __getitem__(self, index: slice | Tensor) -> "HeightMap":
         return HeightMap(self.heights[index])
