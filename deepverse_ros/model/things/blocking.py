@@ -30,7 +30,7 @@ _HARDNESS, _SLACK, _MOST_SLACK = 3e3, 0.008, 0.02
 # rad (or units) that a joint's spring is bent by where its motor begins to reach its limit.
 _BENT = 0.04
 # Balls that hold a robot at once, at most.
-_CONTACTS = 5
+_CONTACTS = 3
 # The networks are not told of ground that is farther, metres.
 _NEAR = 0.1
 # Metres: the least, and those from which training starts.
@@ -104,8 +104,7 @@ class Blocking(nn.Module):
                 some = ground if len(ground.heights) == 1 else ground[asked]
                 pressed = self._press(before[asked], reference[asked], command[asked], some, shift[asked])
                 joints, std, blocked = (
-                    whole.index_put((asked,), part)
-                    for whole, part in zip((joints, std, blocked), pressed, strict=True)
+                    whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
                 )
             out.append((joints, std, blocked))
             told = command

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros.model.readout import robust_nll
-from deepverse_ros.model.things.blocking import BEHIND, Blocking
+from deepverse_ros.model.things.blocking import Blocking
 from deepverse_ros.model.things.ground import HeightMap
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import BlockingStageConfig
@@ -70,13 +70,15 @@ class BlockingStage:
         self.config = config
         self.device = device
         self.train, self.held_out = train, held_out
-        self.windows, self.held = self._windows(train)
+        self.windows, held = self._windows(train)
+        self.held = held if len(held) else self.windows
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
         batch = self.config.batch
-        windows = self.windows[torch.from_numpy(draw.integers(0, len(self.windows), batch))]
-        held = self.held[torch.from_numpy(draw.integers(0, max(1, len(self.held)), batch))] if len(self.held) else windows
+        windows, held = (
+            among[torch.from_numpy(draw.integers(0, len(among), batch))] for among in (self.windows, self.held)
+        )
         chosen = torch.where(draw.uniform(batch)[:, None] < self.config.blocked, held, windows)
         joints, std, blocked, plans, truth = self._followed(self.train, chosen)
         off = (self._tool(joints) - self._tool(truth)).flatten(0, 1)
@@ -92,10 +94,11 @@ class BlockingStage:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """Median and mean tool errors in cm, of held-out frames where a joint is more than `BEHIND` from its command
-        and of the others, each beside the kinematic way: that the robot stands at its command.
+        """How well it is known where robots stand, on held-out windows.
 
-        blocked_recall, blocked_precision: of telling the former.
+        blocked_median_cm, blocked_mean_cm: tool error of frames in which a joint is more than `BEHIND` from its
+        command; free_ of the others; kinematic_ of the same if the robot stood at its command. blocked_recall,
+        blocked_precision: of telling the former.
         """
         windows, _ = self._windows(self.held_out)
         windows = windows[:: self.config.horizon]
@@ -109,9 +112,8 @@ class BlockingStage:
         error, kinematic, behind, found = torch.cat(parts, 1)
         scores: dict[str, float] = {}
         for kind, chosen in (("blocked", behind > 0), ("free", behind == 0)):
-            for name, values in (("", error[chosen]), ("kinematic_", kinematic[chosen])):
-                scores |= {f"{kind}_{name}median_cm": float(values.median()) if len(values) else np.nan}
-                scores |= {f"{kind}_{name}mean_cm": float(values.mean())}
+            for name, values in ((kind, error[chosen]), (f"{kind}_kinematic", kinematic[chosen])):
+                scores |= {f"{name}_median_cm": float(values.median()), f"{name}_mean_cm": float(values.mean())}
         both = float((behind * found).sum())
         scores["blocked_recall"] = both / max(1.0, float(behind.sum()))
         scores["blocked_precision"] = both / max(1.0, float(found.sum()))
