@@ -33,13 +33,12 @@ from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
+from deepverse_ros.model.stance import reconcile
 from deepverse_ros.robot.embodiment import Embodiment
 
 MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
 _DECODE_CHUNK = 64
-# A robot does not stand as it was told where its tool is read so many deviations, of at least so many metres, away.
-_DOUBT, _SHARPEST = 3.0, 0.01
 
 
 class WorldModel(nn.Module):
@@ -328,31 +327,8 @@ class WorldModel(nn.Module):
         )  # fmt: skip
 
     def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
-        """How the robot stands after actions, when its tool is read at a place.
-
-        It stands as it was told, unless the tool is not where that would bring it, because something stopped the robot.
-
-        Args:
-            actions: (..., A).
-            tool: (..., 3) metres.
-            std: (...) metres.
-        Returns: (..., K) physical units; None for a robot that does not measure the quantities of its actions, or whose
-        body is not described.
-        """
-        robot = self.embodiment
-        if robot.body is None or robot.proprioception is not None:
-            return None
-        told, read = (t.detach().double().flatten(0, -2).cpu().numpy() for t in (actions, tool))
-        values = robot.measured_values(told)
-        brought = robot.body.forward_kinematics(values)[robot.tool_frame][:, :3, 3]
-        off = np.linalg.norm(read - brought, axis=-1)
-        doubted = off > _DOUBT * std.detach().double().flatten().cpu().numpy().clip(_SHARPEST)
-        if doubted.any():
-            some = {name: v[doubted] for name, v in values.items()}
-            for name, v in robot.body.inverse_kinematics(some, robot.tool_frame, read[doubted]).items():
-                values[name][doubted] = v
-        stands = np.concatenate([values[m.name] for m in robot.measured], -1)
-        return torch.from_numpy(stands).to(actions.device, torch.float32).unflatten(0, actions.shape[:-1])
+        """See `stance.reconcile`."""
+        return reconcile(self.embodiment, actions, tool, std)
 
     def predict_future(
         self, observation: Observation, planned_actions: Values, past_actions: Values | None = None

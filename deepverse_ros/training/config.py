@@ -206,6 +206,17 @@ class ContactStageConfig(StageConfig):
     touched_weight: float = Field(default=0.2, ge=0, le=1e6)
 
 
+class BlockingStageConfig(StageConfig):
+    """Settings of the training of where a blocked robot comes to stand.
+
+    horizon: steps of a window, on the network's own predictions.
+    blocked: share of the windows in which something holds the robot; by chance they are rare.
+    """
+
+    horizon: int = Field(default=8, ge=1, le=64)
+    blocked: float = Field(default=0.5, ge=0, le=1)
+
+
 class NetworkConfig(_Frozen):
     """Parts of the network, where they differ from what model/config.py says."""
 

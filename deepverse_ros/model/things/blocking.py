@@ -1,0 +1,223 @@
+"""Where a commanded robot comes to stand: at its command, unless something that stands fast is in the way.
+
+A blocked robot is pressed against the ground by springs in its joints: it stands where these and the contacts balance.
+Small networks say how stiff each joint is in such a posture, how much the contact sticks, and what the springs leave
+unexplained. Without contact nothing of this is asked, and the robot stands exactly at its command.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from deepverse_ros.model.readout import ActionFeatures
+from deepverse_ros.model.things.chain import Chain
+from deepverse_ros.model.things.ground import HeightMap
+from deepverse_ros.model.things.nearness import highest_around, nearness
+from deepverse_ros.robot.embodiment import Embodiment
+
+BEHIND = 0.15
+"""rad that a joint is behind its target, from which on the robot counts as blocked."""
+# A path that keeps so far from the ground is free, metres. A step is followed in so many parts: a tool moves 25 cm in
+# one, and must not come out behind what it runs into.
+_MARGIN, _PARTS = 0.03, 4
+# How far ahead of a blocked joint its driver lets the reference run, rad.
+_LEAD = 0.10
+# Contacts, per square metre, against joints of stiffness 1 per square rad; and how far a ball may be inside, metres.
+_HARDNESS, _SLACK, _MOST_SLACK = 3e3, 0.008, 0.02
+# rad (or units) that a joint's spring is bent by where its motor begins to reach its limit.
+_BENT = 0.04
+# Balls that hold a robot at once, at most.
+_CONTACTS = 3
+# The networks are not told of ground that is farther, metres.
+_NEAR = 0.1
+# Metres: the least, and those from which training starts.
+_LEAST_STD, _STD, _PRESSED_STD = 1e-3, 4e-3, 2e-2
+
+
+@dataclass(frozen=True)
+class Stance:
+    """Where the robot stands after each of H steps of N plans.
+
+    joints: (N, H, K) as it will measure them, physical units.
+    std: (N, H) metres of the tool, per axis.
+    blocked: (N, H) from 0 to 1: that a joint stands more than `BEHIND` from its command.
+    """
+
+    joints: Tensor
+    std: Tensor
+    blocked: Tensor
+
+
+class Blocking(nn.Module):
+    """See the module. Args: width: of the networks."""
+
+    steps: Tensor
+    lead: Tensor
+    turns: Tensor
+
+    def __init__(self, embodiment: Embodiment, width: int) -> None:
+        super().__init__()
+        self.chain: Chain | None = None
+        if embodiment.body is None or embodiment.proprioception is not None:
+            return
+        self.chain = Chain(embodiment, embodiment.body)
+        dim, self.capsules = embodiment.action_dim, len(embodiment.body.capsules)
+        turns = torch.tensor([m.units == "rad" for m in embodiment.modalities for _ in range(m.dim)])
+        steps = torch.from_numpy(embodiment.max_step)
+        self.register_buffer("turns", turns, persistent=False)
+        self.register_buffer("steps", steps, persistent=False)
+        self.register_buffer("lead", torch.where(turns, _LEAD, steps), persistent=False)
+        self.posture = ActionFeatures(embodiment)
+        seen = self.posture.dim + 2 * dim + 2 * self.capsules
+        self.springs = _network(seen, width, dim + self.capsules + 1)
+        self.rest = _network(seen, width, dim + 2)
+        self.free_std = nn.Parameter(torch.tensor(math.log(_STD)))
+
+    def stands(self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor) -> Stance | None:
+        """Where plans bring the robot.
+
+        Args:
+            newest: (N or 1, K) as measured before the first step; NaN unknown: it stands at the first command.
+            plans: (N, H, K) physical units.
+            ground: of batch N or 1, in the base frame.
+            shift: (N or 1, 3) metres that the robot stands beside its joints' word.
+        Returns: None for a robot that does not measure the quantities of its actions, or whose body is not described.
+        """
+        if self.chain is None:
+            return None
+        ground, shift = ground.filled(), shift.expand(len(plans), 3)
+        told = torch.where(torch.isfinite(newest), newest, plans[:, 0])
+        near = self._near(torch.cat([told[:, None], plans], 1), ground, shift)
+        joints = reference = told
+        out = []
+        for t, command in enumerate(plans.unbind(1)):
+            before = joints
+            reference = _within(command, _within(reference, before, self.lead), self.steps)
+            joints, std = reference, (_LEAST_STD + self.free_std.exp()).expand(len(plans))
+            blocked = self.behind(command - joints).to(std.dtype)
+            # Off its plan, a robot's path is another than the one that was looked at beforehand.
+            asked = (near[:, t] | (before != told).any(-1)).nonzero()[:, 0]
+            if len(asked):
+                some = ground if len(ground.heights) == 1 else ground[asked]
+                pressed = self._press(before[asked], reference[asked], command[asked], some, shift[asked])
+                joints, std, blocked = (
+                    whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
+                )
+            out.append((joints, std, blocked))
+            told = command
+        return Stance(*(torch.stack(parts, 1) for parts in zip(*out, strict=True)))
+
+    @torch.no_grad()
+    def _near(self, path: Tensor, ground: HeightMap, shift: Tensor) -> Tensor:
+        """(N, H) whether a step between two states of a path (N, H + 1, K) comes near the ground at its middle or end.
+
+        Heights are the highest around each ball, so that nothing thin hides between the moments looked at.
+        """
+        assert self.chain is not None
+        moments = torch.stack([(path[:, 1:] + path[:, :-1]) / 2, path[:, 1:]], 2)
+        points = self.chain.places(moments.flatten(0, 2)).unflatten(0, moments.shape[:3])
+        points = points + shift[:, None, None, None]
+        around = highest_around(ground, float(self.chain.radius.max()) + _MARGIN)
+        room = points[..., 2] - around.at(points) - self.chain.radius
+        return (room < _MARGIN).flatten(2).any(-1)
+
+    def _press(
+        self, joints: Tensor, target: Tensor, command: Tensor, ground: HeightMap, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of R robots from joints to where they are driven, both (R, K).
+
+        Returns: joints (R, K), std (R,) and blocked (R,) as in `Stance`.
+        """
+        assert self.chain is not None
+        placed = self.chain(joints)
+        gap, away = nearness(ground, placed.points + shift[:, None])
+        ahead = nearness(ground, self.chain.places(target) + shift[:, None])[0]
+        features = self._features(joints, target - joints, target - command, gap, ahead)
+        stiff, slack, stick = self.springs(features).split([joints.shape[-1], self.capsules, 1], -1)
+        slack = (_SLACK + _MOST_SLACK * slack.tanh())[:, self.chain.capsule]
+        now, touched = joints, torch.zeros(len(joints), dtype=torch.bool, device=joints.device)
+        for part in range(1, _PARTS + 1):
+            if part > 1:
+                placed = self.chain(now)
+                gap, away = nearness(ground, placed.points + shift[:, None])
+            free = torch.lerp(joints, target, part / _PARTS) - now
+            contacts = _Contacts(gap - self.chain.radius + slack, away, placed.slopes)
+            move, hit = contacts.balance(free, (3 * stiff.tanh()).exp(), stick.exp())
+            now, touched = now + move, touched | hit
+        gap, _ = nearness(ground, self.chain.places(now) + shift[:, None])
+        features = self._features(now, target - joints, target - now, gap, ahead)
+        left, log_std, behind = self.rest(features).split([joints.shape[-1], 1, 1], -1)
+        pressed = now + left * self.steps
+        sure = self.behind(command - target)
+        return (
+            torch.where(touched[:, None], pressed, target),
+            _LEAST_STD + torch.where(touched, math.log(_PRESSED_STD) + log_std[:, 0].clamp(-4, 4), self.free_std).exp(),
+            torch.where(touched, behind[:, 0].sigmoid(), sure.to(target.dtype)),
+        )
+
+    def _features(self, joints: Tensor, move: Tensor, off: Tensor, gap: Tensor, ahead: Tensor) -> Tensor:
+        """What the networks know: a posture, where it is driven, and how near its capsules come to the ground."""
+        assert self.chain is not None
+        index = self.chain.capsule.expand_as(gap)
+        least = [
+            gap.new_full((len(gap), self.capsules), _NEAR).scatter_reduce(1, index, room - self.chain.radius, "amin")
+            for room in (gap, ahead)
+        ]
+        rooms = (torch.cat(least, -1) / _NEAR).clamp(-1, 1)
+        return torch.cat([self.posture(joints), move / self.steps, off / self.steps, rooms], -1)
+
+    def behind(self, off: Tensor) -> Tensor:
+        """(...) whether a joint is that far off its command. Args: off (..., K)."""
+        return ((off.abs() > BEHIND) & self.turns).any(-1)
+
+
+class _Contacts(NamedTuple):
+    """Balls of R robots beside the ground.
+
+    room: (R, P) metres between them. away: (R, P, 3) from the ground. slopes: (R, P, 3, K) as in `Placed`.
+    """
+
+    room: Tensor
+    away: Tensor
+    slopes: Tensor
+
+    def balance(self, free: Tensor, stiffness: Tensor, stick: Tensor) -> tuple[Tensor, Tensor]:
+        """How joints move that springs pull by `free`, where balls would meet the ground.
+
+        Args: free, stiffness (R, K); stick (R, 1): stiffness of contacts against sliding.
+        Returns: (R, K), and which robots touch (R,).
+        """
+        slope = (self.away[..., None, :] @ self.slopes)[..., 0, :]
+        room = self.room + (slope @ free[..., None])[..., 0]
+        touched = room.amin(-1) < 0
+        held, move = torch.zeros_like(room, dtype=torch.bool), free
+        # One ball more at a time, the one that is deepest: all at once would lay the whole hand flat on the ground.
+        for _ in range(_CONTACTS):
+            deepest = torch.zeros_like(held).scatter(1, room.argmin(-1, keepdim=True), True)
+            held = (held | deepest) & (room < 0)
+            hit = held.to(free.dtype)[..., None]
+            pressing = slope * hit
+            sliding = (self.slopes * hit[..., None]).flatten(1, 2)
+            stuck = sliding.mT @ sliding / hit.sum(1, keepdim=True).clamp_min(1)
+            # A motor pushes only so strongly: beyond, a joint's spring gets the softer the farther it is bent.
+            springs = stiffness * _BENT / ((free - move).abs() + _BENT)
+            stiff = torch.diag_embed(springs) + _HARDNESS * (pressing.mT @ pressing) + stick[..., None] * stuck
+            pull = springs * free - _HARDNESS * (pressing.mT @ self.room[..., None])[..., 0]
+            move = torch.linalg.solve(stiff, pull)
+            room = self.room + (slope @ move[..., None])[..., 0]
+        return torch.where(touched[:, None], move, free), touched
+
+
+def _within(value: Tensor, middle: Tensor, reach: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(value, middle - reach), middle + reach)
+
+
+def _network(seen: int, width: int, told: int) -> nn.Sequential:
+    """It tells nothing at first: zeros."""
+    last = nn.Linear(width, told)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(seen, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
