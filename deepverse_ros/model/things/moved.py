@@ -65,8 +65,8 @@ def draw_moved(
     out = out.flatten(0, 1)
     if not moving:
         return out
-    limits = [_limit(picture, near, far)[:, None] for picture in (plate, newest)]
-    nearest = torch.where(uncovered, *limits).flatten(0, 1)
+    behind, before = (_limit(picture, near, far)[:, None] for picture in (plate, newest))
+    nearest = torch.where(uncovered, behind, before).flatten(0, 1)
     camera = _Camera.of(intrinsics, camera_to_world, batch)
     for k in moving:
         _draw_thing(k, out, nearest, newest, slots, motion, moves[..., k], camera, near, far)
@@ -203,8 +203,8 @@ def _draw_thing(
         ],
         1,
     )
-    region = (region[0], slice(None), *region[1:])
-    out[region] = torch.where(wins[:, None], picture, out[region])
+    window = out[:, :, top:bottom, left:right]
+    window.copy_(torch.where(wins[:, None], picture, window))
 
 
 def _closed(canvas: Tensor) -> Tensor:
