@@ -88,9 +88,13 @@ class EpisodeGenerator:
         rng = np.random.default_rng([seed, index])
         simulation = self._simulation
         script = simulation.begin_episode(scene_seed(seed, index), rng, frames, revisit)
-        pictures, depths, states = [], [], []
+        pictures, depths, segmentations, states = [], [], [], []
         for t in range(frames):
-            rgb, depth = simulation.render()
+            if simulation.segmented:
+                rgb, depth, segmentation = simulation.render_segmented()
+                segmentations.append(segmentation)
+            else:
+                rgb, depth = simulation.render()
             pictures.append(rgb)
             depths.append(np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16))
             states.append(simulation.state())
@@ -108,6 +112,7 @@ class EpisodeGenerator:
             intrinsics=simulation.intrinsics.astype(np.float32),
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
             units={m.name: f"{m.units}, measured" for m in self._embodiment.measured},
+            segmentation=np.stack(segmentations) if segmentations else None,
         )
 
     def close(self) -> None:

@@ -27,10 +27,14 @@ _ARRAYS = {
     "intrinsics": ("float32", "pixels, (3, 3); a pixel's centre has whole coordinates"),
     "camera_to_world": ("float32", "metres, (T, 4, 4); optical frame x right, y down, z forward"),
 }
+_SEGMENTATION = ("uint8", "0 what stands fast, 1 the robot, 2 + k thing k, (T, H, W)")
 _STATE_UNITS = {
     "tool_position": "m, world frame",
     "clearance": "m, smallest distance to table, obstacles and objects; 0 or less in contact",
     "object_positions": "m, world frame, x y z of each object in turn",
+    "object_poses": "m, world frame, of each object in turn x y z and the quaternion x y z w",
+    "object_touched": "1 where the robot touched the object since the frame before, else 0",
+    "base_position": "m, world frame",
 }
 
 
@@ -42,7 +46,8 @@ class Episode:
     frame t to t+1, the last one is what was commanded after the last frame. state: arrays (T, n) float32 of what was
     measured, such as tool_position (m, world) and clearance (m). intrinsics (3, 3) and
     camera_to_world (T, 4, 4) float32. kind: what was done, such as random, reach, push or collide. units: of the states
-    that the embodiment has, for whoever reads the file.
+    that the embodiment has, for whoever reads the file. segmentation (T, H, W) uint8: 0 what stands fast, 1 the robot,
+    2 + k thing k, in the order of the states object_*; None where nobody knows.
     """
 
     embodiment: str
@@ -56,6 +61,7 @@ class Episode:
     intrinsics: np.ndarray
     camera_to_world: np.ndarray
     units: Mapping[str, str] = field(default_factory=dict)
+    segmentation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Raises: EpisodeError when an array has another shape or type than documented."""
@@ -69,9 +75,11 @@ class Episode:
         }
         if min(frames, height, width) < 1:
             raise EpisodeError(f"rgb: expected (T, H, W, 3) with at least one frame, got {self.rgb.shape}")
+        types = {name: dtype for name, (dtype, _) in _ARRAYS.items()}
+        if self.segmentation is not None:
+            shapes["segmentation"], types["segmentation"] = shapes["depth"], _SEGMENTATION[0]
         for name, shape in shapes.items():
-            array = getattr(self, name)
-            dtype = _ARRAYS[name][0]
+            array, dtype = getattr(self, name), types[name]
             if array.shape != shape or array.dtype != dtype:
                 raise EpisodeError(f"{name}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
         if not (isinstance(self.dt, float) and 1e-3 <= self.dt <= 60):
@@ -170,10 +178,14 @@ def _fill(file: h5py.File, episode: Episode) -> None:
         "frames": len(episode),
         "state": sorted(episode.state),
     }
+    if episode.segmentation is not None:  # an episode without one is the same file as ever
+        header["segmentation"] = True
     text = json.dumps(header, sort_keys=True)
     file.attrs["header"], file.attrs["header_crc32"] = text, zlib.crc32(text.encode())
     for name, (_, units) in _ARRAYS.items():
         _dataset(file, name, getattr(episode, name), units)
+    if episode.segmentation is not None:
+        _dataset(file, "segmentation", episode.segmentation, _SEGMENTATION[1])
     for name, array in episode.state.items():
         _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name) or episode.units.get(name, ""))
 
@@ -181,7 +193,7 @@ def _fill(file: h5py.File, episode: Episode) -> None:
 def _dataset(file: h5py.File, name: str, array: np.ndarray, units: str) -> None:
     """One checksummed array; pictures are stored frame by frame, so that a few can be read without the rest."""
     options: dict[str, Any] = {}
-    if name in ("rgb", "depth"):
+    if name in ("rgb", "depth", "segmentation"):
         options = {"chunks": (1, *array.shape[1:]), "compression": "lzf", "shuffle": array.dtype.itemsize > 1}
     elif array.size:
         options = {"chunks": array.shape}
@@ -203,6 +215,9 @@ def _parse(file: h5py.File) -> Episode:
     names = header["state"]
     if not isinstance(names, list) or len(names) > _MOST_STATES or not all(_is_name(name) for name in names):
         raise EpisodeError(f"header: state: expected names, got {files.shown(names)}")
+    segmented = header.get("segmentation", False)
+    if not isinstance(segmented, bool):
+        raise EpisodeError(f"header: segmentation: expected true or false, got {files.shown(segmented)}")
     reader = sealed_hdf5.Reader(file)
     arrays: dict[str, Any] = {name: reader.array(name, dtype) for name, (dtype, _) in _ARRAYS.items()}
     episode = Episode(
@@ -211,6 +226,7 @@ def _parse(file: h5py.File) -> Episode:
         seed=header["seed"],
         kind=header["kind"],
         state={name: reader.array(f"state/{name}", "float32") for name in names},
+        segmentation=reader.array("segmentation", _SEGMENTATION[0]) if segmented else None,
         **arrays,
     )
     if len(episode) != header["frames"]:

@@ -54,11 +54,13 @@ class RobotSimulation(Protocol):
     World frame: the embodiment's base frame where the robot stands unshifted, z up. Every picture, state and motion
     follows from the seed and the commands. An instance belongs to the thread that made it, as its renderer does.
 
-    embodiment: the robot. render_backend: what draws the pictures, such as "egl".
+    embodiment: the robot. render_backend: what draws the pictures, such as "egl". segmented: whether what its pictures
+    show belongs into its episodes.
     """
 
     embodiment: Embodiment
     render_backend: str
+    segmented: bool
 
     # --- motion -------------------------------------------------------------------------------------------------
 
@@ -80,9 +82,19 @@ class RobotSimulation(Protocol):
     def render(self) -> tuple[np.ndarray, np.ndarray]:
         """What the camera sees: rgb (H, W, 3) uint8, depth (H, W) float32 in metres along the optical axis."""
 
+    def render_segmented(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `render`, and what is seen (H, W) uint8: 0 what stands fast, 1 the robot, 2 + k thing k."""
+
+    def robot_picture(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The present scene without its things, the robot at `joints` (A,), without disturbing it.
+
+        Returns: rgb, depth as in `render`; mask (H, W) bool of the robot's pixels, where nothing that stands fast hides
+        it.
+        """
+
     @property
     def intrinsics(self) -> np.ndarray:
-        """(3, 3) pixels."""
+        """(3, 3) pixels, in the present scene."""
 
     @property
     def camera_to_world(self) -> np.ndarray:
@@ -100,7 +112,19 @@ class RobotSimulation(Protocol):
 
     @property
     def object_positions(self) -> np.ndarray:
-        """(K, 3) metres, world frame."""
+        """(K, 3) metres, world frame: the middle of what each thing takes up."""
+
+    @property
+    def object_poses(self) -> np.ndarray:
+        """(K, 7) world frame: x y z in metres as `object_positions`, then the quaternion x y z w."""
+
+    @property
+    def touched(self) -> np.ndarray:
+        """(K,) bool: what the robot touched at any moment since the last `step` or `advance` began."""
+
+    @property
+    def base_position(self) -> np.ndarray:
+        """(3,) metres, world frame: where the robot's base really stands."""
 
     @property
     def clearance(self) -> float:
@@ -161,8 +185,8 @@ class SimulatedRobot(Protocol):
         height: int = 128,
         randomise: bool = True,
         *,
-        objects: int = 3,
-        obstacles: int = 1,
+        objects: int | None = None,
+        obstacles: int | None = None,
     ) -> RobotSimulation:
         """The robot in the scene of `seed`.
 
@@ -170,8 +194,8 @@ class SimulatedRobot(Protocol):
             width: pixels of a picture.
             height: the same.
             randomise: draw colours, light, camera and the first pose from the seed, not only the places of things.
-            objects: how many may be moved.
-            obstacles: how many stand fast.
+            objects: how many may be moved; None: as many as the embodiment's setting has, which may draw their number.
+            obstacles: how many stand fast; None: as with objects.
         Raises: RenderingError where nothing can render.
         """
 

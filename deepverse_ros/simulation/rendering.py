@@ -12,6 +12,7 @@ from deepverse_ros.simulation.backend import APT_PACKAGES, BACKEND, RenderingErr
 # isort: split
 import mujoco
 
+_CODED = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
 _open_renderers: "weakref.WeakSet[Renderer]" = weakref.WeakSet()
 
 
@@ -54,10 +55,14 @@ class Renderer:
         self._camera.fixedcamid = model.camera("camera").id
         self._near = model.vis.map.znear * model.stat.extent
         self._far = model.vis.map.zfar * model.stat.extent
+        self._geom_of_code: dict[int | None, np.ndarray] = {}
 
-    def render(self, data: Any, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    def render(
+        self, data: Any, width: int, height: int, hidden: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Picture of `data`.
 
+        Args: hidden: the group of geoms that is left out.
         Returns: rgb (H, W, 3) uint8; depth (H, W) float32, metres along the optical axis.
         """
         self._gl.make_current()
@@ -65,14 +70,42 @@ class Renderer:
             size = max(width, self._context.offWidth), max(height, self._context.offHeight)
             mujoco.mjr_resizeOffscreen(*size, self._context)
         view = mujoco.MjrRect(0, 0, width, height)
+        if hidden is not None:
+            self._option.geomgroup[hidden] = 0
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        if hidden is not None:
+            self._option.geomgroup[hidden] = 1
         mujoco.mjr_render(view, self._scene, self._context)
         rgb, depth = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)
         mujoco.mjr_readPixels(rgb, depth, view, self._context)
         metres = self._near * self._far / (self._far - depth[::-1] * (self._far - self._near))
         return np.ascontiguousarray(rgb[::-1]), metres.astype(np.float32)
+
+    def render_geoms(
+        self, data: Any, width: int, height: int, hidden: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `render`, and which geom (H, W) int32 of the model is seen, -1 where none is."""
+        rgb, depth = self.render(data, width, height, hidden)
+        view, codes = mujoco.MjrRect(0, 0, width, height), np.empty((height, width, 3), np.uint8)
+        for flag in _CODED:
+            self._scene.flags[flag] = 1
+        mujoco.mjr_render(view, self._scene, self._context)
+        for flag in _CODED:
+            self._scene.flags[flag] = 0
+        mujoco.mjr_readPixels(codes, None, view, self._context)
+        if hidden not in self._geom_of_code:
+            self._geom_of_code[hidden] = self._geoms_by_code()
+        return rgb, depth, self._geom_of_code[hidden][codes[::-1, :, 0]]
+
+    def _geoms_by_code(self) -> np.ndarray:
+        """(256,) the geom that each value of red stands for; fewer than 256 are drawn, so red alone tells them."""
+        out = np.full(256, -1, np.int32)
+        for drawn in self._scene.geoms[: self._scene.ngeom]:
+            if drawn.objtype == mujoco.mjtObj.mjOBJ_GEOM and drawn.segid >= 0:
+                out[drawn.segid + 1] = drawn.objid
+        return out
 
     def close(self) -> None:
         """Free the OpenGL context. Rendering afterwards is an error."""

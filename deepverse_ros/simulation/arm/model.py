@@ -1,16 +1,12 @@
 """The arm, its table and its camera as a MuJoCo model: primitives only, no files to fetch."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm.scene import Item, Scene
-
-# Collision bits: the arm does not collide with itself; table, obstacles and objects collide with the arm; objects also
-# with each other and with what is fixed.
-_ARM = 'contype="1" conaffinity="2"'
-_FIXED = 'contype="2" conaffinity="1"'
-_OBJECT = 'contype="4" conaffinity="7"'
-_SEEN_ONLY = 'contype="0" conaffinity="0"'
+from deepverse_ros.simulation.arm.items import ARM, FIXED, SEEN_ONLY, fixed_geom, mjcf, object_body
+from deepverse_ros.simulation.arm.scene import Scene
 
 _ORANGE = "1.0 0.55 0.08 1"
 _LIGHT = "1.0 0.72 0.30 1"
@@ -36,6 +32,55 @@ _JOINTS = (
 DAMPING_TIME = 0.03  # seconds: an actuator's damping over its stiffness, which is how far it lags behind its target
 
 
+@dataclass(frozen=True)
+class _Physics:
+    """What bodies and motors of a setting are like, beside what a scene says.
+
+    option: of the solver, MJCF. nearest: metres from the camera from where on something is drawn. contact, arm, pads:
+    of all geoms, the arm's and its fingers', MJCF. torque: share of the data sheet's. grip: newtons of a finger.
+    coupled: whether the fingers move as one, as those of a real gripper. damping: of free objects, N s/m and N m s/rad.
+    """
+
+    option: str
+    nearest: float
+    contact: str
+    arm: str
+    pads: str
+    torque: float
+    grip: float
+    coupled: bool
+    damping: float
+
+
+_PHYSICS = {
+    None: _Physics(
+        option='cone="pyramidal" iterations="20" ls_iterations="10"',
+        nearest=0.3,
+        contact='solref="0.012 1" friction="0.7 0.01 0.001" density="1000"',
+        arm='density="500" friction="0.6 0.01 0.001"',
+        pads="",
+        torque=1.0,
+        grip=40,
+        coupled=False,
+        damping=0.002,
+    ),
+    # Of two that touch the larger friction counts: the table has little, so that a thing's own decides. Contacts are
+    # softer, so that the arm shoots off nothing that it presses on.
+    "near": _Physics(
+        option='cone="elliptic" impratio="10" iterations="20" ls_iterations="10"',
+        nearest=0.1,
+        contact='solref="0.02 1" friction="0.1 0.001 0.0001" density="1000"',
+        arm='density="500" friction="0.3 0.005 0.0001"',
+        pads='condim="4" friction="0.9 0.01 0.0001"',
+        torque=0.4,
+        grip=20,
+        coupled=True,
+        damping=0.0,
+    ),
+}
+"""By the embodiment's setting."""
+
+
 def build_xml(
     embodiment: Embodiment, scene: Scene, base_offset: tuple[float, float], timestep: float, offscreen: tuple[int, int]
 ) -> str:
@@ -49,50 +94,51 @@ def build_xml(
     Names: joints and actuators `embodiment.joint_names`, `finger_0`, `finger_1`; bodies `object_K`, site `tool`, camera
     `camera`; geoms `table`, `obstacle_K`, `object_K`.
     """
+    physics = _PHYSICS[embodiment.setting]
     position, axes = scene.camera_position, scene.camera_axes
-    camera = f'pos="{_v(position)}" xyaxes="{_v(axes[:, 0])} {_v(-axes[:, 1])}" fovy="{scene.camera_fovy}"'
+    camera = f'pos="{mjcf(position)}" xyaxes="{mjcf(axes[:, 0])} {mjcf(-axes[:, 1])}" fovy="{scene.camera_fovy}"'
     back = -np.array([axes[0, 2], axes[1, 2], 0.0])
     back /= np.linalg.norm(back)
     wall = -1.55 * back
-    items = [_item(item, f"obstacle_{k}", _FIXED) for k, item in enumerate(scene.obstacles)]
-    items += [
-        f'<body name="object_{k}" pos="{_v(item.position)}" euler="0 0 {item.yaw}"><joint type="free" damping="0.002"/>'
-        f"{_item(item, f'object_{k}', _OBJECT, in_body=True)}</body>"
-        for k, item in enumerate(scene.objects)
-    ]
+    items = [fixed_geom(item, f"obstacle_{k}") for k, item in enumerate(scene.obstacles)]
+    items += [fixed_geom(item, f"fixture_{k}") for k, item in enumerate(scene.fixtures)]
+    items += [fixed_geom(item, f"patch_{k}", SEEN_ONLY) for k, item in enumerate(scene.patches)]
+    items += [object_body(item, f"object_{k}", physics.damping) for k, item in enumerate(scene.objects)]
+    lower, upper = np.array(scene.table_lower), np.array(scene.table_upper)
+    table = f'pos="{mjcf([*(lower + upper) / 2, -0.03])}" size="{mjcf([*(upper - lower) / 2, 0.03])}"'
     return f"""
 <mujoco model="arm">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{timestep}" integrator="implicitfast" cone="pyramidal" iterations="20" ls_iterations="10"/>
+  <option timestep="{timestep}" integrator="implicitfast" {physics.option}/>
   <statistic center="0 0 0.4" extent="1"/>
   <visual>
     <global offwidth="{offscreen[0]}" offheight="{offscreen[1]}"/>
     <quality offsamples="0" shadowsize="0" numslices="20" numstacks="12" numquads="2"/>
-    <map znear="0.3" zfar="12"/>
-    <headlight ambient="{_v([scene.ambient] * 3)}" diffuse="0.18 0.18 0.18" specular="0 0 0"/>
+    <map znear="{physics.nearest}" zfar="12"/>
+    <headlight ambient="{mjcf([scene.ambient] * 3)}" diffuse="0.18 0.18 0.18" specular="0 0 0"/>
   </visual>
   <default>
-    <geom solref="0.012 1" friction="0.7 0.01 0.001" density="1000"/>
-    <default class="arm"><geom {_ARM} density="500" friction="0.6 0.01 0.001"/></default>
+    <geom {physics.contact}/>
+    <default class="arm"><geom {ARM} {physics.arm}/></default>
   </default>
   <worldbody>
-    <light pos="{_v(scene.light_position)}" dir="{_v(-np.asarray(scene.light_position))}" castshadow="false"
-           cutoff="90" exponent="0" diffuse="{_v([scene.light] * 3)}" specular="0.1 0.1 0.1"/>
+    <light pos="{mjcf(scene.light_position)}" dir="{mjcf(-np.asarray(scene.light_position))}" castshadow="false"
+           cutoff="90" exponent="0" diffuse="{mjcf([scene.light] * 3)}" specular="0.1 0.1 0.1"/>
     <camera name="camera" {camera}/>
-    <geom name="floor" type="plane" pos="0 0 -0.72" size="6 6 1" rgba="{_v(scene.floor_rgb)} 1" {_FIXED}/>
-    <geom name="wall" type="plane" pos="{_v(wall)}" zaxis="{_v(back)}" size="6 6 1" rgba="{_v(scene.wall_rgb)} 1"
-          {_SEEN_ONLY}/>
-    <geom name="table" type="box" pos="0.1 0 -0.03" size="1.15 1.45 0.03" rgba="{_v(scene.table_rgb)} 1" {_FIXED}/>
-    {_arm(embodiment, base_offset)}
+    <geom name="floor" type="plane" pos="0 0 -0.72" size="6 6 1" rgba="{mjcf(scene.floor_rgb)} 1" {FIXED}/>
+    <geom name="wall" type="plane" pos="{mjcf(wall)}" zaxis="{mjcf(back)}" size="6 6 1" rgba="{mjcf(scene.wall_rgb)} 1"
+          {SEEN_ONLY}/>
+    <geom name="table" type="box" {table} rgba="{mjcf(scene.table_rgb)} 1" {FIXED}/>
+    {_arm(embodiment, base_offset, physics)}
     {"".join(items)}
   </worldbody>
   <actuator>
-    {_actuators(embodiment)}
-  </actuator>
+    {_actuators(embodiment, physics)}
+  </actuator>{_coupling(physics)}
 </mujoco>"""
 
 
-def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
+def _arm(embodiment: Embodiment, base_offset: tuple[float, float], physics: _Physics) -> str:
     """The links. z of each body runs along the link towards the tool when all joints are zero."""
     lower, upper = embodiment.lower, embodiment.upper
     joints = [
@@ -106,7 +152,7 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
         _ball(0.0, 0.078, _DARK) + _capsule(0.07, 0.1845, 0.058, _ORANGE),
         _capsule(0.0, 0.15, 0.054, _LIGHT),
         _ball(0.0, 0.062, _DARK),
-        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>{_gripper()}',
+        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>{_gripper(physics)}',
     )
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""
@@ -118,27 +164,36 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
     return f'<body name="base" pos="{base_offset[0]} {base_offset[1]} 0">{base}{xml}</body>'
 
 
-def _gripper() -> str:
+def _gripper(physics: _Physics) -> str:
     palm = f'<geom class="arm" type="box" pos="0 0 0.065" size="0.036 0.076 0.021" rgba="{_PALM}"/>'
     site = f'<site name="tool" pos="0 0 {TOOL_LENGTH}" size="0.004" rgba="0 0 0 0"/>'
+    pads = f" {physics.pads}" if physics.pads else ""
     fingers = "".join(
         f'<body name="finger_{k}" pos="0 {side * 0.019} 0.085" gravcomp="1">'
         f'<joint name="finger_{k}" type="slide" axis="0 {side} 0" range="0 {GRIPPER_OPEN}" armature="0.5"/>'
-        f'<geom class="arm" type="box" pos="0 0 0.042" size="0.020 0.018 0.042" rgba="{_FINGERS[k]}"/></body>'
+        f'<geom class="arm" type="box" pos="0 0 0.042" size="0.020 0.018 0.042" rgba="{_FINGERS[k]}"{pads}/></body>'
         for k, side in enumerate((1, -1))
     )
     return palm + site + fingers
 
 
-def _actuators(embodiment: Embodiment) -> str:
+def _actuators(embodiment: Embodiment, physics: _Physics) -> str:
     arm = "".join(
-        f'<position name="{name}" joint="{name}" kp="{kp}" kv="{kp * DAMPING_TIME}" forcerange="-{torque} {torque}"/>'
+        f'<position name="{name}" joint="{name}" kp="{kp}" kv="{kp * DAMPING_TIME}" '
+        f'forcerange="-{torque * physics.torque:g} {torque * physics.torque:g}"/>'
         for name, (_, _, kp, torque) in zip(embodiment.joint_names, _JOINTS, strict=True)
     )
     return arm + "".join(
-        f'<position name="finger_{k}" joint="finger_{k}" kp="3000" kv="{3000 * DAMPING_TIME}" forcerange="-40 40"/>'
+        f'<position name="finger_{k}" joint="finger_{k}" kp="3000" kv="{3000 * DAMPING_TIME}" '
+        f'forcerange="-{physics.grip} {physics.grip}"/>'
         for k in (0, 1)
     )
+
+
+def _coupling(physics: _Physics) -> str:
+    if not physics.coupled:
+        return ""
+    return '<equality><joint joint1="finger_0" joint2="finger_1" polycoef="0 1 0 0 0" solref="0.01 1"/></equality>'
 
 
 def _capsule(start: float, end: float, radius: float, rgba: str) -> str:
@@ -147,13 +202,3 @@ def _capsule(start: float, end: float, radius: float, rgba: str) -> str:
 
 def _ball(z: float, radius: float, rgba: str) -> str:
     return f'<geom class="arm" type="sphere" pos="0 0 {z}" size="{radius}" rgba="{rgba}"/>'
-
-
-def _item(item: Item, name: str, collision: str, in_body: bool = False) -> str:
-    pose = "" if in_body else f'pos="{_v(item.position)}" euler="0 0 {item.yaw}"'
-    rgba = f'rgba="{_v(item.rgb)} 1"'
-    return f'<geom name="{name}" type="{item.shape}" size="{_v(item.size)}" {pose} {rgba} {collision}/>'
-
-
-def _v(values: object) -> str:
-    return " ".join(f"{float(v):.6g}" for v in np.asarray(values).ravel())

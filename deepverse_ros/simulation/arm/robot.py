@@ -37,8 +37,8 @@ class Robot(SimulatedRobot):
         height: int = 128,
         randomise: bool = True,
         *,
-        objects: int = 3,
-        obstacles: int = 1,
+        objects: int | None = None,
+        obstacles: int | None = None,
     ) -> RobotSimulation:
         """The arm at its table; see `SimulatedRobot.simulate`."""
         return DrawnArmSimulation(

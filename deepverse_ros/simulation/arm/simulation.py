@@ -7,12 +7,16 @@ import numpy as np
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene, sample_scene
+from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene
+from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 
 _TIMESTEP = 0.005
 # Anti-windup: while something blocks the arm, its reference stays this close to where it really is (rad, fraction).
 _LEAD = np.array([0.10] * 7 + [1.0])
+# What a pixel or a geom belongs to: what stands fast, the robot, or `_THING` + k for thing k.
+_FAST, _ROBOT, _THING = 0, 1, 2
+_THINGS_GROUP = 1  # of geoms, so that pictures can leave the things out
 
 
 class ArmSimulation:
@@ -29,23 +33,27 @@ class ArmSimulation:
         height: int = 128,
         randomise: bool = True,
         *,
-        n_objects: int = 3,
-        n_obstacles: int = 1,
+        n_objects: int | None = None,
+        n_obstacles: int | None = None,
         base_offset: tuple[float, float] = (0.0, 0.0),
         embodiment: Embodiment | None = None,
     ) -> None:
         """Build the scene of `seed`.
 
         Args: width, height: pixels of a picture when `render` is not told otherwise. randomise: draw colours, light,
-        camera jitter and the first pose, not only the places of things. base_offset: shift of the arm in metres.
-        Raises: RenderingError where nothing can render.
+        camera jitter and the first pose, not only the places of things. n_objects, n_obstacles: by default those of the
+        embodiment's setting, which may draw their number. base_offset: shift of the arm in metres.
+        Raises: RenderingError where nothing can render; EmbodimentError for an unknown setting.
         """
         self.embodiment = embodiment or Embodiment.load("arm")
+        self.segmented = self.embodiment.setting is not None
         self.width, self.height = width, height
         self.render_backend = BACKEND
         self._randomise = randomise
-        self._n_objects = n_objects
-        self._n_obstacles = n_obstacles
+        self._sample = sampler_of(self.embodiment)
+        objects, obstacles = counts_of(self.embodiment)
+        self._n_objects = objects if n_objects is None else n_objects
+        self._n_obstacles = obstacles if n_obstacles is None else n_obstacles
         self._base_offset = base_offset
         self._renderer: Renderer | None = None
         self.reset(seed)
@@ -60,7 +68,7 @@ class ArmSimulation:
         """
         self._base_offset = self._base_offset if base_offset is None else base_offset
         rng = np.random.default_rng(seed)
-        self.scene: Scene = sample_scene(rng, self._n_objects, self._n_obstacles, self._randomise, self._base_offset)
+        self.scene: Scene = self._sample(rng, self._n_objects, self._n_obstacles, self._randomise, self._base_offset)
         xml = build_xml(self.embodiment, self.scene, self._base_offset, _TIMESTEP, (self.width, self.height))
         self._model = mujoco.MjModel.from_xml_string(xml)
         self._data, self._ghost = mujoco.MjData(self._model), mujoco.MjData(self._model)
@@ -73,20 +81,30 @@ class ArmSimulation:
         self.set_joints(self._first_joints(rng) if joints is None else joints)
 
     def _index_geoms(self) -> None:
-        """Which geoms can hit what: (arm geom, other geom) pairs. Links that cannot reach the table are left out."""
+        """What each geom belongs to, and which can hit what: (arm geom, other geom) pairs.
+
+        Links that cannot reach the table are left out of the pairs with it.
+        """
         model = self._model
         base = model.body("base").id
         bodies = {model.body(f"link_{k}").id: k for k in range(1, 8)}
         bodies |= {model.body(f"finger_{k}").id: 8 for k in (0, 1)}
         self._arm_geoms = {g: bodies[b] for g, b in enumerate(model.geom_bodyid) if b in bodies}
         self._base_geoms = {g for g, b in enumerate(model.geom_bodyid) if b == base}
-        table = model.geom("table").id
-        names = [f"obstacle_{k}" for k in range(self._n_obstacles)] + [f"object_{k}" for k in range(self._n_objects)]
-        items = [model.geom(name).id for name in names]
-        pairs = [(g, table) for g, link in self._arm_geoms.items() if link >= 3]
-        pairs += [(g, item) for g in self._arm_geoms for item in items]
+        self._things = np.array([model.body(f"object_{k}").id for k in range(len(self.scene.objects))], int)
+        label_of_body = np.full(model.nbody, _FAST, np.uint8)
+        label_of_body[[base, *bodies]] = _ROBOT
+        label_of_body[self._things] = _THING + np.arange(len(self._things))
+        # One more, which is the last and so that of geom -1: nothing.
+        self._labels = np.append(label_of_body[model.geom_bodyid], np.uint8(_FAST))
+        model.geom_group[self._labels[:-1] >= _THING] = _THINGS_GROUP
+        self._touched = np.zeros(_THING + len(self._things), bool)
+        self._table = model.geom("table").id
+        beside = (model.geom("floor").id, self._table)
+        solid = np.flatnonzero((model.geom_contype > 0) & (self._labels[:-1] != _ROBOT))
+        pairs = [(g, self._table) for g, link in self._arm_geoms.items() if link >= 3]
+        pairs += [(g, item) for g in self._arm_geoms for item in solid if item not in beside]
         self._pairs = np.array(pairs)
-        self._table = table
 
     def _first_joints(self, rng: np.random.Generator) -> np.ndarray:
         home = np.asarray(self.embodiment.home)
@@ -107,6 +125,7 @@ class ArmSimulation:
         self._data.qvel[:9] = 0
         self._reference = joints.copy()
         self._data.ctrl[:] = _actuator_targets(joints)
+        self._touched[:] = False
         mujoco.mj_forward(self._model, self._data)
 
     def step(self, action: np.ndarray) -> None:
@@ -126,11 +145,16 @@ class ArmSimulation:
         most = self.embodiment.max_step * (steps * _TIMESTEP / self.embodiment.dt)
         end = np.clip(target, start - most, start + most)
         velocity = (end - start) / (steps * _TIMESTEP)
+        contacts = []
         for k in range(steps):
             reference = start + velocity * ((k + 1) * _TIMESTEP)
             # A position actuator lags behind a moving target by its damping time; aim that much ahead.
             self._data.ctrl[:] = _actuator_targets(reference + velocity * DAMPING_TIME)
             mujoco.mj_step(self._model, self._data)
+            contacts.append(self._data.contact.geom.copy())
+        met = self._labels[np.concatenate(contacts)]  # (contacts, 2)
+        self._touched[:] = False
+        self._touched[met[(met == _ROBOT).any(axis=1)]] = True
         mujoco.mj_kinematics(self._model, self._data)
         self._reference = end
 
@@ -149,8 +173,8 @@ class ArmSimulation:
 
     @property
     def intrinsics(self) -> np.ndarray:
-        """(3, 3) of the default picture size."""
-        return intrinsics(self.width, self.height)
+        """(3, 3) of the default picture size, in the present scene."""
+        return intrinsics(self.width, self.height, self.scene.camera_fovy)
 
     @property
     def camera_to_world(self) -> np.ndarray:
@@ -162,6 +186,21 @@ class ArmSimulation:
     def render(self, width: int | None = None, height: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """What the camera sees: rgb (H, W, 3) uint8, depth (H, W) float32 in metres along the optical axis."""
         return self._picture(self._data, width, height)
+
+    def render_segmented(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `render`, and what is seen (H, W) uint8: 0 what stands fast, 1 the robot, 2 + k thing k."""
+        rgb, depth, geoms = self._drawn.render_geoms(self._data, self.width, self.height)
+        return rgb, depth, self._labels[geoms]
+
+    def robot_picture(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The present scene without its things, the robot at `joints` (8,), without disturbing it.
+
+        Returns: rgb, depth as in `render`; mask (H, W) bool of the robot's pixels, where nothing that stands fast hides
+        it.
+        """
+        self._pose_ghost(joints)
+        rgb, depth, geoms = self._drawn.render_geoms(self._ghost, self.width, self.height, hidden=_THINGS_GROUP)
+        return rgb, depth, self._labels[geoms] == _ROBOT
 
     def sees(self, point: np.ndarray, margin: float = 0.0) -> bool:
         """Whether a point (3,) in metres lies in the picture, `margin` (of its width and height) from the border."""
@@ -189,9 +228,13 @@ class ArmSimulation:
             self._model.body_pos[base] = true_position
 
     def _picture(self, data: mujoco.MjData, width: int | None, height: int | None) -> tuple[np.ndarray, np.ndarray]:
+        return self._drawn.render(data, width or self.width, height or self.height)
+
+    @property
+    def _drawn(self) -> Renderer:
         if self._renderer is None:
             raise RuntimeError("the simulation is closed")
-        return self._renderer.render(data, width or self.width, height or self.height)
+        return self._renderer
 
     # --- ground truth -------------------------------------------------------------------------------------------
 
@@ -219,9 +262,19 @@ class ArmSimulation:
 
     @property
     def object_positions(self) -> np.ndarray:
-        """(K, 3) metres, world frame."""
-        ids = [self._model.body(f"object_{k}").id for k in range(self._n_objects)]
-        return self._data.xpos[ids].copy()
+        """(K, 3) metres, world frame: the middle of what each thing takes up."""
+        return self._data.xpos[self._things].copy()
+
+    @property
+    def object_poses(self) -> np.ndarray:
+        """(K, 7) world frame: x y z in metres as `object_positions`, then the quaternion x y z w."""
+        w_x_y_z = self._data.xquat[self._things]
+        return np.concatenate([self.object_positions, np.roll(w_x_y_z, -1, axis=1)], axis=1)
+
+    @property
+    def touched(self) -> np.ndarray:
+        """(K,) bool: what the robot touched at any physics step since the last `step` or `advance` began."""
+        return self._touched[_THING:].copy()
 
     @property
     def clearance(self) -> float:
@@ -243,7 +296,8 @@ class ArmSimulation:
             for geom, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
                 if geom in self._arm_geoms and contact.dist <= 0:
                     body = self._model.body(self._model.geom_bodyid[geom]).name
-                    out.add((body, self._model.geom(other).name))
+                    label = self._labels[other]
+                    out.add((body, f"object_{label - _THING}" if label >= _THING else self._model.geom(other).name))
         return sorted(out)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -256,6 +310,12 @@ class ArmSimulation:
             "clearance": [self.clearance],
             "object_positions": self.object_positions.ravel(),
         }
+        if self.segmented:
+            values |= {
+                "object_poses": self.object_poses.ravel(),
+                "object_touched": self.touched,
+                "base_position": self.base_position,
+            }
         return {name: np.asarray(value, np.float32) for name, value in values.items()}
 
     def close(self) -> None:
