@@ -29,6 +29,13 @@ _EMPTY = 1 << 52
 _MARGIN = 2
 
 
+def is_elsewhere(travel: Tensor, rotation: Tensor) -> Tensor:
+    """Whether things are no longer where and as they were, (*) bool. Args: travel (*, 3) m; rotation (*, 3, 3)."""
+    # Of a turn by an angle a, the entries change by 2 sqrt(2) sin(a / 2) in all.
+    turn = (rotation - torch.eye(3, device=rotation.device)).flatten(-2).norm(dim=-1)
+    return (travel.norm(dim=-1) > _STILL) | (turn > 2 * math.sqrt(2) * math.sin(_STRAIGHT / 2))
+
+
 def draw_moved(
     newest: Tensor, plate: Tensor, slots: Slots, covered: Tensor, motion: Motion, intrinsics: Tensor,
     camera_to_world: Tensor, near: float, far: float,
@@ -130,12 +137,9 @@ def _moves(slots: Slots, motion: Motion, batch: int) -> Tensor:
     """(B, per, 8) bool: which things are elsewhere, or turned, in a frame, and can be drawn there."""
     position = motion.position.reshape(batch, -1, MOST, 3)
     rotation = motion.rotation.reshape(batch, -1, MOST, 3, 3)
-    gone = (position - slots.position[:, None]).norm(dim=-1) > _STILL
-    # Of a turn by an angle a, the entries change by 2 sqrt(2) sin(a / 2) in all.
-    turn = (rotation - torch.eye(3, device=rotation.device)).flatten(-2).norm(dim=-1)
-    turned = turn > 2 * math.sqrt(2) * math.sin(_STRAIGHT / 2)
     finite = torch.isfinite(position).all(-1) & torch.isfinite(rotation).flatten(-2).all(-1)
-    return (slots.there & slots.seen)[:, None] & (gone | turned) & finite
+    changed = is_elsewhere(position - slots.position[:, None], rotation)
+    return (slots.there & slots.seen)[:, None] & changed & finite
 
 
 def _limit(picture: Tensor, near: float, far: float) -> Tensor:

@@ -10,11 +10,16 @@ from torch import Tensor
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.things.slots import MOST
 from deepverse_ros.model.world_model import codec_frames
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 # The small arrays of an episode.
 _ROWS = ("commanded", "measured", "states", "tool", "clearance", "intrinsics", "camera_to_world")
+# What is known of things, where all episodes know it; the states that say it, with their numbers per thing, and what
+# stands where an episode has fewer things.
+_OF_THINGS = ("segmentation", "poses", "touched")
+_THING_STATES = {"poses": ("object_poses", 7, np.nan), "touched": ("object_touched", 1, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,10 @@ class Episodes:
     what was commanded, and where the robot was, at each frame; states (E, T, K) float32, physical units: what it
     measured of itself; tool (E, T, 3) metres; clearance (E, T) metres, NaN unknown; intrinsics (E, 3, 3) pixels;
     camera_to_world (E, T, 4, 4).
+
+    Where every episode knows it, of at most 8 things: segmentation (E, T, H, W) uint8, 0 what stands fast, 1 the robot,
+    2 + k thing k; poses (E, T, 8, 7), metres in the base frame and a quaternion x y z w, NaN where an episode has fewer
+    things; touched (E, T, 8), 1 where the robot touched the thing since the frame before, else 0.
     """
 
     embodiment: Embodiment
@@ -38,6 +47,9 @@ class Episodes:
     intrinsics: Tensor
     camera_to_world: Tensor
     skipped: int = 0
+    segmentation: np.ndarray | None = None
+    poses: Tensor | None = None
+    touched: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -57,11 +69,14 @@ class Episodes:
         try:
             rgb = np.empty((len(paths), length, *size, 3), np.uint8)
             depth = np.empty((len(paths), length, *size), np.uint16)
+            segmentation = np.empty((len(paths), length, *size), np.uint8)  # takes no memory before it is written to
         except (MemoryError, ValueError) as error:
             raise EpisodeError(
                 f"{store.directory}: {len(paths)} episodes with {length} frames of {size} pixels do not fit into memory"
             ) from error
         rows: dict[str, list[np.ndarray]] = {name: [] for name in _ROWS}
+        known: dict[str, list[np.ndarray]] = {"poses": [], "touched": []}
+        segmented = 0
         for episode in store:
             if episode.embodiment != embodiment.name:
                 raise EmbodimentError(
@@ -80,6 +95,12 @@ class Episodes:
             rows["clearance"].append(episode.state.get("clearance", unknown)[:length, 0])
             rows["intrinsics"].append(episode.intrinsics)
             rows["camera_to_world"].append(episode.camera_to_world[:length])
+            for name, (state, numbers, unknown_value) in _THING_STATES.items():
+                if state in episode.state:
+                    known[name].append(_per_thing(episode.state[state][:length], numbers, unknown_value))
+            if episode.segmentation is not None:
+                segmentation[n] = episode.segmentation[:length]
+                segmented += 1
         n = len(rows["tool"])
         if n == 0:
             raise EpisodeError(f"{store.directory}: no readable episode with {length} frames of {size} pixels")
@@ -88,6 +109,8 @@ class Episodes:
             rgb=rgb[:n],
             depth=depth[:n],
             skipped=len(paths) - n,
+            segmentation=segmentation[:n] if segmented == n else None,
+            **{k: torch.from_numpy(np.stack(values)) for k, values in known.items() if len(values) == n},
             **{name: torch.from_numpy(np.stack(values).astype(np.float32)) for name, values in rows.items()},
         )
 
@@ -107,6 +130,7 @@ class Episodes:
             rgb=self.rgb[index],
             depth=self.depth[index],
             **{name: getattr(self, name)[index] for name in _ROWS},
+            **{name: known[index] for name in _OF_THINGS if (known := getattr(self, name)) is not None},
         )
 
     def observation(self, episode: int, start: int, count: int) -> Observation:
@@ -144,6 +168,14 @@ def _require_fit(store: EpisodeStore, episode: Episode, embodiment: Embodiment) 
             f"{store.directory}: an episode of seed {episode.seed} has {episode.actions.shape[1]} values an action, "
             f"{episode.dt:g} s apart; '{embodiment.name}' has {embodiment.action_dim}, {embodiment.dt:g} s apart"
         )
+
+
+def _per_thing(values: np.ndarray, numbers: int, unknown: float) -> np.ndarray:
+    """(T, K * numbers) of each thing in turn to (T, 8, numbers), or (T, 8) for one number, float32."""
+    things = values.reshape(len(values), values.shape[1] // numbers, numbers)[:, :MOST]
+    out = np.full((len(values), MOST, numbers), unknown, np.float32)
+    out[:, : things.shape[1]] = things
+    return out if numbers > 1 else out[..., 0]
 
 
 def _of_state(episode: Episode, modalities: Sequence[Modality]) -> np.ndarray:
