@@ -170,6 +170,17 @@ def quaternion_from_matrix(rotation: Tensor) -> Tensor:
     return torch.where(q[..., 3:] < 0, -q, q)
 
 
+def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
+    """Rotation matrices (*, 3, 3) of unit quaternions (*, 4) as x, y, z, w."""
+    x, y, z, w = quaternion.unbind(-1)
+    entries = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+
 def sqrt_disparity(depth: Tensor, near: float, far: float) -> Tensor:
     """Code depth for the model: 1 at `near`, 0 at `far`, finer where it is near.
 

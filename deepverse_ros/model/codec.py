@@ -2,7 +2,8 @@
 
 The decoder sees the belief's newest frame and an older one beside the latent: what did not move is copied from them
 pixel by pixel, and the latent has to carry only what changes. (Compositing of generated and copied pixels: Ebert et
-al., "Self-Supervised Visual Planning with Temporal Skip Connections", 2017, arXiv 1710.05268.)
+al., "Self-Supervised Visual Planning with Temporal Skip Connections", 2017, arXiv 1710.05268.) A decoder of a world
+that moves sees the newest frame with its things where they will be, too, and copies from that as well.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from deepverse_ros.model.body_rendering import CHANNELS, STRIDE
 from deepverse_ros.model.config import CodecConfig
+from deepverse_ros.model.things.moved import CHANNELS as MOVED_CHANNELS
 
 # rgb, sqrt-disparity, 1 where the depth is known
 IN_CHANNELS = 5
@@ -22,8 +24,13 @@ _SOURCES = 2
 # generated rgb and disparity, weights of {generated, sources} for rgb and for depth, depth log-scale
 _OUT_CHANNELS = 4 + 2 * (1 + _SOURCES) + 1
 _FULL_RES = 12
+# What the decoder's last layer reads.
+_LAST = 16
 # Numbers that a decoder learns for each capsule of the body: its looks.
 _LOOKS = 6
+# Of copying a picture of moved things, in an untrained decoder: a little where nothing moved, which the newest frame
+# shows as well, and mostly where something did.
+_SAME, _MOVED = -4.0, 2.0
 # Log-scales of sqrt-disparity are kept in this range so that one pixel cannot own the loss.
 _LOG_SCALE = (-6.0, 0.0)
 
@@ -158,6 +165,33 @@ class OwnBody(nn.Module):
         return self.to4(x), self.to1(F.interpolate(x, scale_factor=STRIDE, mode="bilinear"))
 
 
+class MovedThings(nn.Module):
+    """What the decoder makes of a picture of moved things (see things.moved.draw_moved).
+
+    Features at stride 4 and 1, which are added to its own, and how much of it is copied. One of nothing but zeros is
+    taken as none.
+    """
+
+    def __init__(self, at4: int, at1: int) -> None:
+        super().__init__()
+        self.to4 = nn.Conv2d(MOVED_CHANNELS, at4, 6, stride=4, padding=1, bias=False)
+        self.to1 = nn.Conv2d(MOVED_CHANNELS, at1 + 2, 3, padding=1, bias=False)
+        self.copied = nn.Conv2d(at1, 2, 3, padding=1)
+        for layer in (self.to4, self.to1, self.copied):  # so that a decoder which knew no things begins as it was
+            nn.init.zeros_(layer.weight)
+        nn.init.constant_(self.to1.weight[at1:, -2:, 1, 1], _MOVED - _SAME)
+        nn.init.constant_(self.copied.bias, _SAME)  # type: ignore[arg-type]
+
+    def forward(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: moved (B, 7, H, W).
+
+        Returns: (B, at4, H/4, W/4), (B, at1, H, W), and what its masks add to the weights of copying it (B, 2, H, W).
+        """
+        x = moved.to(self.to1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        at1, weights = self.to1(x).split([self.to1.out_channels - 2, 2], 1)
+        return self.to4(x), at1, weights
+
+
 class Merge(nn.Conv2d):
     """A convolution of features beside a source's, whose part is computed once for all pictures of a belief."""
 
@@ -175,10 +209,13 @@ class Merge(nn.Conv2d):
 
 
 class Decoder(nn.Module):
-    """Latent cells, a Source and, where the robot's body is described, a drawing of it to a picture with depth."""
+    """Latent cells, a Source and, where they are known, pictures of the robot's body and of moved things to a frame.
 
-    def __init__(self, config: CodecConfig, capsules: int = 0) -> None:
-        """Args: capsules: of the body; 0 where it is not described."""
+    A body is known where it is described, things where the model imagines them.
+    """
+
+    def __init__(self, config: CodecConfig, capsules: int = 0, moved: bool = False) -> None:
+        """Args: capsules: of the body; 0 where it is not described. moved: pictures of moved things are copied too."""
         super().__init__()
         c0, c1, c2 = config.channels
         self.fuse8 = nn.Conv2d(_SOURCES * c1, c1, 1)
@@ -191,9 +228,10 @@ class Decoder(nn.Module):
         self.merge4 = Merge(c0, c0, c0)
         self.block4 = Block(c0)
         self.up1 = nn.Conv2d(c0, 16 * _FULL_RES, 3, padding=1)
-        self.full1 = Merge(_FULL_RES, _SOURCES * IN_CHANNELS, 16)
-        self.full2 = nn.Conv2d(16, _OUT_CHANNELS, 3, padding=1)
-        self.body = OwnBody(capsules, c0, 16) if capsules else None
+        self.full1 = Merge(_FULL_RES, _SOURCES * IN_CHANNELS, _LAST)
+        self.full2 = nn.Conv2d(_LAST, _OUT_CHANNELS, 3, padding=1)
+        self.body = OwnBody(capsules, c0, _LAST) if capsules else None
+        self.moved = MovedThings(c0, _LAST) if moved else None
 
     def source(self, older: View, newest: View) -> Source:
         """Fuse the two, once per belief."""
@@ -205,49 +243,69 @@ class Decoder(nn.Module):
             self.full1.of_source(frames.to(self.full1.weight.dtype)),
         )
 
-    def forward(self, latent: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
+    def forward(
+        self, latent: Tensor, source: Source, drawn: Tensor | None = None, moved: Tensor | None = None
+    ) -> Decoded:
         """Pictures of latents.
 
         Args:
             latent: (B, D, h, w).
             source: with the same batch.
             drawn: (B, 4, H/2, W/2), see body_rendering.draw.
+            moved: (B, 7, H, W), see things.moved.draw_moved; all zeros where it is not known.
         """
         body4, body1 = (0.0, 0.0) if self.body is None or drawn is None else self.body(drawn)
+        moved4, moved1, weights = (0.0, 0.0, None) if self.moved is None or moved is None else self.moved(moved)
         x = self.lift(latent.to(self.lift.weight.dtype))
         x = self.block8(self.wide(self.merge8(x, source.at8)))
         x = F.pixel_shuffle(self.up4(F.silu(x)), 2)
-        x = self.block4(self.merge4(x, source.at4) + body4)
+        x = self.block4(self.merge4(x, source.at4) + body4 + moved4)
         x = F.silu(F.pixel_shuffle(self.up1(F.silu(x)), 4))
-        x = F.silu(self.full1(x, source.at1) + body1)
+        x = F.silu(self.full1(x, source.at1) + body1 + moved1)
         # Channels are blended one by one: in their own planes that is quicker.
-        return _composite(self.full2(x).to(torch.float32, memory_format=torch.contiguous_format), source.frames)
+        out = self.full2(x).to(torch.float32, memory_format=torch.contiguous_format)
+        if self.moved is None or moved is None:
+            return _composite(out, source.frames)
+        weights = (weights + self.moved.copied(x)).to(torch.float32, memory_format=torch.contiguous_format)
+        return _composite(out, source.frames, moved.float(), weights)
 
 
-def _composite(out: Tensor, frames: Tensor) -> Decoded:
-    """Blend the generated picture with the two source frames, pixel by pixel."""
+def _composite(out: Tensor, frames: Tensor, moved: Tensor | None = None, moved_logits: Tensor | None = None) -> Decoded:
+    """Blend the generated picture with the source frames, pixel by pixel.
+
+    Args: out (B, 11, H, W); frames (B, 2*5, H, W); moved (B, 7, H, W) and the logits (B, 2, H, W) of copying it for rgb
+    and for depth.
+    """
     n = 1 + _SOURCES
     generated, rgb_logits, depth_logits, log_scale = out.split([4, n, n, 1], 1)
     generated = generated.sigmoid()
-    sources = frames.unflatten(1, (_SOURCES, IN_CHANNELS))
+    sources = list(frames.unflatten(1, (_SOURCES, IN_CHANNELS)).unbind(1))
     # A source pixel without depth cannot be copied.
-    known = sources[:, :, 4] > 0.5
-    depth_logits = torch.cat([depth_logits[:, :1], depth_logits[:, 1:].masked_fill(~known, -1e4)], 1)
-    for_rgb, for_depth = rgb_logits.softmax(1), depth_logits.softmax(1)
+    known = [source[:, 4] > 0.5 for source in sources]
+    if moved is not None and moved_logits is not None:
+        # Depth that was filled in is not known, and yet worth something.
+        known.append((moved[:, 4] > 0.5) | (moved[:, 3] > 0))
+        absent = ~moved.flatten(1).any(1)
+        rgb_logits = torch.cat([rgb_logits, moved_logits[:, :1].masked_fill(absent[:, None, None, None], -1e4)], 1)
+        depth_logits = torch.cat([depth_logits, moved_logits[:, 1:]], 1)
+        sources.append(moved)
+    copied = depth_logits[:, 1:].masked_fill(~torch.stack(known, 1), -1e4)
+    for_rgb, for_depth = rgb_logits.softmax(1), torch.cat([depth_logits[:, :1], copied], 1).softmax(1)
     rgb, disparity = generated[:, :3] * for_rgb[:, :1], generated[:, 3] * for_depth[:, 0]
-    for k in range(_SOURCES):
-        rgb = torch.addcmul(rgb, sources[:, k, :3], for_rgb[:, k + 1, None])
-        disparity = torch.addcmul(disparity, sources[:, k, 3], for_depth[:, k + 1])
+    for k, source in enumerate(sources, 1):
+        rgb = torch.addcmul(rgb, source[:, :3], for_rgb[:, k, None])
+        disparity = torch.addcmul(disparity, source[:, 3], for_depth[:, k])
     return Decoded(rgb, disparity, log_scale[:, 0].clamp(*_LOG_SCALE))
 
 
 class Codec(nn.Module):
     """Encoder and decoder: RGB-D frames to latent cells, and latent cells back to pictures."""
 
-    def __init__(self, config: CodecConfig, capsules: int = 0) -> None:
+    def __init__(self, config: CodecConfig, capsules: int = 0, moved: bool = False) -> None:
+        """Args: capsules, moved: see `Decoder`."""
         super().__init__()
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config, capsules)
+        self.decoder = Decoder(config, capsules, moved)
 
     def channels_last(self) -> "Codec":
         """Keep the weights in the order in which convolutions are fastest."""

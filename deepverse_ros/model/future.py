@@ -9,13 +9,14 @@ from torch import Tensor
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.codec import Decoded, Source
+from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.volume import SpacetimeVolume
 
 
 class FutureDecoder(Protocol):
     """What a future needs of its model, to be decoded when somebody looks."""
 
-    def decode(self, latents: Tensor, source: Source, drawn: Tensor | None) -> Decoded: ...
+    def decode(self, latents: Tensor, source: Source, drawn: Tensor | None, moved: Tensor | None = None) -> Decoded: ...
 
     def draw(self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None) -> Tensor | None: ...
 
@@ -45,7 +46,9 @@ class Future:
         intrinsics: Tensor | None,
         camera_to_world: Tensor | None,
         dt: float,
+        moved: MovedPictures | None = None,
     ) -> None:
+        """Args: moved: the things of the newest frame, to be drawn where they will be when somebody looks."""
         self._decoder = decoder
         self._source = source
         self.latents = latents
@@ -55,6 +58,7 @@ class Future:
         self.intrinsics = intrinsics
         self.camera_to_world = camera_to_world
         self.dt = dt
+        self._moved = moved
 
     def __len__(self) -> int:
         return self.latents.shape[0]
@@ -71,6 +75,7 @@ class Future:
             self._decoder, source, self.latents[index], self.states[index],
             {name: value[index] for name, value in self.readout.items()}, self.uncertainty[index], self.intrinsics,
             None if self.camera_to_world is None else self.camera_to_world[index], self.dt,
+            None if self._moved is None else self._moved.select(index),
         )  # fmt: skip
 
     @cached_property
@@ -82,7 +87,8 @@ class Future:
     def _decoded(self) -> Decoded:
         poses = None if self.camera_to_world is None else self.camera_to_world.flatten(0, 1)
         drawn = self._decoder.draw(self.states.flatten(0, 1), self.intrinsics, poses)
-        return self._decoder.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats), drawn)
+        moved = None if self._moved is None else self._moved.draw()
+        return self._decoder.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats), drawn, moved)
 
     @property
     def _repeats(self) -> int:

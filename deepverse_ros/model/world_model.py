@@ -386,12 +386,17 @@ class WorldModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, source: Source, drawn: Tensor | None = None) -> Decoded:
-        """Pictures of latents (M, S, P), with a Source of M entries and, where they are known, drawings of the body."""
+    def decode(
+        self, latents: Tensor, source: Source, drawn: Tensor | None = None, moved: Tensor | None = None
+    ) -> Decoded:
+        """Pictures of latents (M, S, P), with a Source of M entries and, where they are known, drawings of the body.
+
+        Args: moved (M, 7, H, W): the newest frame with its things where they will be, where that is known.
+        """
         cells = to_cells(latents, self.config.dynamics.token_patch, self.config.cells[0])
         chunks = range(0, len(cells), _DECODE_CHUNK)
         parts = [
-            self.codec.decoder(cells[part], source[part], None if drawn is None else drawn[part])
+            self.codec.decoder(cells[part], source[part], *(None if t is None else t[part] for t in (drawn, moved)))
             for part in (slice(i, i + _DECODE_CHUNK) for i in chunks)
         ]
         if len(parts) == 1:

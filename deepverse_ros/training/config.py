@@ -84,18 +84,23 @@ class CodecStageConfig(StageConfig):
     """Settings of the codec's training.
 
     targets: frames decoded per window.
-    moving_weight: see losses.codec_loss.
+    moving_weight, world_weight: see losses.codec_loss.
     depth_dropout: share without depth.
     body_dropout: share without a drawing of the robot's body, as where nobody knows the camera's pose.
     recalled: share of windows whose older view is any earlier frame, as memory recalls one, instead of their oldest.
+    moved_dropout: share without a picture of moved things, as where none are found.
+    moved_noise: share of the others whose things are drawn a little beside where they truly will be.
     """
 
     targets: int = Field(default=3, ge=1, le=10_000)
     moving_weight: float = Field(default=4.0, ge=0, le=1e6)
+    world_weight: float = Field(default=8.0, ge=0, le=1e6)
     depth_dropout: float = Field(default=0.15, ge=0, le=1)
     body_dropout: float = Field(default=0.15, ge=0, le=1)
     latent_noise: float = Field(default=0.3, ge=0, le=100)
     recalled: float = Field(default=0.5, ge=0, le=1)
+    moved_dropout: float = Field(default=0.15, ge=0, le=1)
+    moved_noise: float = Field(default=0.5, ge=0, le=1)
 
 
 class DecoderStageConfig(CodecStageConfig):

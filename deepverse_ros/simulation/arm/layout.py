@@ -122,9 +122,7 @@ class Layout:
         other.topped = True
         return top
 
-    def _is_free(
-        self, point: np.ndarray, item: Item, place: Place, gap: float, beside: _Taken | None = None
-    ) -> bool:
+    def _is_free(self, point: np.ndarray, item: Item, place: Place, gap: float, beside: _Taken | None = None) -> bool:
         radius = item.footprint
         # On a platform or at the table's edge a thing may stand out a little; in a tray it lies between the walls.
         room = radius + 0.006 if place.walled else 0.6 * radius

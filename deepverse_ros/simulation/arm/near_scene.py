@@ -54,9 +54,7 @@ def sample_near_scene(
     table_rgb = _draw_surface(rng, 0.3, 0.85) if randomise else (0.55, 0.50, 0.45)
     table = draw_table(rng, table_rgb, base_offset)
     crowded = bool(rng.random() < _CROWDED)
-    layout = Layout(
-        rng, table.places, table.spare, base_offset, lambda point: view.sees(point, _MARGIN), crowded
-    )
+    layout = Layout(rng, table.places, table.spare, base_offset, lambda point: view.sees(point, _MARGIN), crowded)
     obstacles = _put(rng, n_obstacles, _OBSTACLES_SHARES, lambda far: layout.put_obstacle(draw_obstacle(rng), far))
     things = _put(rng, n_objects, _THINGS_SHARES, lambda far: layout.put_thing(draw_thing(rng, table_rgb), far))
     floor, wall = (0.35, 0.36, 0.38), (0.70, 0.72, 0.75)

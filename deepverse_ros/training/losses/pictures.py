@@ -22,21 +22,29 @@ def ssim(a: Tensor, b: Tensor, window: int = 8, stride: int = 4) -> Tensor:
     return (((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean((1, 2, 3))
 
 
+CHANGED = 0.05
+"""A pixel has changed where one of its colours, in [0, 1], differs by more."""
+
+
 def codec_loss(
-    decoded: Decoded, rgb: Tensor, disparity: Tensor, previous_rgb: Tensor, moving_weight: float
-) -> dict[str, Tensor]:
+    decoded: Decoded, rgb: Tensor, disparity: Tensor, previous_rgb: Tensor, moving_weight: float,
+    beside_robot: Tensor | None = None, world_weight: float = 0.0,
+) -> dict[str, Tensor]:  # fmt: skip
     """Named scalars; "total" is what is minimised.
 
     Pixels that differ from `previous_rgb` weigh `1 + moving_weight` times as much as those that stand still, or small
-    things would not survive.
+    things would not survive; those that the robot did not change `world_weight` more, since things are small.
 
     Args:
         rgb: (B, 3, H, W).
         disparity: (B, H, W), NaN unknown.
         previous_rgb: the newest frame that may be copied.
+        beside_robot: (B, H, W) bool: where the robot is in neither; None where nobody knows.
     """
-    moving = ((rgb - previous_rgb).abs().amax(1) > 0.05).float()
-    weight = 1 + moving_weight * F.max_pool2d(moving[:, None], 3, 1, 1)[:, 0]
+    moving = (rgb - previous_rgb).abs().amax(1) > CHANGED
+    weight = 1 + moving_weight * _grown(moving)
+    if beside_robot is not None:
+        weight = weight + world_weight * _grown(moving & beside_robot) * beside_robot
     error = decoded.rgb - rgb
     rgb_loss = (weight * (error.abs().mean(1) + 4 * error.square().mean(1))).mean()
     similarity = ssim(decoded.rgb, rgb).mean()
@@ -50,6 +58,11 @@ def codec_loss(
     slope = _gradient_gap(decoded.disparity, truth)
     total = rgb_loss + 0.1 * (1 - similarity) + 2 * depth_l1 + 0.01 * depth_nll + slope
     return {"total": total, "rgb": rgb_loss, "ssim": similarity, "depth_l1": depth_l1, "mse": error.square().mean()}
+
+
+def _grown(mask: Tensor) -> Tensor:
+    """A mask (B, H, W) and the pixels next to it, as 0 and 1."""
+    return F.max_pool2d(mask.float()[:, None], 3, 1, 1)[:, 0]
 
 
 def _gradient_gap(a: Tensor, b: Tensor) -> Tensor:

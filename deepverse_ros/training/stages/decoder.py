@@ -97,4 +97,5 @@ class DecoderStage(CodecStage):
     def validate(self) -> dict[str, float]:
         """PSNR of true frames through the codec, and of imagined ones."""
         codec = super().validate()
-        return {"codec": codec["psnr"], **prediction_scores(self.model, self.encoded_held_out, self.precision)}
+        world = {name: value for name, value in codec.items() if name.startswith("world")}
+        return {"codec": codec["psnr"], **world, **prediction_scores(self.model, self.encoded_held_out, self.precision)}

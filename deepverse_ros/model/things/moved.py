@@ -1,0 +1,222 @@
+"""The newest frame with its things where they will be: what a decoder may copy instead of imagining it.
+
+Pixels of a thing move with it, as a rigid body, and appear where the camera will see them; where they were, and where
+the robot is, the clean plate shows. What a thing hides of itself nobody knows: it is left out.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepverse_ros import geometry
+from deepverse_ros.model.things.plate import dilated
+from deepverse_ros.model.things.slots import MOST, Motion, Slots
+
+CHANNELS = 7
+"""See `draw_moved`."""
+_STILL, _STRAIGHT = 2e-3, math.radians(0.5)
+# Metres by which a thing may be behind what it stands on before that hides it: poses are not exact.
+_SUNK = 0.015
+# Metres nearer than which a thing would be in the lens.
+_CLOSEST = 0.02
+_QUANTUM = 1e-4
+# Further than any depth, and yet exact as a double.
+_EMPTY = 1 << 52
+# Pixels around what is drawn of a thing, so that gaps in it can be told from its outside.
+_MARGIN = 2
+
+
+def is_elsewhere(travel: Tensor, rotation: Tensor) -> Tensor:
+    """Whether things are no longer where and as they were, (*) bool. Args: travel (*, 3) m; rotation (*, 3, 3)."""
+    # Of a turn by an angle a, the entries change by 2 sqrt(2) sin(a / 2) in all.
+    turn = (rotation - torch.eye(3, device=rotation.device)).flatten(-2).norm(dim=-1)
+    return (travel.norm(dim=-1) > _STILL) | (turn > 2 * math.sqrt(2) * math.sin(_STRAIGHT / 2))
+
+
+def draw_moved(
+    newest: Tensor, plate: Tensor, slots: Slots, covered: Tensor, motion: Motion, intrinsics: Tensor,
+    camera_to_world: Tensor, near: float, far: float,
+) -> Tensor:  # fmt: skip
+    """Pictures of imagined frames, without the robot, for a camera that stands still.
+
+    Args:
+        newest: (B, 5, H, W): rgb, sqrt-disparity, 1 where that is known.
+        plate: (B, 5, H, W) behind robot and things, see `clean_plate`.
+        slots: of B beliefs.
+        covered: (B, H, W) bool: where the robot is in the newest frame.
+        motion: (N, H) frames, N = B plans or, where B is 1, any number.
+        intrinsics: (3, 3) or (B, 3, 3) pixels.
+        camera_to_world: (B, 4, 4), world being the frame of the things' positions.
+        near, far: metres, the range of the disparities.
+    Returns: (N * H, 7, H, W): rgb, sqrt-disparity, 1 where that is known; 1 where a thing is that moved; 1 where the
+    plate shows what robot or thing hid before. Every other pixel, those of things that stay included, is exactly the
+    newest frame's.
+    """
+    batch, _, height, width = newest.shape
+    plans, horizon = motion.position.shape[:2]
+    per = plans * horizon // batch
+    moves = _moves(slots, motion, batch)  # (B, per, 8)
+    old = slots.pixels[:, None]
+    uncovered = (covered & (slots.pixels == 0))[:, None].expand(batch, per, height, width)
+    moving = [k for k, any_ in enumerate(moves.flatten(0, 1).any(0).tolist()) if any_]
+    for k in moving:
+        # With the pixels around it, as far as nothing else is there: outlines are not sharp.
+        left = dilated(old == k + 1, 1) & ((old == k + 1) | (old == 0))
+        uncovered = uncovered | (left & moves[:, :, k, None, None])
+    out = newest.new_zeros(batch, per, CHANNELS, height, width)
+    torch.where(uncovered[:, :, None], plate[:, None], newest[:, None], out=out[:, :, :5])
+    out[:, :, 6] = uncovered
+    out = out.flatten(0, 1)
+    if not moving:
+        return out
+    behind, before = (_limit(picture, near, far)[:, None] for picture in (plate, newest))
+    nearest = torch.where(uncovered, behind, before).flatten(0, 1)
+    camera = _Camera.of(intrinsics, camera_to_world, batch)
+    for k in moving:
+        _draw_thing(k, out, nearest, newest, slots, motion, moves[..., k], camera, near, far)
+    return out
+
+
+@dataclass(frozen=True)
+class MovedPictures:
+    """What `draw_moved` draws from, until somebody looks; fields as there."""
+
+    newest: Tensor
+    plate: Tensor
+    slots: Slots
+    covered: Tensor
+    motion: Motion
+    intrinsics: Tensor
+    camera_to_world: Tensor
+    near: float
+    far: float
+
+    def draw(self) -> Tensor:
+        """(N * H, 7, H, W)."""
+        return draw_moved(
+            self.newest, self.plate, self.slots, self.covered, self.motion, self.intrinsics, self.camera_to_world,
+            self.near, self.far,
+        )  # fmt: skip
+
+    def select(self, plans: Tensor) -> "MovedPictures":
+        """Those of some plans. Args: plans (M,) int."""
+        if len(self.newest) == 1:
+            return replace(self, motion=self.motion[plans])
+        matrices = self.intrinsics if self.intrinsics.ndim == 2 else self.intrinsics[plans]
+        return MovedPictures(
+            self.newest[plans], self.plate[plans], self.slots[plans], self.covered[plans], self.motion[plans],
+            matrices, self.camera_to_world[plans], self.near, self.far,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """focal, centre (B, 2) pixels as x, y; rotation (B, 3, 3), position (B, 3) metres: where it stands in the world."""
+
+    focal: Tensor
+    centre: Tensor
+    rotation: Tensor
+    position: Tensor
+
+    @classmethod
+    def of(cls, intrinsics: Tensor, camera_to_world: Tensor, batch: int) -> "_Camera":
+        pose = camera_to_world.float().expand(batch, 4, 4)
+        k = intrinsics.to(pose).expand(batch, 3, 3)
+        return cls(k[:, [0, 1], [0, 1]], k[:, :2, 2], pose[:, :3, :3], pose[:, :3, 3])
+
+    def seen(self, points: Tensor) -> Tensor:
+        """Points (B, ..., 3) of the world in the camera's optical frame."""
+        flat = points.flatten(1, -2) - self.position[:, None]
+        return (flat @ self.rotation).reshape(points.shape)
+
+
+def _moves(slots: Slots, motion: Motion, batch: int) -> Tensor:
+    """(B, per, 8) bool: which things are elsewhere, or turned, in a frame, and can be drawn there."""
+    position = motion.position.reshape(batch, -1, MOST, 3)
+    rotation = motion.rotation.reshape(batch, -1, MOST, 3, 3)
+    finite = torch.isfinite(position).all(-1) & torch.isfinite(rotation).flatten(-2).all(-1)
+    changed = is_elsewhere(position - slots.position[:, None], rotation)
+    return (slots.there & slots.seen)[:, None] & changed & finite
+
+
+def _limit(picture: Tensor, near: float, far: float) -> Tensor:
+    """(B, H, W) metres: what lies deeper is hidden. A guess hides nothing."""
+    depth = geometry.depth_from_sqrt_disparity(picture[:, 3], near, far)
+    return torch.where(picture[:, 4] > 0.5, depth + _SUNK, torch.inf)
+
+
+def _draw_thing(
+    k: int, out: Tensor, nearest: Tensor, newest: Tensor, slots: Slots, motion: Motion, moves: Tensor, camera: _Camera,
+    near: float, far: float,
+) -> None:  # fmt: skip
+    """Draw thing k into `out` (B * per, 7, H, W) and its depth into `nearest` (B * per, H, W).
+
+    Args: moves (B, per): in which frames it is to be drawn anew.
+    """
+    batch, per = moves.shape
+    height, width = out.shape[-2:]
+    # Its P pixels in the newest frame, and where they are seen there.
+    b, v, u = ((slots.pixels == k + 1) & moves.any(1)[:, None, None]).nonzero().unbind(1)
+    if not len(b):
+        return
+    was = camera.seen(slots.position[:, k, None])[:, 0]  # (B, 3)
+    colour, code, known = newest[b, :3, v, u], newest[b, 3, v, u], newest[b, 4, v, u] > 0.5
+    depth = torch.where(known, geometry.depth_from_sqrt_disparity(code, near, far), was[b, 2])
+    pixel = torch.stack([u, v], -1).to(depth)
+    point = torch.cat([(pixel - camera.centre[b]) / camera.focal[b], torch.ones_like(depth)[:, None]], -1)
+    arm = point * depth[:, None] - was[b]
+    # Where they will be seen: (P, per, 3), all of it in the camera's optical frame.
+    will = camera.seen(motion.position.reshape(batch, per, MOST, 3)[:, :, k])
+    turn = motion.rotation.reshape(batch, per, MOST, 3, 3)[:, :, k]
+    turn = camera.rotation.mT[:, None] @ turn @ camera.rotation[:, None]
+    at = (turn[b] * arm[:, None, None]).sum(-1) + will[b]
+    z = at[..., 2]
+    place = at[..., :2] / z[..., None].clamp_min(_CLOSEST) * camera.focal[b, None] + camera.centre[b, None]
+    size = torch.tensor([width, height], device=place.device)
+    drawn = moves[b] & (z > _CLOSEST) & ((place > -0.5) & (place < size - 0.5)).all(-1)
+    if not bool(drawn.any()):
+        return
+    frame = (b[:, None] * per + torch.arange(per, device=b.device))[drawn]
+    number = torch.arange(len(b), device=b.device)[:, None].expand(-1, per)[drawn]
+    column, row = place[drawn].round().long().unbind(-1)
+    # The nearest of those that fall on a pixel: its depth and, behind that, its number.
+    key = (z[drawn] / _QUANTUM).round().long() * len(b) + number
+    bounds = torch.stack([row.amin(), row.amax() + 1, column.amin(), column.amax() + 1]).tolist()
+    top, bottom, left, right = (int(bound) for bound in bounds)
+    rows, columns = bottom - top + 2 * _MARGIN, right - left + 2 * _MARGIN
+    canvas = torch.full((len(out), rows, columns), _EMPTY, device=b.device)
+    where = (frame * rows + row - top + _MARGIN) * columns + column - left + _MARGIN
+    canvas.view(-1).scatter_reduce_(0, where, key, "amin")
+    canvas = _closed(canvas)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    region = (slice(None), slice(top, bottom), slice(left, right))
+    z = (canvas // len(b)).to(depth) * _QUANTUM
+    wins = (canvas < _EMPTY) & (z < nearest[region])
+    nearest[region] = torch.where(wins, z, nearest[region])
+    number = torch.where(wins, canvas % len(b), 0)
+    seen, shown = known[number].to(z), wins[:, None].to(z)
+    picture = torch.cat(
+        [
+            colour[number].movedim(-1, 1),
+            (geometry.sqrt_disparity(z, near, far) * seen)[:, None],
+            seen[:, None],
+            shown,
+            torch.zeros_like(shown),
+        ],
+        1,
+    )
+    window = out[:, :, top:bottom, left:right]
+    window.copy_(torch.where(wins[:, None], picture, window))
+
+
+def _closed(canvas: Tensor) -> Tensor:
+    """Gaps of up to two pixels within what is drawn (F, h, w), filled with the nearest of what is drawn around them.
+
+    What comes nearer or turns towards the camera has fewer pixels than it needs.
+    """
+    hit = (canvas < _EMPTY).float()[:, None]
+    inside = -F.max_pool2d(-F.max_pool2d(hit, 3, 1, 1), 3, 1, 1)
+    around = -F.max_pool2d(-canvas.double()[:, None], 3, 1, 1)
+    return torch.where((inside > hit)[:, 0], around[:, 0].long(), canvas)
