@@ -39,15 +39,16 @@ def thing_positions(episode: Episode) -> np.ndarray | None:
 
 
 def drawn_windows(episodes: Iterable[Episode], context: int, horizon: int, stride: int, seed: int) -> Drawn:
-    """Choose among the windows that begin every `stride` frames.
+    """Choose windows of episodes: those that begin every `stride` frames.
 
-    Of episodes that tell what their pictures show, the larger group of windows is thinned at random to the size of the
-    other. All windows stay where that would leave none, or more than half of them to one episode.
+    Of episodes that tell what their pictures show, as many as that would be are drawn from those that begin at any
+    frame, half of them with a thing that moves; fewer where there are too few of either kind. It stays with every
+    `stride` frames where one kind is missing, or more than half of the windows would be one episode's.
     """
     first, plans, moves = [], [], []
     known = told = True
     for episode in episodes:
-        begin = starts(len(episode), context + horizon, stride)
+        begin = starts(len(episode), context + horizon, 1)
         things = thing_positions(episode)
         known, told = known and things is not None, told and episode.segmentation is not None
         first.append(begin)
@@ -56,8 +57,10 @@ def drawn_windows(episodes: Iterable[Episode], context: int, horizon: int, strid
     count = [len(begin) for begin in first]
     if not sum(count):
         return Drawn(first, plans, None)
-    moving = np.concatenate(moves)
-    chosen = _halved(moving, np.repeat(np.arange(len(count)), count), seed) if known and told else moving | True
+    moving, regular = np.concatenate(moves), np.concatenate(first) % stride == 0
+    chosen = regular
+    if known and told:
+        chosen = _halved(moving, regular, np.repeat(np.arange(len(count)), count), seed)
     keep = np.split(chosen, np.cumsum(count)[:-1])
     return Drawn(
         [begin[k] for begin, k in zip(first, keep, strict=True)],
@@ -72,13 +75,13 @@ def _moves(things: np.ndarray, newest: np.ndarray, horizon: int) -> np.ndarray:
     return (travel >= MOVED_LITTLE).any(-1)
 
 
-def _halved(moving: np.ndarray, of_episode: np.ndarray, seed: int) -> np.ndarray:
-    """(N,) which windows stay. Args: moving (N,); of_episode (N,)."""
+def _halved(moving: np.ndarray, regular: np.ndarray, of_episode: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) which windows are taken. Args: moving, regular (N,) bool; of_episode (N,)."""
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(moving), np.flatnonzero(~moving)]
-    size = min(len(group) for group in groups)
+    size = min(int(regular.sum()) // 2, *(len(group) for group in groups))
     chosen = np.zeros(len(moving), bool)
     for group in groups:
         chosen[rng.permutation(group)[:size]] = True
     largest = np.bincount(of_episode[chosen], minlength=1).max()
-    return chosen if size and 2 * largest <= chosen.sum() else np.ones(len(moving), bool)
+    return chosen if size and 2 * largest <= chosen.sum() else regular

@@ -1,6 +1,6 @@
 """What can be predicted without a world model: the last frame, with the robot drawn where the commands bring it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -60,14 +60,11 @@ class KinematicCopy:
 
 
 def copied(windows: Windows, robot: Picture) -> Predicted:
-    """Windows whose robot is known in the seen frames, predicted by copying. Args: robot: draws it."""
+    """Windows predicted by copying. Args: robot: draws it. Raises: ValueError where nobody knows what frames show."""
     if windows.segmentation_seen is None or windows.seen.depth is None:
         raise ValueError("windows: nobody knows where the robot is in them")
-    views = [
-        _without_robot(windows.seen.rgb[b], windows.seen.depth[b], windows.segmentation_seen[b])
-        for b in range(len(windows))
-    ]
-    return over(Predicted(*(torch.stack(part) for part in zip(*views, strict=True))), windows.plans, robot)
+    seen = zip(windows.seen.rgb, windows.seen.depth, windows.segmentation_seen, strict=True)
+    return over(without_robot(seen), windows.plans, robot)
 
 
 def over(empty: Predicted, plans: np.ndarray, robot: Picture) -> Predicted:
@@ -85,11 +82,17 @@ def over(empty: Predicted, plans: np.ndarray, robot: Picture) -> Predicted:
     return Predicted(rgb, depth)
 
 
-def _without_robot(rgb: Tensor, depth: Tensor, segmentation: Tensor) -> tuple[Tensor, Tensor]:
-    """The newest of C frames with what is behind the robot.
+def without_robot(seen: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Predicted:
+    """The newest frames with what is behind the robot.
 
-    Args: rgb (C, 3, h, w); depth (C, h, w) metres; segmentation (C, h, w). Returns: rgb (3, h, w), depth (h, w).
+    Args: seen: of each of B windows rgb (C, 3, h, w), depth (C, h, w) metres and segmentation (C, h, w).
+    Returns: rgb (B, 3, h, w) and depth (B, h, w).
     """
+    views = [_without_robot(*frames) for frames in seen]
+    return Predicted(torch.stack([rgb for rgb, _ in views]), torch.stack([depth for _, depth in views]))
+
+
+def _without_robot(rgb: Tensor, depth: Tensor, segmentation: Tensor) -> tuple[Tensor, Tensor]:
     covered = [torch.from_numpy(cv2.dilate((s == ROBOT).numpy().astype(np.uint8), _EDGE) > 0) for s in segmentation]
     colours, away, hidden = rgb[-1].clone(), depth[-1].clone(), covered[-1].clone()
     for age in range(len(rgb) - 2, -1, -1):

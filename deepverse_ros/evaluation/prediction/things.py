@@ -28,7 +28,8 @@ DEFINITIONS = {
     "contact": "of the things that some seen frame shows, which the robot touches by the last step: precision and "
     "recall of the imagined touches; touched, said: how many are true and imagined",
     "moving": f"share of the windows in which a thing is {100 * MOVED_LITTLE:g} cm or more away from where it was in "
-    "the last seen frame when the last step ends; windows are drawn so that it is half where there are enough",
+    "the last seen frame when the last step ends; where episodes tell what their pictures show, windows are drawn so "
+    "that it is half, if there are enough",
 }
 
 
@@ -115,7 +116,7 @@ class ThingErrors:
             filled = np.where(np.isnan(values), stays, values)
             error[name] = {"median": float(np.median(filled)), "mean": float(filled.mean())}
             missed[name] = int(np.isnan(values).sum())
-        hidden = sum(moved >= least for moved in self._hidden)
+        hidden = sum(1 for moved in self._hidden if moved >= least)
         return {"error_m": error, "missed": missed, "n": len(rows), "hidden": hidden}
 
 
