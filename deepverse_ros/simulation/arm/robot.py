@@ -6,16 +6,19 @@ from functools import cached_property
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm import handling
 from deepverse_ros.simulation.arm.goals import sample_goal
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.motions import KINDS, REVISIT_FRAMES, SHARES, MotionGenerator
 from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 from deepverse_ros.simulation.arm.ood_scenes import ArmOodScenes
+from deepverse_ros.simulation.arm.pairs import draw_pair
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks.avoid import Avoid
 from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
-from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, RobotSimulation, Script, SimulatedRobot
+from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, Pair, RobotSimulation, Script, SimulatedRobot
 
+NEAR = "near"  # the setting whose episodes are mostly of contacts
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
 WIDE_SHARE = {True: 0.5, False: 0.08}  # of the shifted and of the other episodes reach beyond the workspace
@@ -64,12 +67,17 @@ class DrawnArmSimulation(ArmSimulation):
     def begin_episode(self, scene: int, rng: np.random.Generator, frames: int, revisit: bool) -> Script:
         """See `RobotSimulation.begin_episode`.
 
-        A revisit begins with the arm at one side of the table; its base is never shifted.
+        A revisit begins with the arm at one side of the table; its base is never shifted. What happens in the others
+        depends on the embodiment's setting.
         """
         shifted = not revisit and bool(rng.random() < SHIFTED_SHARE)
         offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
         self.reset(scene, base_offset=offset)
-        motions = MotionGenerator(self, self._kinematics, rng, wide=rng.random() < WIDE_SHARE[shifted])
+        wide = rng.random() < WIDE_SHARE[shifted]
+        if self.embodiment.setting == NEAR and not revisit:
+            kind = str(rng.choice(list(handling.SHARES), p=list(handling.SHARES.values())))
+            return handling.Handling(self, self._kinematics, rng, wide).begin(kind, frames)
+        motions = MotionGenerator(self, self._kinematics, rng, wide)
         if revisit:
             kind = REVISIT
             self._start_at(motions.aside, motions)
@@ -95,6 +103,11 @@ class DrawnArmSimulation(ArmSimulation):
         except RuntimeError:
             return None
         return GoalPicture(*self.goal_frame(joints), self.object_positions)
+
+    def begin_pair(self, scene: int, rng: np.random.Generator, steps: int) -> Pair | None:
+        """See `RobotSimulation.begin_pair`."""
+        self.reset(scene, base_offset=(0.0, 0.0))
+        return draw_pair(self, rng, steps)
 
     def begin_avoid(self, seed: int) -> GoalPicture:
         """The task "avoid" of `seed` below `SCENE_SEEDS`; see `RobotSimulation.begin_avoid`."""

@@ -9,6 +9,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
 from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene
 from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
+from deepverse_ros.simulation.base import Snapshot
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 
 _TIMESTEP = 0.005
@@ -128,6 +129,20 @@ class ArmSimulation:
         self._touched[:] = False
         mujoco.mj_forward(self._model, self._data)
 
+    def snapshot(self) -> Snapshot:
+        """This moment of the present scene, for `restore`."""
+        data = self._data
+        values = [data.qpos, data.qvel, data.act, data.ctrl, data.qacc_warmstart, self._reference]
+        return Snapshot(data.time, tuple(np.array(v) for v in values))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to a moment of the present scene: what follows is what followed it."""
+        data = self._data
+        data.time = snapshot.time
+        data.qpos[:], data.qvel[:], data.act[:], data.ctrl[:] = snapshot.values[:4]
+        mujoco.mj_forward(self._model, data)  # changes what the solver begins with, which comes last
+        data.qacc_warmstart[:], self._reference = snapshot.values[4], snapshot.values[5].copy()
+
     def step(self, action: np.ndarray) -> None:
         """Move for one model frame (`embodiment.dt`) so that the joints are at `action` (8,) at its end."""
         self.advance(self.embodiment.dt, action)
@@ -145,14 +160,16 @@ class ArmSimulation:
         most = self.embodiment.max_step * (steps * _TIMESTEP / self.embodiment.dt)
         end = np.clip(target, start - most, start + most)
         velocity = (end - start) / (steps * _TIMESTEP)
-        self._touched[:] = False
+        contacts = []
         for k in range(steps):
             reference = start + velocity * ((k + 1) * _TIMESTEP)
             # A position actuator lags behind a moving target by its damping time; aim that much ahead.
             self._data.ctrl[:] = _actuator_targets(reference + velocity * DAMPING_TIME)
             mujoco.mj_step(self._model, self._data)
-            met = self._labels[self._data.contact.geom]  # (contacts, 2)
-            self._touched[met[(met == _ROBOT).any(axis=1)]] = True
+            contacts.append(self._data.contact.geom.copy())
+        met = self._labels[np.concatenate(contacts)]  # (contacts, 2)
+        self._touched[:] = False
+        self._touched[met[(met == _ROBOT).any(axis=1)]] = True
         mujoco.mj_kinematics(self._model, self._data)
         self._reference = end
 
