@@ -105,7 +105,7 @@ class RobotSimulation(Protocol):
         """Move for `seconds` so that the robot is at `target` (A,) at the end, within its limits."""
 
     def snapshot(self) -> Snapshot:
-        """This moment of the present scene, for `restore`."""
+        """The present moment, for `restore`."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Back to a moment of the present scene: what follows is what followed it."""

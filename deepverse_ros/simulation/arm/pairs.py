@@ -9,7 +9,7 @@ from deepverse_ros.simulation.arm.strokes import MARGIN, TIP, Thing, hand_radius
 from deepverse_ros.simulation.base import SEEN, Pair
 
 KINDS = ("over", "beside", "short")
-_TRIES = 60
+_TRIES = 30  # of each kind
 _START = (0.08, 0.15)  # metres from the thing's surface to the hand's where the plans begin
 _PUSH = (0.09, 0.15)  # metres that the thing shall be pushed
 _REACHED = (0.35, 0.80)  # metres from the base to the thing
@@ -26,13 +26,13 @@ def draw_pair(simulation: ArmSimulation, rng: np.random.Generator, steps: int) -
     """
     things = things_of(simulation)
     near = [t for t in things if _REACHED[0] < np.hypot(*t.place[:2]) < _REACHED[1]]
-    for _ in range(_TRIES if near else 0):
-        postures = Postures(simulation.embodiment, float(rng.normal(0, 0.15)))
-        thing = near[rng.integers(len(near))]
-        kind = str(rng.choice(KINDS))
-        pair = _plans(simulation, rng, steps, postures, thing, kind)
-        if pair is not None:
-            return pair
+    for kind in rng.permutation(KINDS) if near else ():
+        for _ in range(_TRIES):
+            postures = Postures(simulation.embodiment, float(rng.normal(0, 0.15)))
+            thing = near[rng.integers(len(near))]
+            pair = _plans(simulation, rng, steps, postures, thing, str(kind))
+            if pair is not None:
+                return pair
     return None
 
 
@@ -41,11 +41,14 @@ def _plans(
 ) -> Pair | None:
     heading = rng.uniform(-np.pi, np.pi)
     ahead = np.array([np.cos(heading), np.sin(heading)])
-    opening = float(rng.choice((0.0, 0.0, 1.0)))
-    turn = heading + np.pi / 2 + rng.normal(0, 0.15)
+    # With the closed hand's broad side ahead, or with both open fingers in line: nothing passes between them.
+    broad = rng.random() < 0.7
+    opening = 0.0 if broad else float(rng.random())
+    turn = heading + (np.pi / 2 if broad else 0.0) + rng.normal(0, 0.1)
     hand = hand_radius(opening)
-    start = thing.place[:2] - (thing.radius + strokes.THICKNESS + rng.uniform(*_START)) * ahead
-    end = thing.place[:2] + (rng.uniform(*_PUSH) - thing.radius - strokes.THICKNESS) * ahead
+    front = strokes.THICKNESS if broad else hand
+    start = thing.place[:2] - (thing.radius + front + rng.uniform(*_START)) * ahead
+    end = thing.place[:2] + (rng.uniform(*_PUSH) - min(thing.item.extents[:2]) - front) * ahead
     depth = postures.depth(thing.place, hand)
     low = thing.bottom + depth + max(0.012, rng.uniform(0.2, 0.7) * thing.half_height)
     raised = thing.top + TIP + MARGIN + rng.uniform(0.0, 0.03)
@@ -56,7 +59,7 @@ def _plans(
         gap = thing.radius + hand + MARGIN
         leaving = strokes.beside(begin, finish, thing, int(rng.choice((-1, 1))), gap)
     else:
-        gap = thing.radius + strokes.THICKNESS + MARGIN
+        gap = thing.radius + front + MARGIN
         leaving = strokes.short(begin, finish, thing, gap)
     here = np.append(begin, (turn, opening))
     first = postures.joints(here[None])[0]

@@ -130,7 +130,7 @@ class ArmSimulation:
         mujoco.mj_forward(self._model, self._data)
 
     def snapshot(self) -> Snapshot:
-        """This moment of the present scene, for `restore`."""
+        """The present moment, for `restore`."""
         data = self._data
         values = [data.qpos, data.qvel, data.act, data.ctrl, data.qacc_warmstart, self._reference]
         return Snapshot(data.time, tuple(np.array(v) for v in values))
