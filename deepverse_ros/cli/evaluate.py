@@ -1,7 +1,8 @@
 """Commands that measure a model: evaluate and benchmark."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,8 +10,13 @@ from rich.console import Console
 from deepverse_ros.cli.common import CheckpointOption, Device, Json, Model, checkpoint_config, progress_bars, results
 from deepverse_ros.errors import EpisodeError, ShapeError
 
+if TYPE_CHECKING:
+    from deepverse_ros.progress import Bars
+
 _RANKED_SCENES = 10
 """Scenes whose plans are ranked on both levels: 256 on the fine one take a second or two."""
+_PAIRS = 60
+"""Pairs of plans, if not told otherwise: about a third of a second each."""
 
 
 def evaluate(
@@ -28,6 +34,14 @@ def evaluate(
     revisits: Annotated[
         int, typer.Option(min=0, help="Simulated returns of the arm, imagined with memory and without.")
     ] = 0,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Simulated pairs of plans of which one moves a thing; if not given, 60 beside fresh episodes of a "
+            "robot that has a setting, else none.",
+        ),
+    ] = None,
     reader: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +55,10 @@ def evaluate(
 ) -> None:
     """Compare imagined frames with what really happened, next to trivial predictors; test uncertainty and ranking.
 
+    First comes what moves: pixels beside the robot, places of things, pairs of plans of which one moves a thing and
+    one does not, blocked arms. Where episodes tell what their pictures show, half of the windows have a thing that
+    moves, if there are enough.
+
     The fresh episodes' seeds are kept apart from every seed of `deepverse collect`, so they are never training data.
 
     Example: `deepverse evaluate models/arm --simulate 20 --seed 7 --json evaluation.json`
@@ -51,6 +69,7 @@ def evaluate(
     from deepverse_ros.data.store import EpisodeStore
     from deepverse_ros.evaluation.ood import evaluate as novelty
     from deepverse_ros.evaluation.prediction import evaluate as evaluation
+    from deepverse_ros.evaluation.prediction import pairs as counterfactual
     from deepverse_ros.evaluation.prediction import ranking, revisit
     from deepverse_ros.evaluation.prediction.lpips import Lpips
     from deepverse_ros.evaluation.reporting import report
@@ -60,38 +79,37 @@ def evaluate(
     lpips = Lpips.installed()
     witness = WorldModel.load(reader, device) if reader else None
     evaluation.check_reader(world, witness)  # before anything is simulated
+    usual = _PAIRS if data is None and world.embodiment.setting is not None else 0
+    pairs = usual if pairs is None else pairs
     if ood:
         next(novelty.ood_windows(world, ood))  # a folder that holds nothing is told at once
     with tempfile.TemporaryDirectory(prefix="deepverse_evaluate_") as temporary, progress_bars() as progress:
         if data is None:
-            task = progress.add_task("simulating", total=simulate)
             store = evaluation.simulated_episodes(
-                world, Path(temporary), simulate, seed, lambda done, _: progress.update(task, completed=done), horizon
+                world, Path(temporary), simulate, seed, _bar(progress, "simulating"), horizon
             )
         elif data.is_dir():
             store = EpisodeStore(data)
         else:
             raise EpisodeError(f"{data}: no such folder of episodes")
-        task = progress.add_task("imagining", total=len(store))
         figures = evaluation.evaluate(
-            world, store, seed, on_episode=lambda done, total: progress.update(task, completed=done, total=total),
-            horizon=horizon, lpips=lpips, reader=witness,
-        )  # fmt: skip
-        task = progress.add_task("looking at strangers", total=len(store))
-        figures["ood"] = novelty.evaluate(
-            world, store, seed, ood, lambda done, total: progress.update(task, completed=done, total=total)
+            world, store, seed, on_episode=_bar(progress, "imagining"), horizon=horizon, lpips=lpips, reader=witness
         )
-        task = progress.add_task("ranking plans", total=None)
+        figures["counterfactual"] = (
+            counterfactual.evaluate_pairs(world, pairs, seed, _bar(progress, "imagining pairs")) if pairs else None
+        )
+        figures["ood"] = novelty.evaluate(world, store, seed, ood, _bar(progress, "looking at strangers"))
+        ranked = _bar(progress, "ranking plans")
         scenes = itertools.islice(store, _RANKED_SCENES)
         figures["rank_correlation"] = ranking.rank_correlation(world, scenes, coarse=world.rank, seed=seed)
-        progress.update(task, completed=1, total=1)
-        figures["definitions"] |= {**novelty.DEFINITIONS, **ranking.DEFINITIONS}
+        ranked(1, 1)
+        figures["definitions"] |= {**counterfactual.DEFINITIONS, **novelty.DEFINITIONS, **ranking.DEFINITIONS}
         if revisits:
             task = progress.add_task("returning", total=revisits)
             returns = revisit.collect_revisits(world, Path(temporary) / "revisits", revisits, seed)
             figures["revisit"] = revisit.evaluate_revisits(world, returns, lambda: progress.advance(task))
     source = f"--data {data} --seed {seed}" if data else f"--simulate {simulate} --seed {seed}"
-    options = {"horizon": horizon, "ood": ood, "reader": reader}
+    options = {"pairs": None if pairs == usual else pairs, "horizon": horizon, "ood": ood, "reader": reader}
     source += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     figures = {
         "model": model,
@@ -100,13 +118,19 @@ def evaluate(
         "collection_seed": evaluation.EVALUATION_SEEDS + seed if data is None else None,
         **figures,
     }
-    results().print(report.evaluation_table(figures), report.summary_table(figures))
+    results().print(*report.evaluation_tables(figures))
     if json:
         report.write_json(json, figures)
     if plots:
         from deepverse_ros.evaluation.reporting.plots import draw
 
         draw(figures, plots)
+
+
+def _bar(progress: "Bars", title: str) -> Callable[[int, int], None]:
+    """A bar that begins now and is told (done, of)."""
+    task = progress.add_task(title, total=None)
+    return lambda done, of: progress.update(task, completed=done, total=of)
 
 
 benchmarks = typer.Typer(invoke_without_command=True)

@@ -92,8 +92,11 @@ class RobotSimulation(Protocol):
 
     # --- motion -------------------------------------------------------------------------------------------------
 
-    def reset(self, seed: int) -> None:
-        """Start again in the scene of `seed`."""
+    def reset(self, seed: int, *, base_offset: tuple[float, float] | None = None) -> None:
+        """Start again in the scene of `seed`.
+
+        Args: base_offset: how far the robot's base is shifted in x and y from now on, metres; None: as far as before.
+        """
 
     def step(self, action: np.ndarray) -> None:
         """Move for one model frame (`embodiment.dt`) so that the robot is at `action` (A,) at its end."""

@@ -19,8 +19,11 @@ from torch import Tensor
 from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
-from deepverse_ros.evaluation.prediction import metrics, registry, uncertainty
+from deepverse_ros.evaluation.prediction import metrics, moving_world, registry, uncertainty
+from deepverse_ros.evaluation.prediction.drawing import drawn_windows, starts, thing_positions
 from deepverse_ros.evaluation.prediction.lpips import Lpips
+from deepverse_ros.evaluation.prediction.metrics import gap_closed
+from deepverse_ros.evaluation.prediction.moving_world import MovingWorld
 from deepverse_ros.evaluation.prediction.registry import Metric, Predicted
 from deepverse_ros.evaluation.prediction.windows import Windows
 from deepverse_ros.model.observation import Observation
@@ -45,28 +48,22 @@ DEFINITIONS = {  # of what is no metric in `registry`
     "coverage": "share of windows whose tool position error is within the checkpoint's calibrated bound; only for the "
     "steps that have one",
     **uncertainty.DEFINITIONS,
+    **moving_world.DEFINITIONS,
     "persistence": "the last seen frame, repeated",
     "shuffled": "the model, given the actions of a window of another episode",
     "codec": "the true future frame, encoded and decoded with the same context and the joints as they were measured",
 }
 
 
-def starts(frames: int, window: int, stride: int) -> range:
-    """First frames of the windows in an episode."""
-    return range(0, frames - window + 1, stride)
+def windows_of(
+    model: WorldModel, episode: Episode, stride: int, horizon: int | None = None, first: np.ndarray | None = None
+) -> Windows | None:
+    """Cut an episode into windows; None if there is none.
 
-
-def plans_of(model: WorldModel, episode: Episode, stride: int, horizon: int | None = None) -> np.ndarray:
-    """(B, H, A) commanded actions of an episode's windows. Args: horizon: H, the model's own if not given."""
-    context, horizon = model.config.context, horizon or model.config.horizon
-    first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
-    return episode.actions[first[:, None] + context - 1 + np.arange(horizon)]
-
-
-def windows_of(model: WorldModel, episode: Episode, stride: int, horizon: int | None = None) -> Windows | None:
-    """Cut an episode into windows; None if it is too short for one.
-
-    Args: stride: frames between two windows. horizon: H, the model's own if not given.
+    Args:
+        stride: frames between two windows.
+        horizon: H, the model's own if not given.
+        first: (B,) the first frame of each window, in place of one every `stride`.
     Raises: EmbodimentError if it shows another robot, or one at another rate.
     """
     robot = model.embodiment
@@ -75,7 +72,7 @@ def windows_of(model: WorldModel, episode: Episode, stride: int, horizon: int | 
     if not np.isclose(episode.dt, robot.dt):
         raise EmbodimentError(f"the episodes have a frame every {episode.dt} s, the model one every {robot.dt} s")
     context, horizon = model.config.context, horizon or model.config.horizon
-    first = np.fromiter(starts(len(episode.rgb), context + horizon, stride), int)
+    first = starts(len(episode.rgb), context + horizon, stride) if first is None else first
     if not first.size:
         return None
     frames = first[:, None] + np.arange(context + horizon)
@@ -93,10 +90,35 @@ def windows_of(model: WorldModel, episode: Episode, stride: int, horizon: int | 
         rgb=whole.rgb[:, context:],
         depth=whole.depth[:, context:],
         past=done[frames[:, 1:context]],
-        plans=plans_of(model, episode, stride, horizon),
+        plans=episode.actions[frames[:, context - 1 : -1]],
         tool=episode.state["tool_position"][frames[:, context - 1 :]],
         states=measured[frames[:, context:]],
+        **_told_by_simulator(episode, frames, whole, context),
     )
+
+
+def _told_by_simulator(episode: Episode, frames: np.ndarray, fitted: Observation, context: int) -> dict[str, Any]:
+    """Those fields of `Windows` that only a simulator tells, as far as an episode has them.
+
+    Args: frames (B, C+H); fitted: what they show, at the model's resolution.
+    """
+    told: dict[str, Any] = {}
+    things, state = thing_positions(episode), episode.state
+    if things is not None:
+        told["things"] = things[frames[:, context - 1 :]]
+        if "object_touched" in state:
+            told["touched"] = state["object_touched"][frames[:, context:], : things.shape[1]] > 0
+    if "base_position" in state:
+        told["base"] = state["base_position"][frames[:, context - 1]]
+    if episode.segmentation is not None:
+        labels = torch.from_numpy(episode.segmentation[frames]).float()
+        # As depth is: nearest, so that no label is a mean of two.
+        resampled = Observation(labels[:, :, None].expand(-1, -1, 3, -1, -1), labels).fitted(*fitted.rgb.shape[-2:])
+        assert resampled.depth is not None
+        told["segmentation_seen"], told["segmentation"] = resampled.depth.to(torch.uint8).split(
+            [context, labels.shape[1] - context], 1
+        )
+    return told
 
 
 def simulated_episodes(
@@ -151,28 +173,30 @@ def evaluate(
     if not 1 <= horizon <= MAX_HORIZON:
         raise ShapeError(f"horizon: expected 1 to {MAX_HORIZON} steps, got {horizon}")
     check_reader(model, reader)
-    plans = [plans_of(model, episode, stride, horizon) for episode in episodes]
-    count = [len(p) for p in plans]
+    drawn = drawn_windows(episodes, model.config.context, horizon, stride, seed)
+    count = [len(first) for first in drawn.first]
     if not sum(count):
         raise EpisodeError(
-            f"nothing to evaluate: none of {len(plans)} episodes is as long as a window of "
+            f"nothing to evaluate: none of {len(count)} episodes is as long as a window of "
             f"{model.config.context + horizon} frames"
         )
-    of_episode = np.repeat(np.arange(len(plans)), count)
+    of_episode = np.repeat(np.arange(len(count)), count)
     order = metrics.derangement(of_episode, seed)
-    shuffled = np.split(np.concatenate(plans)[order], np.cumsum(count)[:-1])
+    shuffled = np.split(np.concatenate(drawn.plans)[order], np.cumsum(count)[:-1])
 
     measured = {metric.path(): metric.make(lpips) for metric in registry.METRICS}
     scores: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
     seeds = []
-    for number, (episode, others) in enumerate(zip(episodes, shuffled, strict=True)):
-        windows = windows_of(model, episode, stride, horizon)
+    moving = MovingWorld(model, horizon)
+    for number, (episode, first, others) in enumerate(zip(episodes, drawn.first, shuffled, strict=True)):
+        windows = windows_of(model, episode, stride, horizon, first)
         if windows is not None:
             seeds.append(episode.seed)
-            for name, value in _scores(model, windows, others, measured, reader):
+            for name, value in _scores(model, windows, episode, others, measured, reader, moving):
                 scores[name].append(value)
         if on_episode is not None:
-            on_episode(number + 1, len(plans))
+            on_episode(number + 1, len(count))
+    moving.close()
 
     result: dict[str, Any] = {
         "n_windows": sum(count),
@@ -185,6 +209,8 @@ def evaluate(
         "height": model.config.height,
         "width": model.config.width,
         "dt": model.embodiment.dt,
+        "moving": drawn.moving,
+        **moving.figures(),
     }
     for path, metric in measured.items():
         _store(result, path, None if metric is None else {})
@@ -230,21 +256,21 @@ def coverage(errors: np.ndarray, calibration: dict[str, Any] | None) -> dict[str
     return {"level": calibration["level"], "per_step": within.tolist(), "bound_m": bound[:steps].tolist()}
 
 
-def gap_closed(persistence: float, model: float, codec: float) -> float | None:
-    """Share of the way from persistence to the codec's ceiling, from mean squared errors; None where there is none."""
-    return (persistence - model) / (persistence - codec) if persistence > codec else None
-
-
 def _scores(
     model: WorldModel,
     windows: Windows,
+    episode: Episode,
     others: np.ndarray,
     measured: Mapping[tuple[str, ...], Metric | None],
     reader: WorldModel | None,
+    moving: MovingWorld,
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Every figure of some windows, each (B, H).
+    """Every figure of some windows of an episode that has one value a window and step, (B, H); the rest is added.
 
-    Args: others (B, H, A): actions of other episodes; measured: the metrics, by where their figures stand.
+    Args:
+        others: (B, H, A) actions of other episodes.
+        measured: the metrics, by where their figures stand.
+        moving: gathers the figures of what moves.
     """
     belief = model.observe(windows.seen, windows.past)
     true = model.imagine(belief, windows.plans)
@@ -258,6 +284,7 @@ def _scores(
         "shuffled": Predicted(shuffled.rgb.float().cpu(), shuffled.depth.float().cpu()),
         "codec": Predicted(codec.rgb.float().cpu(), codec.depth.float().cpu()),
     }
+    moving.add(windows, episode, belief, true, predicted)
     for path, metric in measured.items():
         if metric is not None:
             for name, values in metric.scores(predicted, windows):

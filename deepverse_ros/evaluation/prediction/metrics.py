@@ -55,6 +55,11 @@ def changed_pixels(rgb: Tensor, depth: Tensor, last_rgb: Tensor, last_depth: Ten
     return colour | ((depth - last_depth[:, None]).abs() > 0.03)
 
 
+def gap_closed(persistence: float, model: float, codec: float) -> float | None:
+    """Share of the way from persistence to the codec's ceiling, from mean squared errors; None where there is none."""
+    return (persistence - model) / (persistence - codec) if persistence > codec else None
+
+
 def derangement(groups: np.ndarray, seed: int) -> np.ndarray:
     """A permutation that gives every element one of another group.
 

@@ -1,9 +1,11 @@
 """Stretches of an episode that a model is measured on: what it is shown, and what really came."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deepverse_ros.evaluation.prediction.metrics import changed_pixels
@@ -21,6 +23,13 @@ class Windows:
     plans: (B, H, A) commanded.
     tool: (B, 1+H, 3) metres in the base frame, from the last seen frame on.
     states: (B, H, K) what the robot measured of itself in the future frames.
+
+    What only a simulator tells; None where nobody knows:
+    segmentation_seen: (B, C, h, w) uint8 of the seen frames: 0 what stands fast, 1 the robot, 2 + k thing k.
+    segmentation: (B, H, h, w) of the future frames.
+    things: (B, 1+H, K, 3) metres in the base frame, of K things from the last seen frame on.
+    touched: (B, H, K) bool: the robot touched it in the step that leads to a future frame.
+    base: (B, 3) metres, where the robot's base really stands.
     """
 
     seen: Observation
@@ -30,6 +39,11 @@ class Windows:
     plans: np.ndarray
     tool: np.ndarray
     states: np.ndarray
+    segmentation_seen: Tensor | None = None
+    segmentation: Tensor | None = None
+    things: np.ndarray | None = None
+    touched: np.ndarray | None = None
+    base: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -38,7 +52,9 @@ class Windows:
         """A single window."""
         i = slice(index, index + 1)
         seen = replace(self.seen, rgb=self.seen.rgb[i], depth=None if self.seen.depth is None else self.seen.depth[i])
-        return Windows(seen, self.rgb[i], self.depth[i], self.past[i], self.plans[i], self.tool[i], self.states[i])
+        rest: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seen"}
+        one: dict[str, Any] = {name: value if value is None else value[i] for name, value in rest.items()}
+        return Windows(seen, **one)
 
     @property
     def last_rgb(self) -> Tensor:
@@ -50,6 +66,15 @@ class Windows:
         """(B, h, w) metres, of the last seen frame."""
         assert self.seen.depth is not None
         return self.seen.depth[:, -1]
+
+    @property
+    def in_sight(self) -> np.ndarray | None:
+        """(B, K) bool: things that some seen frame shows; None where nobody knows."""
+        if self.segmentation_seen is None or self.things is None:
+            return None
+        labels = torch.arange(2, 2 + self.things.shape[2], dtype=torch.uint8)
+        shown = self.segmentation_seen.flatten(1)[:, :, None] == labels
+        return shown.any(1).numpy()
 
     @cached_property
     def moving(self) -> Tensor:

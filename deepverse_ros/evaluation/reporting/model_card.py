@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deepverse_ros import files
+from deepverse_ros.evaluation.reporting.moving import moving_rows
 from deepverse_ros.evaluation.reporting.report import evaluation_rows, shown_steps, summary_rows
 
 
@@ -75,12 +76,14 @@ def _evaluation(name: str, figures: Mapping[str, Any]) -> list[str]:
         if figures["collection_seed"] is not None
         else f"{figures['n_episodes']} recorded episodes"
     )
+    moving = [list(row) for row in moving_rows(figures)]
     definitions = "\n".join(f"- {key}: {value}." for key, value in figures["definitions"].items())
     return [
         (
             f"{figures['n_windows']} windows of {kind}; {figures['context']} frames are seen, the next "
             f"{figures['horizon']} are compared."
         ),
+        *([_table(["what moves", "model", "beside it"], moving)] if moving else []),
         _table(["step", *(str(s) for s in steps)], rows),
         *([_table(["", "uncertainty and strangers"], summary)] if summary else []),
         definitions,

@@ -13,6 +13,7 @@ from rich.table import Table
 from deepverse_ros import files
 from deepverse_ros.errors import ResourceError
 from deepverse_ros.evaluation.prefilter.bag import BagReport
+from deepverse_ros.evaluation.reporting.moving import moving_rows, world_rows
 
 _MOST_BYTES = 64 << 20
 LONG = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
@@ -43,7 +44,7 @@ def evaluation_rows(figures: Mapping[str, Any]) -> list[tuple[str, str, Sequence
     # It brings torch, which takes seconds, and tables of bags and plans need none.
     from deepverse_ros.evaluation.prediction import registry
 
-    rows: list[tuple[str, str, Sequence[float | None]]] = []
+    rows: list[tuple[str, str, Sequence[float | None]]] = world_rows(figures)
     for metric in registry.METRICS:
         values = registry.measured(figures, metric) or {}
         rows += [(metric.label(n), metric.number, metric.shown_values(values[n])) for n in metric.shown if n in values]
@@ -85,6 +86,24 @@ def evaluation_table(figures: Mapping[str, Any]) -> Table:
         table.add_column(str(step), justify="right")
     for name, number, values in evaluation_rows(figures):
         table.add_row(escape(name), *(_format(values[step - 1], number) for step in steps))
+    return table
+
+
+def evaluation_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """Of what moves, as far as that was measured, then of the steps, then of single figures."""
+    first = [moving_table(figures)] if moving_rows(figures) else []
+    return [*first, evaluation_table(figures), summary_table(figures)]
+
+
+def moving_table(figures: Mapping[str, Any]) -> Table:
+    """One row per figure of `moving_rows`."""
+    share = figures.get("moving")
+    title = "what moves" if share is None else f"what moves; in {100 * share:.0f} % of the windows a thing does"
+    table = Table(title=title, title_justify="left")
+    for column in ("measured", "model", "beside it"):
+        table.add_column(column, justify="right" if column == "model" else "left")
+    for row in moving_rows(figures):
+        table.add_row(*(escape(text) for text in row))
     return table
 
 
