@@ -67,7 +67,7 @@ _PHYSICS = {
     # Of two that touch the larger friction counts: the table has little, so that a thing's own decides. Contacts are
     # softer, so that the arm shoots off nothing that it presses on.
     "near": _Physics(
-        option='cone="elliptic" impratio="10" iterations="20" ls_iterations="10"',
+        option='cone="elliptic" impratio="10" iterations="100" ls_iterations="50"',
         nearest=0.1,
         contact='solref="0.02 1" friction="0.1 0.001 0.0001" density="1000"',
         arm='density="500" friction="0.3 0.005 0.0001"',

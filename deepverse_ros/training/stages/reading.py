@@ -144,7 +144,9 @@ class ReadingStage:
             seen = self._seen(self.held_out, index, times)
             votes = self._read(self.held_out, index, times, seen)
             if self.held_out.segmentation is None or self.held_out.poses is None:
-                others = np.broadcast_to(np.linspace(0, self.held_out.length - 1, _OTHERS).astype(int), (len(index), _OTHERS))
+                others = np.broadcast_to(
+                    np.linspace(0, self.held_out.length - 1, _OTHERS).astype(int), (len(index), _OTHERS)
+                )
                 thing, weight = self._changed(self.held_out, index, times, others)
                 shown = (votes.logit > 0) & (weight == 1)
             else:
