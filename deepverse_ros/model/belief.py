@@ -6,6 +6,7 @@ from torch import Tensor
 
 from deepverse_ros.model.codec import Source, View
 from deepverse_ros.model.dynamics import KeyValue, Steps
+from deepverse_ros.model.things.model import ThingsBelief
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Belief:
     intrinsics: (3, 3) at the model's resolution; None: unknown.
     origin, camera_to_world: (B, 4, 4) of the oldest frame, to which poses are relative, and of the newest one; None:
         unknown.
+    displaced: (B, 3) metres that the robot is seen beside where its joints say, 0 where the model knows no things.
+    things: what is known of things; None: the model knows none, or the observation told no camera.
     """
 
     newest: Steps
@@ -41,6 +44,8 @@ class Belief:
     intrinsics: Tensor | None
     origin: Tensor | None
     camera_to_world: Tensor | None
+    displaced: Tensor
+    things: ThingsBelief | None = None
 
     def __len__(self) -> int:
         return len(self.novelty)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import CAMERA_FEATURES, ActionFeatures, position_and_std
+from deepverse_ros.model.things.slots import Things
 
 _TOGETHER = 256
 """Plans whose imagined vectors are in memory at once: with more, the caches of a CPU no longer hold them either."""
@@ -27,18 +28,21 @@ class CoarseFuture:
 
     embedding (N, H, E): mean of the heads; readout["tool_position"] (N, H, 3) metres in the base frame and
     readout["clearance"] (N, H) metres, means of the heads; uncertainty (N, H) metres: standard deviation of the tool
-    position, what the heads expect and how far they are apart.
+    position, what the heads expect and how far they are apart; things (N, H, 8): what becomes of things, None for a model
+    that knows none.
     """
 
     embedding: Tensor
     readout: Mapping[str, Tensor]
     uncertainty: Tensor
+    things: Things | None = None
 
     def select(self, plans: Any) -> "CoarseFuture":
         """The futures of some plans only."""
         index = torch.as_tensor(plans, device=self.embedding.device)
         readout = {name: value[index] for name, value in self.readout.items()}
-        return CoarseFuture(self.embedding[index], readout, self.uncertainty[index])
+        things = None if self.things is None else self.things[index]
+        return CoarseFuture(self.embedding[index], readout, self.uncertainty[index], things)
 
 
 class Coarse(nn.Module):

@@ -10,6 +10,7 @@ from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model.codec import Decoded, Source
 from deepverse_ros.model.things.moved import MovedPictures
+from deepverse_ros.model.things.slots import Things
 from deepverse_ros.model.volume import SpacetimeVolume
 
 
@@ -18,7 +19,9 @@ class FutureDecoder(Protocol):
 
     def decode(self, latents: Tensor, source: Source, drawn: Tensor | None, moved: Tensor | None = None) -> Decoded: ...
 
-    def draw(self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None) -> Tensor | None: ...
+    def draw(
+        self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None, shift: Tensor | None = None
+    ) -> Tensor | None: ...
 
     def to_depth(self, disparity: Tensor) -> Tensor: ...
 
@@ -32,7 +35,7 @@ class Future:
     readout["tool_position"] (N, H, 3) metres in the base frame; readout["clearance"] (N, H) metres between the robot
     and the nearest thing, readout["clearance_std"] its standard deviation; states (N, H, K): what the robot will
     measure of itself, physical units; camera_to_world (N, H, 4, 4) or None where the observation told no pose; dt:
-    seconds of a step.
+    seconds of a step; things (N, H, 8): what becomes of things, each in its slot, None where the model knows none.
     """
 
     def __init__(
@@ -47,8 +50,15 @@ class Future:
         camera_to_world: Tensor | None,
         dt: float,
         moved: MovedPictures | None = None,
+        things: Things | None = None,
+        displaced: Tensor | None = None,
     ) -> None:
-        """Args: moved: the things of the newest frame, to be drawn where they will be when somebody looks."""
+        """What is not said above.
+
+        Args:
+            moved: the things of the newest frame, to be drawn where they will be when somebody looks.
+            displaced: (N or 1, 3) metres that the robot stands beside its joints' word.
+        """
         self._decoder = decoder
         self._source = source
         self.latents = latents
@@ -59,6 +69,8 @@ class Future:
         self.camera_to_world = camera_to_world
         self.dt = dt
         self._moved = moved
+        self._displaced = displaced
+        self.things = things
 
     def __len__(self) -> int:
         return self.latents.shape[0]
@@ -76,6 +88,8 @@ class Future:
             {name: value[index] for name, value in self.readout.items()}, self.uncertainty[index], self.intrinsics,
             None if self.camera_to_world is None else self.camera_to_world[index], self.dt,
             None if self._moved is None else self._moved.select(index),
+            None if self.things is None else self.things[index],
+            self._displaced if self._displaced is None or len(self._displaced) == 1 else self._displaced[index],
         )  # fmt: skip
 
     @cached_property
@@ -86,7 +100,10 @@ class Future:
     @cached_property
     def _decoded(self) -> Decoded:
         poses = None if self.camera_to_world is None else self.camera_to_world.flatten(0, 1)
-        drawn = self._decoder.draw(self.states.flatten(0, 1), self.intrinsics, poses)
+        shift = self._displaced
+        if shift is not None:
+            shift = shift.expand(len(self), 3).repeat_interleave(self.horizon, 0)
+        drawn = self._decoder.draw(self.states.flatten(0, 1), self.intrinsics, poses, shift)
         moved = None if self._moved is None else self._moved.draw()
         return self._decoder.decode(self.latents.flatten(0, 1), self._source.repeat(self._repeats), drawn, moved)
 

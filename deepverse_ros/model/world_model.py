@@ -33,7 +33,9 @@ from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
-from deepverse_ros.model.stance import reconcile
+from deepverse_ros.model.stance import displacement, reconcile
+from deepverse_ros.model.things.model import COARSE_POINTS, ThingsBelief, ThingsFuture, ThingsModel
+from deepverse_ros.model.things.slots import SURFACE, Things
 from deepverse_ros.robot.embodiment import Embodiment
 
 MAX_HORIZON = 32
@@ -52,12 +54,14 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.codec = Codec(config.codec, len(config.embodiment.body.capsules) if config.embodiment.body else 0)
+        body = config.embodiment.body
+        self.codec = Codec(config.codec, len(body.capsules) if body else 0, moved=config.things is not None)
         self.dynamics = Dynamics(config)
         self.coarse = Coarse(config)
         self.picture_readout = PictureReadout(posed=config.posed)
         self.outcome_readout = OutcomeReadout(config.embodiment, config.tokens, config.token_dim, posed=config.posed)
         self.novelty = OodDetector(config.token_dim)
+        self.things = ThingsModel(config) if config.things else None
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
         self._graphs: CudaGraphs | None = None
@@ -72,7 +76,7 @@ class WorldModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the codec's and the dynamics' weights; the coarse level, readouts and novelty stay in float32."""
+        """Of the codec's and the dynamics' weights; the coarse level, things, readouts, novelty stay in float32."""
         return self.dynamics.place.dtype
 
     # ---- loading and saving
@@ -173,8 +177,12 @@ class WorldModel(nn.Module):
         )
         # Frames before the newest one become keys and values, once for all plans; the newest waits for their actions.
         before, now = steps[:, : frames - 1], steps[:, frames - 1 :]
-        # Where the tool is. With an action that led here the joints are known, and tell more than the picture alone.
+        # Where the robot stands, and the things beside it.
         camera = self._camera(view.intrinsics, None if poses is None else poses[:, -1])
+        displaced, things = states.new_zeros(batch, 3), None
+        if self.things is not None and poses is not None and view.intrinsics is not None:
+            displaced, things = self._look_around(pictures, states, view.intrinsics, poses.to(self.device))
+        # Where the tool is. With an action that led here the joints are known, and tell more than the picture alone.
         if frames > 1:
             position, std, *_ = self.read_outcome(now.latents[:, 0], past[:, -1], camera)
         else:
@@ -193,7 +201,22 @@ class WorldModel(nn.Module):
             intrinsics=view.intrinsics,
             origin=None if poses is None else poses[:, 0],
             camera_to_world=None if poses is None else poses[:, -1],
+            displaced=displaced,
+            things=things,
         )
+
+    def _look_around(
+        self, pictures: Tensor, states: Tensor, intrinsics: Tensor, poses: Tensor
+    ) -> tuple[Tensor, ThingsBelief]:
+        """How far the robot stands beside its joints' word (B, 3), and the things of a window of pictures."""
+        assert self.things is not None
+        batch, time = pictures.shape[:2]
+        size = self.config.height, self.config.width
+        cameras = Camera(intrinsics.to(poses), poses.flatten(0, 1), size)
+        tool, std = (t.unflatten(0, (batch, time)) for t in self.picture_readout(pictures.flatten(0, 1), cameras))
+        displaced = displacement(self.embodiment, states, tool, std)
+        newest = Camera(intrinsics.to(poses), poses[:, -1], size)
+        return displaced, self.things.observe(pictures, states, newest, poses, displaced)
 
     @torch.inference_mode()
     def encode_goal(
@@ -319,12 +342,26 @@ class WorldModel(nn.Module):
             "clearance": outcome.clearance,
             "clearance_std": outcome.clearance_std,
         }
-        # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
-        stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
+        ahead, shown, spread = self._ahead(belief, actions), None, outcome.tool_std
+        if ahead is not None and self.things is not None and belief.things is not None:
+            # Where the ground stops it, and what it does to things on the way.
+            stands: Tensor | None = ahead.stance.joints
+            readout["tool_position"], spread = ahead.tool, torch.maximum(spread, ahead.stance.std)
+            if (camera := self._where(belief.intrinsics, belief.camera_to_world)) is not None:
+                shown = self.things.pictures(belief.things, ahead.motion, camera)
+        else:
+            # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
+            stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
         return Future(
-            self, belief.source, latents, states if stands is None else stands, readout, outcome.tool_std,
-            belief.intrinsics, poses, self.embodiment.dt,
+            self, belief.source, latents, states if stands is None else stands, readout, spread, belief.intrinsics,
+            poses, self.embodiment.dt, shown, None if ahead is None else ahead.things, belief.displaced,
         )  # fmt: skip
+
+    def _ahead(self, belief: Belief, actions: Tensor, points: int = SURFACE) -> ThingsFuture | None:
+        """What plans do to robot and things; None where the belief knows no things. Args: points: of a surface."""
+        if self.things is None or belief.things is None:
+            return None
+        return self.things.imagine(belief.things, belief.newest.states[:, 0], actions, belief.displaced, points)
 
     def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
         """See `stance.reconcile`."""
@@ -340,8 +377,15 @@ class WorldModel(nn.Module):
     def imagine_coarse(self, belief: Belief, plans: Values) -> CoarseFuture:
         """The outcome of plans on the coarse level: no pictures, at a fraction of the time. Arguments as `imagine`."""
         camera = self._camera_of(belief)
-        features = None if camera is None else camera.features
-        return self.coarse.imagine(belief.embedding, self._plans(belief, plans), features)
+        actions = self._plans(belief, plans)
+        future = self.coarse.imagine(belief.embedding, actions, None if camera is None else camera.features)
+        ahead = self._ahead(belief, actions, COARSE_POINTS)
+        if ahead is None:
+            return future
+        spread = torch.maximum(future.uncertainty, ahead.stance.std)
+        return replace(
+            future, readout={**future.readout, "tool_position": ahead.tool}, uncertainty=spread, things=ahead.things
+        )
 
     def rank(self, belief: Belief, plans: Values, objective: Callable[[CoarseFuture, Tensor], Tensor]) -> Tensor:
         """Costs (N,) of plans on the coarse level, lower is better.
@@ -403,16 +447,45 @@ class WorldModel(nn.Module):
             return parts[0]
         return Decoded(*(torch.cat(t) for t in zip(*((p.rgb, p.disparity, p.log_scale) for p in parts), strict=True)))
 
-    def draw(self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None) -> Tensor | None:
+    @torch.inference_mode()
+    def read_things(
+        self, rgb: Tensor, depth: Tensor, states: Tensor, intrinsics: Tensor, camera_to_world: Tensor
+    ) -> Things | None:
+        """The things that pictures show, each picture on its own; None for a model that knows none.
+
+        Args:
+            rgb: (M, 3, H, W) in [0, 1], of the model's size.
+            depth: (M, H, W) metres, NaN unknown.
+            states: (M, K) where the robot is then, physical units, NaN unknown.
+            intrinsics: (3, 3) or (M, 3, 3) pixels.
+            camera_to_world: (M, 4, 4).
+        Returns: (M, 8), slots of each picture's own; moved and touched are 0.
+        """
+        if self.things is None:
+            return None
+        frames = codec_frames(rgb.float(), depth.float(), self.embodiment).to(self.device)
+        pose = camera_to_world.to(self.device, torch.float32)
+        camera = Camera(intrinsics.to(pose), pose, (self.config.height, self.config.width))
+        found = self.things.find(frames, states.to(self.device, torch.float32), camera)
+        there = found.there.float()
+        return Things(there, found.position, found.std, torch.zeros_like(there), torch.zeros_like(there))
+
+    def draw(
+        self, states: Tensor, intrinsics: Tensor | None, poses: Tensor | None, shift: Tensor | None = None
+    ) -> Tensor | None:
         """The robot's body as the decoder is shown it; None where there is nothing to draw it by.
 
         Args:
             states: (M, K) physical units.
             intrinsics: (3, 3) or (M, 3, 3).
             poses: (M, 4, 4) camera to world.
+            shift: (M, 3) metres that the robot stands beside its joints' word.
         """
         if self.embodiment.body is None or intrinsics is None or poses is None:
             return None
+        if shift is not None:  # seen as from a camera that stands as far to the other side
+            poses = poses.clone()
+            poses[:, :3, 3] -= shift
         return draw(self.embodiment, states, intrinsics, poses, self.config.height, self.config.width)
 
     # ---- the camera
@@ -432,11 +505,18 @@ class WorldModel(nn.Module):
         """What readouts are told; None for a model that is not `posed`. Raises: ShapeError where it is not known."""
         if not self.config.posed:
             return None
-        if intrinsics is None or camera_to_world is None:
+        camera = self._where(intrinsics, camera_to_world)
+        if camera is None:
             raise ShapeError(
                 "intrinsics and camera_to_world: this model must be told where its camera stands, in the base frame "
                 f"'{self.embodiment.base_frame}'"
             )
+        return camera
+
+    def _where(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
+        """The camera of frames; None where the observation did not tell it."""
+        if intrinsics is None or camera_to_world is None:
+            return None
         pose = camera_to_world.to(self.device, torch.float32)
         return Camera(intrinsics.to(pose), pose, (self.config.height, self.config.width))
 

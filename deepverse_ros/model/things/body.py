@@ -18,6 +18,7 @@ class Parts:
     origin: (..., C, 3) of the link that a capsule is fixed to.
     rotation: (..., C, 3, 3) from that link's frame to the base frame.
     radius: (C,) metres.
+    tool: (..., 3) metres in the base frame, of the tool frame.
     """
 
     start: Tensor
@@ -25,15 +26,17 @@ class Parts:
     origin: Tensor
     rotation: Tensor
     radius: Tensor
+    tool: Tensor
 
     def __getitem__(self, index: Any) -> "Parts":
         """Some of the moments."""
-        return Parts(self.start[index], self.end[index], self.origin[index], self.rotation[index], self.radius)
+        start, end, origin, rotation = (t[index] for t in (self.start, self.end, self.origin, self.rotation))
+        return Parts(start, end, origin, rotation, self.radius, self.tool[index])
 
     def shifted(self, by: Tensor) -> "Parts":
         """The robot standing `by` (..., 3) metres beside where its joints say."""
-        by = by[..., None, :]
-        return Parts(self.start + by, self.end + by, self.origin + by, self.rotation, self.radius)
+        each = by[..., None, :]
+        return Parts(self.start + each, self.end + each, self.origin + each, self.rotation, self.radius, self.tool + by)
 
 
 def parts_at(embodiment: Embodiment, states: Tensor) -> Parts:
@@ -54,4 +57,6 @@ def parts_at(embodiment: Embodiment, states: Tensor) -> Parts:
         for end in ("start", "end")
     ]
     start, end = (origin + (rotation @ e[..., None])[..., 0] for e in ends)
-    return Parts(start, end, origin, rotation, torch.from_numpy(body.radii).to(states.device, torch.float32))
+    radius = torch.from_numpy(body.radii).to(states.device, torch.float32)
+    tool = torch.from_numpy(poses[embodiment.tool_frame][..., :3, 3]).to(states.device, torch.float32)
+    return Parts(start, end, origin, rotation, radius, tool)

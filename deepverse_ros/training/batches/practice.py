@@ -155,7 +155,9 @@ class PracticeWindows:
         )  # fmt: skip
         return Window(
             slots=slots,
-            parts=Parts(vectors(p.start), vectors(p.end), vectors(p.origin), over @ p.rotation, p.radius),
+            parts=Parts(
+                vectors(p.start), vectors(p.end), vectors(p.origin), over @ p.rotation, p.radius, vectors(p.tool)
+            ),
             ground=_TurnedGround(window.ground.heights, by[:, :2, :2]),
             position=vectors(window.position),
             rotation=over @ window.rotation @ over.mT,
