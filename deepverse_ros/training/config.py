@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deepverse_ros import files, resources
 from deepverse_ros.errors import ConfigError, EmbodimentError
-from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, WorldModelConfig
+from deepverse_ros.model.config import CoarseConfig, CodecConfig, DynamicsConfig, ThingsConfig, WorldModelConfig
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.engine.precision import Precision
 
@@ -228,6 +228,8 @@ class NetworkConfig(_Frozen):
     codec: CodecConfig = CodecConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     coarse: CoarseConfig = CoarseConfig()
+    things: ThingsConfig | None = None
+    posed: bool = False
 
 
 class TrainingConfig(_Frozen):
@@ -258,6 +260,18 @@ class TrainingConfig(_Frozen):
     picture: PictureStageConfig
     outcome: OutcomeStageConfig
     coarse: CoarseStageConfig
+    practice: PracticeConfig | None = Field(default=None, description="from which things' motions are learned")
+    reading: ReadingStageConfig | None = Field(default=None, description="of what knows things; all three or none")
+    contact: ContactStageConfig | None = None
+    blocking: BlockingStageConfig | None = None
+
+    @model_validator(mode="after")
+    def _things_are_trained(self) -> "TrainingConfig":
+        for name in ("practice", "reading", "contact", "blocking"):
+            if (getattr(self, name) is None) != (self.network.things is None):
+                lacks, has = ("network.things", name) if self.network.things is None else (name, "network.things")
+                raise ValueError(f"{lacks}: needed where there is {has}, which is of no use without it")
+        return self
 
     def model_config_(self) -> WorldModelConfig:
         """The network that this run trains.
@@ -275,6 +289,8 @@ class TrainingConfig(_Frozen):
                 codec=self.network.codec,
                 dynamics=self.network.dynamics,
                 coarse=self.network.coarse,
+                things=self.network.things,
+                posed=self.network.posed,
             )
         except ValidationError as error:
             raise ConfigError(f"network: {files.fields(error)}") from error

@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,26 +13,32 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepverse_ros.data.collect import collect
+from deepverse_ros.data.practice import Practice, practise
+from deepverse_ros.data.practice import read as read_practice
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.files import locked, replacing
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.progress import Bars
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.batches.dataset import Episodes
+from deepverse_ros.training.batches.practice import PracticeWindows
 from deepverse_ros.training.calibration import avoiding_errors, calibrate, executed_errors
-from deepverse_ros.training.config import DataConfig, StageConfig, TrainingConfig
+from deepverse_ros.training.config import DataConfig, PracticeConfig, StageConfig, TrainingConfig
 from deepverse_ros.training.engine.curves import draw_curves, draw_samples
 from deepverse_ros.training.engine.distributed import Processes, joined
 from deepverse_ros.training.engine.loop import Stage, run_stage
 from deepverse_ros.training.engine.resumption import CONFIG, require_unchanged
 from deepverse_ros.training.engine.warm_start import warm_start
+from deepverse_ros.training.stages.blocking import BlockingStage, Drives
 from deepverse_ros.training.stages.coarse import CoarseStage
 from deepverse_ros.training.stages.codec import CodecStage
+from deepverse_ros.training.stages.contact import ContactStage
 from deepverse_ros.training.stages.decoder import DecoderStage
 from deepverse_ros.training.stages.dynamics import DynamicsStage, encode_episodes
 from deepverse_ros.training.stages.ood import novelty_features
 from deepverse_ros.training.stages.outcome import OutcomeStage
 from deepverse_ros.training.stages.picture import PictureStage
+from deepverse_ros.training.stages.reading import ReadingStage
 
 
 def train(
@@ -103,6 +110,9 @@ def _train(
         picture = PictureStage(model.picture_readout, config.picture, *scenes, where, precision)
         run(picture, config.picture, 3)
         model.picture_readout.requires_grad_(False).eval()
+        if model.things is not None:
+            _train_things(model, config, (training, held_out), run, processes, console)
+            model.things.requires_grad_(False).eval()
         blind = config.dynamics.blind_every
         latents = encode_episodes(model, training, reporter("latents"), precision, blind)
         seen = encode_episodes(model, held_out, reporter("validation latents"), precision)
@@ -128,6 +138,44 @@ def _train(
         _finish(model, config, held_out, scenes, out, checkpoint, console)
     processes.wait()
     return checkpoint
+
+
+def _train_things(
+    model: WorldModel, config: TrainingConfig, episodes: tuple[Episodes, Episodes],
+    run: Callable[[Stage, StageConfig, int], None], processes: Processes, console: Console,
+) -> None:  # fmt: skip
+    """What knows things: the reader from pictures, the others from practice."""
+    things, where, precision = model.things, processes.device, config.precision
+    assert things is not None
+    assert config.practice
+    assert config.reading
+    assert config.contact
+    assert config.blocking
+    run(ReadingStage(things.reader, config.reading, *episodes, where, precision), config.reading, 6)
+    training, held_out = _practice(config, config.practice, processes, console)
+    windows = (PracticeWindows(some, model.embodiment, where) for some in (training, held_out))
+    run(ContactStage(things.contact, config.contact, *windows, precision), config.contact, 7)
+    drives = (Drives.of(some) for some in (training, held_out))
+    run(BlockingStage(things.blocking, model.embodiment, config.blocking, *drives, where), config.blocking, 8)
+
+
+def _practice(
+    config: TrainingConfig, data: PracticeConfig, processes: Processes, console: Console
+) -> tuple[Practice, Practice]:
+    """Practice to train on and to validate with; what is missing is practised first, by one process."""
+    embodiment = Embodiment.load(config.embodiment)
+    if data.episodes and processes.first:
+        with _progress(console) as bars:
+            task = bars.add_task("practise", total=data.episodes, text="")
+            practise(
+                embodiment, data.episodes, data.seed, data.directory, data.workers, data.frames,
+                lambda done, total: bars.update(task, completed=done, total=total),
+            )  # fmt: skip
+    processes.wait()
+    practice = read_practice(data.directory, embodiment)
+    training, held_out = practice.split(data.validation)
+    console.print(f"{data.directory}: {len(training)} training and {len(held_out)} validation episodes of practice")
+    return training, held_out
 
 
 def _finish(
