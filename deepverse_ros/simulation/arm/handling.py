@@ -116,10 +116,10 @@ class Handling:
 
     def _continue(self, course: Course, frames: int) -> None:
         """Further motions, until the episode is full or none is found."""
-        for _ in range(_TRIES):
+        for _ in range(_TRIES // 2):
             if len(course) >= frames or self._holds:
                 return
-            kind = str(self._rng.choice(_NEXT))
+            kind = str(self._rng.choice(_NEXT)) if self._things else "blocked"
             motion = self._draw(kind)
             if motion is not None and self._may_go(kind, motion):
                 self._follow(course, motion)
@@ -168,7 +168,7 @@ class Handling:
             return self._blocked()
         if not self._things:
             return None
-        thing = self._thing()
+        thing = self._thing(tall=kind == "topple")
         makers: dict[str, Callable[[Thing], Motion]] = {
             "push": self._push,
             "topple": lambda thing: self._push(thing, high=True),
@@ -182,9 +182,10 @@ class Handling:
             return None
         return Motion(waypoints, {thing.index: thing.place}, holds=kind != "miss" and waypoints[-1].pose[4] < 1)
 
-    def _thing(self) -> Thing:
-        """One that the arm can reach, if there are any; rather one that was not handled yet."""
+    def _thing(self, tall: bool = False) -> Thing:
+        """One that the arm can reach, if there are any; rather one that was not handled yet, or one that is `tall`."""
         near = [t for t in self._things if REACHED[0] < np.hypot(*t.place[:2]) < REACHED[1]] or self._things
+        near = [t for t in near if t.half_height > 1.3 * min(t.item.extents[:2])] or near if tall else near
         fresh = [t for t in near if t.index not in self._handled] or near
         return fresh[self._rng.integers(len(fresh))]
 
