@@ -94,16 +94,21 @@ def test_pushes_move_things(near: DrawnArmSimulation) -> None:
     assert np.mean(np.array(moved) > 0.02) > 0.7
 
 
-def test_grasps_that_hold_lift_and_those_that_miss_do_not(near: DrawnArmSimulation) -> None:
-    held, missed = lifts(near, "hold", range(20)), lifts(near, "miss", range(20))
+@pytest.fixture(scope="module")
+def held(near: DrawnArmSimulation) -> list[float]:
+    return lifts(near, "hold", range(20))
+
+
+def test_grasps_that_hold_lift_and_those_that_miss_do_not(near: DrawnArmSimulation, held: list[float]) -> None:
+    missed = lifts(near, "miss", range(20))
     assert len(held) >= 15
     assert np.mean(np.array(held) > 0.05) > 0.6
     assert len(missed) >= 15
     assert np.mean(np.array(missed) > 0.05) < 0.3
 
 
-def test_grasps_that_slip_lift_less_often_than_those_that_hold(near: DrawnArmSimulation) -> None:
-    slipped, held = lifts(near, "slip", range(20)), lifts(near, "hold", range(20))
+def test_grasps_that_slip_lift_less_often_than_those_that_hold(near: DrawnArmSimulation, held: list[float]) -> None:
+    slipped = lifts(near, "slip", range(20))
     assert np.mean(np.array(slipped) > 0.05) < np.mean(np.array(held) > 0.05) - 0.2
 
 
