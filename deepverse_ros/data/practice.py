@@ -58,6 +58,20 @@ class Practice:
     def __len__(self) -> int:
         return len(self.poses)
 
+    def split(self, validation: int) -> tuple["Practice", "Practice"]:
+        """To train on, and the last `validation` episodes. Raises: EpisodeError where none is left to train on."""
+        if validation >= len(self):
+            raise EpisodeError(
+                f"practice.validation: {validation} episodes are to be held out, and there are {len(self)}: none is "
+                "left to train on"
+            )
+        cut = len(self) - validation
+        parts = (
+            Practice(**{name: getattr(self, name)[some] for name in _TYPES})
+            for some in (slice(None, cut), slice(cut, None))
+        )
+        return next(parts), next(parts)
+
 
 def looks(frames: int) -> range:
     """The frames of an episode that are looked at; a camera has seen the ground in its first frame too."""

@@ -28,8 +28,8 @@ class CoarseFuture:
 
     embedding (N, H, E): mean of the heads; readout["tool_position"] (N, H, 3) metres in the base frame and
     readout["clearance"] (N, H) metres, means of the heads; uncertainty (N, H) metres: standard deviation of the tool
-    position, what the heads expect and how far they are apart; things (N, H, 8): what becomes of things, None for a model
-    that knows none.
+    position, what the heads expect and how far they are apart; things (N, H, 8): what becomes of things, None for a
+    model that knows none.
     """
 
     embedding: Tensor

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepverse_ros.data.practice import Practice, looks
 from deepverse_ros.model.readout import robust_nll
 from deepverse_ros.model.things.blocking import Blocking
 from deepverse_ros.model.things.ground import HeightMap
@@ -34,6 +35,13 @@ class Drives:
     measured: Tensor
     grounds: Tensor
     frames: Tensor
+
+    @classmethod
+    def of(cls, practice: Practice) -> "Drives":
+        """The robot's part of what was practised."""
+        seen = torch.tensor(list(looks(practice.poses.shape[1]))).expand(len(practice), -1)
+        commanded, measured = (torch.from_numpy(t) for t in (practice.commanded, practice.measured))
+        return cls(commanded, measured, torch.from_numpy(practice.ground), seen)
 
     def __len__(self) -> int:
         return len(self.commanded)
