@@ -11,8 +11,9 @@ from deepverse_ros.model.things.slots import MOST
 
 LEAST_PIXELS = 12
 """A thing is at least so many pixels with depth."""
-# Of those so many must be inside, not at its rim.
-_LEAST_INSIDE = 4
+# Of those so many must be inside, not at its rim, and the mean probability that a pixel shows a thing at least this: what
+# stands fast is taken for a thing in patches, and with doubts.
+_LEAST_INSIDE, _LEAST_SURE = 4, 0.7
 # Neighbours that differ by more, in metres of depth, belong to different surfaces. What a camera measures there is
 # a mixture of both, and such pixels agree on a middle beside the thing.
 _RIM = 0.025
@@ -69,7 +70,7 @@ def find(votes: Votes, depth: Tensor) -> Found:
         founder = inside[n, rows, columns]
         label = _gather(middle, spread, founder)
         label = _without_splinters(label, middle, spread, founder, where, (height, width))
-        label, counts = _largest_first(label, founder)
+        label, counts = _largest_first(label, founder, votes.logit[n, rows, columns].sigmoid())
         for k in range(counts):
             mine = (label == k) & founder
             position[n, k], std[n, k] = _middle(middle[mine], spread[mine])
@@ -160,14 +161,18 @@ def _without_splinters(
     return label
 
 
-def _largest_first(label: Tensor, founder: Tensor) -> tuple[Tensor, int]:
-    """Labels (M,) numbered by the pixels they have, at most 8 and none that is too small; -1 for none; their count."""
+def _largest_first(label: Tensor, founder: Tensor, sure: Tensor) -> tuple[Tensor, int]:
+    """Labels (M,) numbered by the pixels they have, at most 8 and none too small or unsure; -1 for none; their count.
+
+    Args: label, founder, sure (M,), the last the probability of each pixel to show a thing.
+    """
     names, counts = torch.unique(label[label >= 0], return_counts=True)
     out = torch.full_like(label, -1)
     k = 0
     for i in counts.argsort(descending=True).tolist():
         mine = label == names[i]
-        if k < MOST and int(counts[i]) >= LEAST_PIXELS and int((mine & founder).sum()) >= _LEAST_INSIDE:
+        enough = int(counts[i]) >= LEAST_PIXELS and int((mine & founder).sum()) >= _LEAST_INSIDE
+        if k < MOST and enough and float(sure[mine].mean()) >= _LEAST_SURE:
             out[mine] = k
             k += 1
     return out, k

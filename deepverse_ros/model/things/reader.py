@@ -20,6 +20,8 @@ _FULL_RES = 12
 _FAR, _FINE = 2.0, 0.1
 # The network's votes are in this unit, metres.
 _OFFSET = 0.1
+# The logit of a fresh network: few pixels show things.
+_RARE = -2.5
 # Standard deviations between 1 mm and 30 cm.
 _LOG_STD = (-6.9, -1.2)
 
@@ -57,6 +59,8 @@ class Reader(nn.Module):
         self.up1 = nn.Conv2d(c2, 4 * _FULL_RES, 1)
         self.full = nn.Conv2d(_SEEN, _FULL_RES, 3, padding=1)
         self.head = nn.Conv2d(_FULL_RES, 5, 3, padding=1)
+        with torch.no_grad():
+            self.head.bias[0] = _RARE  # type: ignore[index]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames: Tensor, points: Tensor, drawn: Tensor | None = None) -> Votes:

@@ -102,8 +102,7 @@ def _linked(old: list[_Track], new: list[_Track], frame: int) -> list[_Track]:
     size = (torch.stack([k.extent for k in old])[:, None] - torch.stack([k.extent for k in new])).abs()
     # A thing that was not found in between may have moved further.
     reach = _REACH * torch.tensor([frame - k.frame for k in old], device=at.device).clamp(max=2)[:, None]
-    gain = torch.where(away < reach, reach - away - _SIZE_COST * size, -torch.inf).clamp_min(1e-3)
-    gain = torch.where(away < reach, gain, 0.0)
+    gain = torch.where(away < reach, (reach - away - _SIZE_COST * size).clamp_min(1e-3), 0.0)
     out, taken = [], set()
     for thing, j in zip(old, _assigned(gain.tolist()), strict=True):
         if j is None:

@@ -1,5 +1,6 @@
 """Training of the reader of things: single frames, of which it is known which pixels show which thing."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from deepverse_ros.training.engine.precision import Precision, autocast
 # In Episodes.segmentation, the first thing's.
 _FIRST = 2
 # Few pixels are of things.
-_THING_WEIGHT = 4.0
+_THING_WEIGHT = 2.0
 # Errors of votes are counted in this unit, metres.
 _UNIT = 0.02
 # A thing is found within so many metres.
@@ -35,8 +36,11 @@ _VALIDATED, _AT_A_TIME = 3, 32
 _OTHERS = 4
 # Of things in pictures for people.
 _COLOURS = torch.tensor(
-    [[230, 60, 50], [60, 180, 75], [65, 105, 225], [255, 200, 30], [200, 60, 200], [70, 210, 210], [245, 130, 48], [250, 190, 212]]
-) / 255  # fmt: skip
+    [
+        *([230, 60, 50], [60, 180, 75], [65, 105, 225], [255, 200, 30]),
+        *([200, 60, 200], [70, 210, 210], [245, 130, 48], [250, 190, 212]),
+    ]
+)
 
 
 class _Seen(NamedTuple):
@@ -123,7 +127,7 @@ class ReadingStage:
     def _changed(self, episodes: Episodes, index: np.ndarray, times: np.ndarray, others: np.ndarray) -> Labels:
         """Labels of frames by other frames of the same episodes. Args: others (B, N) times."""
         when = np.concatenate([times[:, None], others], 1)
-        rows = np.broadcast_to(index[:, None], when.shape)
+        rows = index[:, None].repeat(when.shape[1], 1)
         seen = self._seen(episodes, rows.ravel(), when.ravel())
         rgb, depth, drawn = (t.unflatten(0, when.shape) for t in seen)
         robot = F.interpolate((drawn[:, :, 0] > 0).float(), scale_factor=STRIDE, mode="nearest") > 0
@@ -173,7 +177,8 @@ class ReadingStage:
         )
         return picture_rows(true, read)
 
-    def _validated(self):  # type: ignore[no-untyped-def]
+    def _validated(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Episodes and times of the frames that are validated, some at a time."""
         when = np.linspace(0, self.held_out.length - 1, _VALIDATED).astype(int)
         episodes = max(1, _AT_A_TIME // _VALIDATED)
         for begin in range(0, len(self.held_out), episodes):
@@ -248,5 +253,5 @@ def _visible(label: Tensor, depth: Tensor) -> Tensor:
 
 def _coloured(rgb: Tensor, pixels: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) with the things (N, H, W), 1 + k where thing k is, in colours of their own."""
-    paint = torch.cat([torch.zeros(1, 3), _COLOURS]).to(rgb)[pixels.long().clamp_max(MOST)].movedim(-1, 1)
+    paint = torch.cat([torch.zeros(1, 3), _COLOURS / 255]).to(rgb)[pixels.long().clamp_max(MOST)].movedim(-1, 1)
     return torch.where((pixels > 0)[:, None], 0.3 * rgb + 0.7 * paint, 0.7 * rgb)

@@ -1,0 +1,121 @@
+"""A thing keeps its slot's identity over frames, also behind the robot; what left or never was is not there."""
+
+import numpy as np
+import torch
+from tables_made import CAMERA, INTRINSICS, SIZE, picture
+
+from deepverse_ros.model.things.clustering import Found
+from deepverse_ros.model.things.reader import points_of
+from deepverse_ros.model.things.slots import MOST, SURFACE, Slots
+from deepverse_ros.model.things.tracker import track
+
+Boxes = list[tuple[float, float, float]]
+"""x, y and half side of cubes on the table, metres."""
+
+
+def tracked(
+    frames: list[Boxes], robots: list[np.ndarray] | None = None, missed: tuple[int, int] | None = None
+) -> Slots:
+    """Tracks of one belief whose frames are read without error, except for box missed[1] of frame missed[0].
+
+    Args: robots: (H, W) bool of each frame: there the robot is, at 0.5 m before the camera.
+    """
+    found, depths = [], []
+    robots = robots or [np.zeros((SIZE, SIZE), bool)] * len(frames)
+    for t, (boxes, robot) in enumerate(zip(frames, robots, strict=True)):
+        middles = np.array([(x, y, half) for x, y, half in boxes]).reshape(-1, 3)
+        depth, label = picture(middles, np.array([[half] * 3 for _, _, half in boxes]).reshape(-1, 3))
+        depth, label = np.where(robot, 0.5, depth), np.where(robot, 0, label)
+        there, position = torch.zeros(1, MOST, dtype=torch.bool), torch.zeros(1, MOST, 3)
+        for k, middle in enumerate(middles):
+            there[0, k] = bool((label == k + 1).sum() >= 12) and missed != (t, k)
+            position[0, k] = torch.from_numpy(middle).float() * there[0, k]
+        pixels = torch.from_numpy(np.where(np.isin(label, 1 + there[0].nonzero()[:, 0].numpy()), label, 0))
+        found.append(Found(there, position, torch.full((1, MOST), 0.004), pixels[None].to(torch.uint8)))
+        depths.append(torch.from_numpy(depth).float())
+    poses = torch.from_numpy(CAMERA).expand(len(frames), 4, 4)
+    k = torch.from_numpy(INTRINSICS)
+    points = points_of(torch.stack(depths), k, poses)
+    return track(found, points[None], torch.from_numpy(np.stack(robots))[None], k, poses[None])
+
+
+def covering(box: tuple[float, float, float]) -> np.ndarray:
+    """(H, W) bool: the robot over a whole box and around it."""
+    _, label = picture(np.array([[box[0], box[1], box[2]]]), np.array([[box[2] + 0.02] * 3]))
+    return label > 0
+
+
+def test_a_pushed_thing_is_linked_and_tells_how_it_moved_last() -> None:
+    frames: list[Boxes] = [[(0.5, 0.0, 0.03), (0.5, 0.2, 0.03)], [(0.52, 0.0, 0.03), (0.5, 0.2, 0.03)]]
+    slots = tracked([*frames, [(0.57, 0.01, 0.03), (0.5, 0.2, 0.03)]])
+    assert slots.there[0].tolist() == slots.seen[0].tolist() == [True] * 2 + [False] * 6
+    moved = int(slots.position[0, :2, 0].argmax())
+    assert torch.allclose(slots.last[0, moved, :3], torch.tensor([0.05, 0.01, 0.0]), atol=1e-5)
+    assert float(slots.last[0, 1 - moved].abs().max()) < 1e-6
+    assert slots.surface.shape == (1, MOST, SURFACE, 3)
+    assert 0.02 < float(slots.surface[0, moved].norm(dim=-1).mean()) < 0.06
+    assert sorted(torch.unique(slots.pixels).tolist()) == [0, 1, 2]
+
+
+def test_things_that_cross_keep_their_identities() -> None:
+    # Like frames: in the last step each ends nearer to where the other was; how they moved before tells them apart.
+    y = [-0.06, -0.02, 0.02]
+    frames: list[Boxes] = [[(0.48, at, 0.02), (0.51, -at, 0.02)] for at in y]
+    slots = tracked(frames)
+    for k in range(2):
+        expected = 0.04 if slots.position[0, k, 1] > 0 else -0.04
+        assert abs(float(slots.last[0, k, 1]) - expected) < 1e-5
+        assert abs(float(slots.last[0, k, 0])) < 1e-5
+
+
+def test_of_two_neighbours_the_one_of_like_size_is_the_same() -> None:
+    # The large one went where the small one had been beside, the small one nearly where the large one was.
+    slots = tracked([[(0.45, 0.0, 0.035), (0.52, 0.0, 0.012)], [(0.48, 0.0, 0.035), (0.45, 0.045, 0.012)]])
+    large = int(slots.surface[0, :2].norm(dim=-1).mean(-1).argmax())
+    assert abs(float(slots.last[0, large, 0]) - 0.03) < 1e-5
+
+
+def test_what_the_robot_hides_is_kept_and_not_seen() -> None:
+    box = (0.5, 0.0, 0.03)
+    nobody, robot = np.zeros((SIZE, SIZE), bool), covering(box)
+    slots = tracked([[box]] * 3, [nobody, nobody, robot])
+    assert slots.there[0].tolist() == [True] + [False] * 7
+    assert not bool(slots.seen.any())
+    assert torch.allclose(slots.position[0, 0], torch.tensor([0.5, 0.0, 0.03]))
+    assert float(slots.surface[0, 0].abs().max()) > 0.02
+    assert int(slots.pixels.max()) == 0
+    assert float(slots.last.abs().max()) == 0
+
+
+def test_what_comes_out_from_behind_the_robot_is_the_same_thing_again() -> None:
+    box = (0.5, 0.0, 0.03)
+    nobody, robot = np.zeros((SIZE, SIZE), bool), covering(box)
+    slots = tracked([[box]] * 3, [nobody, robot, nobody])
+    assert int(slots.there.sum()) == int(slots.seen.sum()) == 1
+    assert float(slots.last.abs().max()) == 0  # nobody knows how it moved since the frame before
+
+
+def test_what_left_is_gone_and_what_was_once_seen_where_only_table_is_too() -> None:
+    box = (0.5, 0.0, 0.03)
+    assert not bool(tracked([[box], [box], []]).there.any())
+
+
+def test_what_is_merely_missed_stays_if_it_was_found_before() -> None:
+    box = (0.5, 0.0, 0.03)
+    slots = tracked([[box]] * 3, missed=(2, 0))
+    assert int(slots.there.sum()) == 1
+    assert not bool(slots.seen.any())
+    assert not bool(tracked([[box]] * 2, missed=(1, 0)).there.any())
+
+
+def test_beliefs_of_a_batch_do_not_mix() -> None:
+    k, pose = torch.from_numpy(INTRINSICS), torch.from_numpy(CAMERA).expand(2, 1, 4, 4)
+    there, position = torch.zeros(2, MOST, dtype=torch.bool), torch.zeros(2, MOST, 3)
+    depth, label = picture(np.array([[0.5, 0.0, 0.03]]), np.full((1, 3), 0.03))
+    there[1, 0], position[1, 0] = True, torch.tensor([0.5, 0.0, 0.03])
+    pixels = torch.stack([torch.zeros(SIZE, SIZE), torch.from_numpy(label)]).to(torch.uint8)
+    points = points_of(torch.from_numpy(depth).float()[None], k, pose[:1, 0])[None].expand(2, -1, -1, -1, -1)
+    robot = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
+    slots = track([Found(there, position, position[..., 0], pixels)], points, robot, k, pose)
+    assert slots.there.sum(1).tolist() == [0, 1]
+    assert torch.equal(slots.pixels, pixels)
