@@ -1,7 +1,8 @@
 """The newest frame with its things where they will be: what a decoder may copy instead of imagining it.
 
 Pixels of a thing move with it, as a rigid body, and appear where the camera will see them; where they were, and where
-the robot is, the clean plate shows. What a thing hides of itself nobody knows: it is left out.
+the robot is, the clean plate shows. What a thing hid of itself and shows once it has turned is taken to be like what
+it showed, mirrored through its middle, which holds for boxes, cylinders and balls.
 """
 
 import math
@@ -18,6 +19,8 @@ from deepverse_ros.model.things.slots import MOST, Motion, Slots
 CHANNELS = 7
 """See `draw_moved`."""
 _STILL, _STRAIGHT = 2e-3, math.radians(0.5)
+# From this turn on a thing shows what it hid.
+_SHOWS_MORE = math.radians(20.0)
 # Metres by which a thing may be behind what it stands on before that hides it: poses are not exact.
 _SUNK = 0.015
 # Metres nearer than which a thing would be in the lens.
@@ -31,9 +34,14 @@ _MARGIN = 2
 
 def is_elsewhere(travel: Tensor, rotation: Tensor) -> Tensor:
     """Whether things are no longer where and as they were, (*) bool. Args: travel (*, 3) m; rotation (*, 3, 3)."""
+    return (travel.norm(dim=-1) > _STILL) | _is_turned(rotation, _STRAIGHT)
+
+
+def _is_turned(rotation: Tensor, angle: float) -> Tensor:
+    """Whether rotations (*, 3, 3) are by more than `angle` rad."""
     # Of a turn by an angle a, the entries change by 2 sqrt(2) sin(a / 2) in all.
     turn = (rotation - torch.eye(3, device=rotation.device)).flatten(-2).norm(dim=-1)
-    return (travel.norm(dim=-1) > _STILL) | (turn > 2 * math.sqrt(2) * math.sin(_STRAIGHT / 2))
+    return turn > 2 * math.sqrt(2) * math.sin(angle / 2)
 
 
 def draw_moved(
@@ -157,58 +165,71 @@ def _draw_thing(
     Args: moves (B, per): in which frames it is to be drawn anew.
     """
     batch, per = moves.shape
-    height, width = out.shape[-2:]
-    # Its P pixels in the newest frame, and where they are seen there.
+    # Its P pixels in the newest frame, and where they are seen from its middle, in the camera's optical frame.
     b, v, u = ((slots.pixels == k + 1) & moves.any(1)[:, None, None]).nonzero().unbind(1)
     if not len(b):
         return
-    was = camera.seen(slots.position[:, k, None])[:, 0]  # (B, 3)
+    was = camera.seen(slots.position[:, k, None])[:, 0]
     colour, code, known = newest[b, :3, v, u], newest[b, 3, v, u], newest[b, 4, v, u] > 0.5
     depth = torch.where(known, geometry.depth_from_sqrt_disparity(code, near, far), was[b, 2])
     pixel = torch.stack([u, v], -1).to(depth)
-    point = torch.cat([(pixel - camera.centre[b]) / camera.focal[b], torch.ones_like(depth)[:, None]], -1)
-    arm = point * depth[:, None] - was[b]
-    # Where they will be seen: (P, per, 3), all of it in the camera's optical frame.
-    will = camera.seen(motion.position.reshape(batch, per, MOST, 3)[:, :, k])
-    turn = motion.rotation.reshape(batch, per, MOST, 3, 3)[:, :, k]
-    turn = camera.rotation.mT[:, None] @ turn @ camera.rotation[:, None]
-    at = (turn[b] * arm[:, None, None]).sum(-1) + will[b]
-    z = at[..., 2]
-    place = at[..., :2] / z[..., None].clamp_min(_CLOSEST) * camera.focal[b, None] + camera.centre[b, None]
-    size = torch.tensor([width, height], device=place.device)
-    drawn = moves[b] & (z > _CLOSEST) & ((place > -0.5) & (place < size - 0.5)).all(-1)
-    if not bool(drawn.any()):
+    ray = torch.cat([(pixel - camera.centre[b]) / camera.focal[b], torch.ones_like(depth)[:, None]], -1)
+    arm = ray * depth[:, None] - was[b]
+    # Where they will be seen, and behind them the mirror images of what turns: (P + Q, per, 3).
+    position, rotation = (t.reshape(batch, per, *t.shape[2:])[:, :, k] for t in (motion.position, motion.rotation))
+    turn = camera.rotation.mT[:, None] @ rotation @ camera.rotation[:, None]
+    turned = moves & _is_turned(rotation, _SHOWS_MORE)
+    mirrored = turned.any(1)[b].nonzero()[:, 0]
+    origin = torch.cat([torch.arange(len(b), device=b.device), mirrored])  # which of the pixels they show
+    both, drawn = b[origin], torch.cat([moves[b], turned[b[mirrored]]])
+    at = (turn[both] * torch.cat([arm, -arm[mirrored]])[:, None, None]).sum(-1) + camera.seen(position)[both]
+    place = at[..., :2] / at[..., 2:].clamp_min(_CLOSEST) * camera.focal[both, None] + camera.centre[both, None]
+    frame = both[:, None] * per + torch.arange(per, device=b.device)
+    splat = _splat(place, at[..., 2], drawn, frame, out.shape)
+    if splat is None:
         return
-    frame = (b[:, None] * per + torch.arange(per, device=b.device))[drawn]
-    number = torch.arange(len(b), device=b.device)[:, None].expand(-1, per)[drawn]
+    z, number, (top, bottom, left, right) = splat
+    before = nearest[:, top:bottom, left:right]
+    wins = z < before
+    before.copy_(torch.where(wins, z, before))
+    number = origin[number]
+    seen, shown = known[number].to(z), wins[:, None].to(z)
+    code = (geometry.sqrt_disparity(z, near, far) * seen)[:, None]
+    picture = torch.cat([colour[number].movedim(-1, 1), code, seen[:, None], shown, torch.zeros_like(shown)], 1)
+    window = out[:, :, top:bottom, left:right]
+    window.copy_(torch.where(wins[:, None], picture, window))
+
+
+def _splat(
+    place: Tensor, z: Tensor, drawn: Tensor, frame: Tensor, shape: torch.Size
+) -> tuple[Tensor, Tensor, tuple[int, int, int, int]] | None:
+    """Points as pixels: of those that fall on one the nearest, and of gaps between them what is around.
+
+    Args: place (P, per, 2) pixels; z (P, per) metres; drawn (P, per) bool; frame (P, per): in which picture; shape of
+    all pictures, (F, C, H, W).
+    Returns: the box top, bottom, left, right that holds all of them and within that, (F, h, w), the depths, infinite
+    where nothing is, and which of the P points is there, any where nothing is. None where no point is in its picture.
+    """
+    height, width = shape[-2:]
+    size = torch.tensor([width, height], device=place.device)
+    drawn = drawn & (z > _CLOSEST) & ((place > -0.5) & (place < size - 0.5)).all(-1)
+    if not bool(drawn.any()):
+        return None
+    count = len(place)
+    number = torch.arange(count, device=place.device)[:, None].expand_as(drawn)[drawn]
     column, row = place[drawn].round().long().unbind(-1)
-    # The nearest of those that fall on a pixel: its depth and, behind that, its number.
-    key = (z[drawn] / _QUANTUM).round().long() * len(b) + number
     bounds = torch.stack([row.amin(), row.amax() + 1, column.amin(), column.amax() + 1]).tolist()
     top, bottom, left, right = (int(bound) for bound in bounds)
     rows, columns = bottom - top + 2 * _MARGIN, right - left + 2 * _MARGIN
-    canvas = torch.full((len(out), rows, columns), _EMPTY, device=b.device)
-    where = (frame * rows + row - top + _MARGIN) * columns + column - left + _MARGIN
+    where = (frame[drawn] * rows + row - top + _MARGIN) * columns + column - left + _MARGIN
+    # A point's depth and, behind that, its number.
+    key = (z[drawn] / _QUANTUM).round().long() * count + number
+    canvas = torch.full((shape[0], rows, columns), _EMPTY, device=place.device)
     canvas.view(-1).scatter_reduce_(0, where, key, "amin")
     canvas = _closed(canvas)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    region = (slice(None), slice(top, bottom), slice(left, right))
-    z = (canvas // len(b)).to(depth) * _QUANTUM
-    wins = (canvas < _EMPTY) & (z < nearest[region])
-    nearest[region] = torch.where(wins, z, nearest[region])
-    number = torch.where(wins, canvas % len(b), 0)
-    seen, shown = known[number].to(z), wins[:, None].to(z)
-    picture = torch.cat(
-        [
-            colour[number].movedim(-1, 1),
-            (geometry.sqrt_disparity(z, near, far) * seen)[:, None],
-            seen[:, None],
-            shown,
-            torch.zeros_like(shown),
-        ],
-        1,
-    )
-    window = out[:, :, top:bottom, left:right]
-    window.copy_(torch.where(wins[:, None], picture, window))
+    hit = canvas < _EMPTY
+    depth = torch.where(hit, (canvas // count).to(z) * _QUANTUM, torch.inf)
+    return depth, torch.where(hit, canvas % count, 0), (top, bottom, left, right)
 
 
 def _closed(canvas: Tensor) -> Tensor:
