@@ -12,7 +12,8 @@ import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene, sample_scene
+from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene
+from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
 from deepverse_ros.simulation.arm.simulation import intrinsics
 from deepverse_ros.simulation.base import SceneFrames
 from deepverse_ros.simulation.rendering import Renderer, mujoco
@@ -106,7 +107,7 @@ class ArmOodScenes:
         """
         # Each from a generator of its own, so that the kinds of one seed share the scene and the arm's motion.
         looks, change, motion = (np.random.default_rng([seed, k]) for k in range(3))
-        scene = KINDS[kind](sample_scene(looks, 3, 1), change)
+        scene = KINDS[kind](sampler_of(self._embodiment)(looks, *counts_of(self._embodiment)), change)
         model = mujoco.MjModel.from_xml_string(self._xml(kind, scene))
         if self._renderer is None:
             self._renderer = Renderer(model, self._width, self._height)
@@ -124,20 +125,21 @@ class ArmOodScenes:
         rgb, depth = (np.stack(parts) for parts in zip(*pictures, strict=True))
         camera = np.eye(4)
         camera[:3, :3], camera[:3, 3] = scene.camera_axes, scene.camera_position
-        return SceneFrames(rgb, depth, intrinsics(self._width, self._height), camera, joints)
+        return SceneFrames(rgb, depth, intrinsics(self._width, self._height, scene.camera_fovy), camera, joints)
 
     def _xml(self, kind: str, scene: Scene) -> str:
         xml = build_xml(self._embodiment, scene, (0.0, 0.0), 0.005, (self._width, self._height))
         if kind not in _OTHER_ROBOTS:
             return xml
         root = ElementTree.fromstring(xml)
-        world, actuator = root.find("worldbody"), root.find("actuator")
+        world = root.find("worldbody")
         assert world is not None
-        assert actuator is not None
         arm = world.find("body[@name='base']")
         assert arm is not None
         world.remove(arm)
-        root.remove(actuator)
+        for tag in ("actuator", "equality"):  # what moves the arm's joints, and what couples them
+            for element in root.findall(tag):
+                root.remove(element)
         world.append(ElementTree.fromstring(_OTHER_ROBOTS[kind]))
         return ElementTree.tostring(root, encoding="unicode")
 
