@@ -12,6 +12,7 @@ from deepverse_ros.simulation.arm.grasps import grasp
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.motions import MotionGenerator
 from deepverse_ros.simulation.arm.postures import Postures
+from deepverse_ros.simulation.arm.scene import Item
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.strokes import Thing, hand_radius, things_of
 from deepverse_ros.simulation.base import Script
@@ -30,6 +31,7 @@ _TRIES = 20
 _BLOCKED_PUSHES = 0.15  # of the strokes are drawn without a look at whether something fast stands in their way
 _NEXT = ("push", "push", "topple", "two", "past", "hold")  # what follows within an episode
 _PUSH_SPEEDS = (0.08, 0.4)  # m/s
+_LOWEST_BLOCK = 0.008  # metres: half the height of what an arm is driven into
 _FARTHEST = 0.35  # metres between two things that one stroke goes through
 # Where the tool goes where contacts are left to chance, metres from the base: among the things.
 _WORKSPACE = np.array([0.35, -0.35, 0.03]), np.array([0.75, 0.35, 0.30])
@@ -116,10 +118,10 @@ class Handling:
 
     def _continue(self, course: Course, frames: int) -> None:
         """Further motions, until the episode is full or none is found."""
-        for _ in range(_TRIES):
+        for _ in range(_TRIES // 2):
             if len(course) >= frames or self._holds:
                 return
-            kind = str(self._rng.choice(_NEXT))
+            kind = str(self._rng.choice(_NEXT)) if self._things else "blocked"
             motion = self._draw(kind)
             if motion is not None and self._may_go(kind, motion):
                 self._follow(course, motion)
@@ -168,7 +170,7 @@ class Handling:
             return self._blocked()
         if not self._things:
             return None
-        thing = self._thing()
+        thing = self._thing(tall=kind == "topple")
         makers: dict[str, Callable[[Thing], Motion]] = {
             "push": self._push,
             "topple": lambda thing: self._push(thing, high=True),
@@ -182,9 +184,10 @@ class Handling:
             return None
         return Motion(waypoints, {thing.index: thing.place}, holds=kind != "miss" and waypoints[-1].pose[4] < 1)
 
-    def _thing(self) -> Thing:
-        """One that the arm can reach, if there are any; rather one that was not handled yet."""
+    def _thing(self, tall: bool = False) -> Thing:
+        """One that the arm can reach, if there are any; rather one that was not handled yet, or one that is `tall`."""
         near = [t for t in self._things if REACHED[0] < np.hypot(*t.place[:2]) < REACHED[1]] or self._things
+        near = [t for t in near if t.half_height > 1.3 * min(t.item.extents[:2])] or near if tall else near
         fresh = [t for t in near if t.index not in self._handled] or near
         return fresh[self._rng.integers(len(fresh))]
 
@@ -251,34 +254,49 @@ class Handling:
         return Motion(self._stroke(points, opening), {})
 
     def _blocked(self) -> Motion:
-        """Into the table, an obstacle or down upon a thing; press for a while, and come back."""
+        """Into something that stands fast, from the side or from above, or down upon a thing or the table.
+
+        The arm presses for a while, and comes back.
+        """
         rng = self._rng
-        base = self._simulation.base_position
-        fixed = self._simulation.scene.obstacles
+        scene = self._simulation.scene
+        fixed = [*scene.obstacles, *(item for item in scene.fixtures if item.extents[2] > _LOWEST_BLOCK)]
         what = rng.random()
         opening = self._opening()
         if fixed and what < 0.5:
-            item = fixed[rng.integers(len(fixed))]
-            middle, top = np.asarray(item.position) - base, item.position[2] + item.extents[2]
-            heading = rng.uniform(-np.pi, np.pi)
-            ahead = np.array([np.cos(heading), np.sin(heading)])
-            away = item.footprint + hand_radius(opening) + rng.uniform(0.02, 0.08)
-            height = max(self._postures.depth(middle, hand_radius(opening)) + 0.01, rng.uniform(0.3, 0.9) * top)
-            outside = np.append(middle[:2] - away * ahead, height)
-            inside = np.append(middle[:2] + rng.uniform(-0.5, 0.5) * item.footprint * ahead, height)
-        elif self._things and what < 0.75:
+            outside, inside = self._into(fixed[rng.integers(len(fixed))], opening)
+        elif self._things and what < 0.7:
             thing = self._thing()
-            inside = np.append(thing.place[:2], thing.place[2] + rng.uniform(-0.5, 0.8) * thing.half_height)
-            outside = np.append(inside[:2], thing.top + rng.uniform(0.04, 0.15))
+            depth = rng.uniform(0.2, 1.5) * thing.half_height
+            inside, outside = self._from_above(thing.place[:2], thing.top, depth)
         else:
-            inside = np.append(rng.uniform(_WORKSPACE[0][:2], _WORKSPACE[1][:2]), rng.uniform(-0.08, 0.0))
-            outside = np.append(inside[:2] + rng.normal(0, 0.03, 2), rng.uniform(0.06, 0.2))
+            place = rng.uniform(_WORKSPACE[0][:2], _WORKSPACE[1][:2])
+            inside, outside = self._from_above(place, 0.0, rng.uniform(0.0, 0.08))
+            outside[:2] += rng.normal(0, 0.03, 2)
         turn, speed = rng.uniform(-np.pi, np.pi), rng.uniform(*_PUSH_SPEEDS)
-        away_from = np.append(outside[:2], outside[2] + rng.uniform(0.0, 0.1))
-        points = (outside, inside, outside, away_from)
+        points = (outside, inside, outside, np.append(outside[:2], outside[2] + rng.uniform(0.0, 0.1)))
         stays = (0, int(rng.integers(1, 5)), 0, 0)
         poses = [np.array([*point, turn, opening]) for point in points]
         return Motion([Waypoint(pose, speed, stay) for pose, stay in zip(poses, stays, strict=True)], {})
+
+    def _into(self, item: Item, opening: float) -> tuple[np.ndarray, np.ndarray]:
+        """Tool places (3,) outside of what stands fast and, where it cannot get, inside of it."""
+        rng = self._rng
+        middle = np.asarray(item.position) - self._simulation.base_position
+        top = float(middle[2]) + item.extents[2]
+        if rng.random() < 0.35:
+            inside, outside = self._from_above(middle[:2], top, rng.uniform(0.01, 0.06))
+            return outside, inside
+        heading, hand = rng.uniform(-np.pi, np.pi), hand_radius(opening)
+        ahead = np.array([np.cos(heading), np.sin(heading)])
+        away = item.footprint + hand + rng.uniform(0.02, 0.08)
+        height = max(self._postures.depth(middle, hand) + 0.01, rng.uniform(0.3, 0.9) * top)
+        inside = np.append(middle[:2] + rng.uniform(-0.5, 0.5) * item.footprint * ahead, height)
+        return np.append(middle[:2] - away * ahead, height), inside
+
+    def _from_above(self, place: np.ndarray, top: float, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """Tool places (3,): with the fingers' ends `depth` below `top`, and above it."""
+        return np.append(place, top + strokes.TIP - depth), np.append(place, top + self._rng.uniform(0.06, 0.2))
 
     # --- parts --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Ways of the tool from one point to another that go through a thing, over it, beside it, or wait short of it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,7 +90,10 @@ def over(start: np.ndarray, end: np.ndarray, top: float) -> np.ndarray:
 
 
 def beside(start: np.ndarray, end: np.ndarray, thing: Thing, side: int, gap: float) -> np.ndarray:
-    """(4, 3): around `thing` on its left (side 1) or right (-1) as seen along the way, `gap` metres from its middle."""
+    """(4, 3): around `thing` on its left (side 1) or right (-1) as seen along the way, `gap` metres from its middle.
+
+    On the way to and from there it is somewhat nearer where it begins or ends near `thing`.
+    """
     ahead = (end - start)[:2] / np.linalg.norm((end - start)[:2])
     left = np.array([-ahead[1], ahead[0]])
     turns = [thing.place[:2] + side * gap * left + along * 0.4 * gap * ahead for along in (-1, 1)]
@@ -116,8 +120,5 @@ def paced(points: np.ndarray, steps: int) -> np.ndarray | None:
         return None
     for _ in range(steps - counts.sum()):
         counts[np.argmax(lengths / counts)] += 1
-    legs = [
-        a + (b - a) * (np.arange(1, n + 1) / n)[:, None]
-        for a, b, n in zip(points[:-1], points[1:], counts, strict=True)
-    ]
-    return np.concatenate(legs)
+    legs = zip(pairwise(points), counts, strict=True)
+    return np.concatenate([a + (b - a) * (np.arange(1, n + 1) / n)[:, None] for (a, b), n in legs])
