@@ -8,7 +8,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 ARM = Embodiment.load("arm")
 SIZE = 64
 METRES = 0.01
-"""Of a pixel."""
+"""Of a pixel, 2 m away."""
 ROBOT = (20, 200, 20)
 
 
@@ -29,7 +29,7 @@ def pushed(seed=0, *, frames=12, size=SIZE, steps=2, begins=4, labelled=True, to
         for thing, (top, left, colour) in enumerate(((20, 5 + gone, (200, 30, 30)), (50, 5, (30, 30, 200)))):
             where = t, slice(top, top + 8), slice(left, left + 8)
             rgb[where], depth[where], seen[where] = colour, 2000, 2 + thing
-            poses[t, thing, :3] = METRES * (left + 4), METRES * (top + 4), 0.02
+            poses[t, thing, :3] = METRES * (left + 4 - size / 2), METRES * (top + 4 - size / 2), 2.0
         touch[t, 0] = touched and t == begins
         column = t, slice(0, size), slice(40 + t, 44 + t)
         rgb[column], depth[column], seen[column] = ROBOT, 1500, 1
@@ -52,7 +52,7 @@ def pushed(seed=0, *, frames=12, size=SIZE, steps=2, begins=4, labelled=True, to
         depth=depth,
         actions=np.concatenate([joints[1:], joints[-1:]]),
         state=state,
-        intrinsics=np.array([[60, 0, size / 2], [0, 60, size / 2], [0, 0, 1]], np.float32),
+        intrinsics=np.array([[200, 0, size / 2], [0, 200, size / 2], [0, 0, 1]], np.float32),
         camera_to_world=np.tile(np.eye(4, dtype=np.float32), (frames, 1, 1)),
         segmentation=seen if labelled else None,
     )

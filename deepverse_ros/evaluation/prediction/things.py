@@ -24,7 +24,8 @@ DEFINITIONS = {
     f"a thing of the model is the true one within {100 * SAME:g} cm in the last seen frame, one to one, nearest first; "
     "one that is read is the nearest true one, if no farther from it than what that moved and "
     f"{100 * SAME:g} cm; missed: true ones that have none, and count with the error of persistence; n: things that "
-    "count; hidden: those that no seen frame shows, which are left out; null where nobody knows",
+    "count; left out are hidden, those that no seen frame shows, and gone, those that end beside the picture; null "
+    "where nobody knows",
     "contact": "of the things that some seen frame shows, which the robot touches by the last step: precision and "
     "recall of the imagined touches; touched, said: how many are true and imagined",
     "moving": f"share of the windows in which a thing is {100 * MOVED_LITTLE:g} cm or more away from where it was in "
@@ -58,21 +59,24 @@ class ThingErrors:
         self._known = False
         self._rows: list[tuple[float, dict[str, float]]] = []  # metres moved; error by way, NaN missed
         self._hidden: list[float] = []
+        self._gone: list[float] = []
         self._touches: np.ndarray | None = None  # (3,) right, touched, said
 
     def add(self, windows: Windows, imagined: Imagined | None) -> None:
-        sight = windows.in_sight
-        if windows.things is None or sight is None:
+        sight, stays = windows.in_sight, windows.in_picture
+        if windows.things is None or sight is None or stays is None:
             return
         self._known = True
         for b, (first, last) in enumerate(zip(windows.things[:, 0], windows.things[:, -1], strict=True)):
             moved = np.linalg.norm(last - first, axis=-1)
             errors = {} if imagined is None else _errors(imagined, b, first, last)
             for k in np.flatnonzero(moved >= MOVED_LITTLE):
-                if sight[b, k]:
-                    self._rows.append((moved[k], {"persistence": moved[k], **{n: e[k] for n, e in errors.items()}}))
-                else:
+                if not sight[b, k]:
                     self._hidden.append(moved[k])
+                elif not stays[b, k]:
+                    self._gone.append(moved[k])
+                else:
+                    self._rows.append((moved[k], {"persistence": moved[k], **{n: e[k] for n, e in errors.items()}}))
             if windows.touched is not None and imagined is not None and imagined.future is not None:
                 self._count(imagined, imagined.future, b, first, windows.touched[b].any(0) & sight[b], ~sight[b])
 
@@ -116,8 +120,8 @@ class ThingErrors:
             filled = np.where(np.isnan(values), stays, values)
             error[name] = {"median": float(np.median(filled)), "mean": float(filled.mean())}
             missed[name] = int(np.isnan(values).sum())
-        hidden = sum(1 for moved in self._hidden if moved >= least)
-        return {"error_m": error, "missed": missed, "n": len(rows), "hidden": hidden}
+        hidden, gone = (sum(1 for moved in group if moved >= least) for group in (self._hidden, self._gone))
+        return {"error_m": error, "missed": missed, "n": len(rows), "hidden": hidden, "gone": gone}
 
 
 def assigned(true: np.ndarray, found: np.ndarray, within: np.ndarray) -> np.ndarray:

@@ -76,6 +76,21 @@ class Windows:
         shown = self.segmentation_seen.flatten(1)[:, :, None] == labels
         return shown.any(1).numpy()
 
+    @property
+    def in_picture(self) -> np.ndarray | None:
+        """(B, K) bool: things whose middle is within the picture at the last step; None where nobody knows."""
+        camera, pose = self.seen.intrinsics, self.seen.camera_to_world
+        if self.things is None or camera is None or pose is None:
+            return None
+        place = np.concatenate([self.things[:, -1], np.ones_like(self.things[:, -1, :, :1])], -1)
+        newest = pose if pose.ndim == 2 else pose[..., -1, :, :]
+        to_camera = np.linalg.inv(newest.double().numpy())[..., None, :, :]
+        away = (to_camera @ place[..., None])[..., :3, 0]
+        across, down, depth = np.moveaxis(away @ camera.double().numpy().T, -1, 0)
+        height, width = self.rgb.shape[-2:]
+        across, down = (v / np.where(depth > 0, depth, np.nan) for v in (across, down))
+        return (np.abs(across - (width - 1) / 2) <= width / 2) & (np.abs(down - (height - 1) / 2) <= height / 2)
+
     @cached_property
     def moving(self) -> Tensor:
         """(B, H, h, w) bool, see `changed_pixels`."""

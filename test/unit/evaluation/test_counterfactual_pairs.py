@@ -18,6 +18,7 @@ from deepverse_ros.evaluation.reporting.moving import moving_rows
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation import robots
 
 NEAR = Embodiment.load("arm_near")
 SIZE, COUNT = 96, 3
@@ -129,6 +130,7 @@ def test_episodes_that_do_not_tell_what_they_show_are_scored_as_ever():
     assert len(report.evaluation_tables(without)) == 2
 
 
+@pytest.mark.slow
 def test_the_command_imagines_pairs(tmp_path):
     torch.manual_seed(0)
     WorldModel(WorldModelConfig.small_test(NEAR, 64)).requires_grad_(False).eval().save(tmp_path / "model")
@@ -147,8 +149,6 @@ def test_the_command_imagines_pairs(tmp_path):
 
 @pytest.mark.parametrize("context", [2, 4, 9])
 def test_a_model_sees_the_newest_frames_of_the_approach(context):
-    from deepverse_ros.simulation import robots
-
     with robots.of(NEAR).simulate(width=SIZE, height=SIZE) as simulation:
         for index in range(40):
             pair = simulation.begin_pair(index, np.random.default_rng(index), 8)

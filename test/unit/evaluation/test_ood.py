@@ -22,6 +22,7 @@ from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.ood import content, texture
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation import robots
 from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 
 REAL = data_directory() / "droid"
@@ -173,3 +174,15 @@ def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_p
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(EpisodeError, match=r"broken\.png: not a readable picture"):
         next(evaluate.ood_windows(model, tmp_path))
+
+
+def test_strangers_of_a_setting_are_seen_as_its_own_scenes_are():
+    near = Embodiment.load("arm_near")
+    simulation, scenes = robots.of(near).simulate(width=32, height=32), robots.of(near).ood_scenes(32, 32)
+    for kind in robots.of(near).ood_kinds:
+        shown = scenes.frames(kind, 0, 2)
+        assert shown.rgb.shape == (2, 32, 32, 3)
+        # As far as cameras of the setting differ; that of the other setting stands farther away and sees more.
+        assert shown.intrinsics[0, 0] == pytest.approx(simulation.intrinsics[0, 0], rel=0.35), kind
+    for each in (simulation, scenes):
+        each.close()

@@ -53,11 +53,11 @@ def errors_of(windows, imagined):
 
 def test_windows_tell_what_a_simulator_knows(model, windows):
     assert windows.things.shape == (1, 9, 2, 3)
-    assert windows.things[0, :, 0, 0] == pytest.approx(0.09 + 0.02 * np.arange(9))
+    assert windows.things[0, :, 0, 0] == pytest.approx(-0.23 + 0.02 * np.arange(9))
     assert windows.touched[0].tolist() == [[True, False], *[[False, False]] * 7]
     assert windows.base.tolist() == [[0, 0, 0]]
     assert windows.segmentation_seen.shape == (1, 4, SIZE, SIZE)
-    assert windows.in_sight.tolist() == [[True, True]]
+    assert windows.in_sight.tolist() == windows.in_picture.tolist() == [[True, True]]
     assert windows.only(0).things.shape == (1, 9, 2, 3)
     large = windows_of(model, pushed(size=96), stride=4)
     assert large.segmentation.shape == large.depth.shape
@@ -100,6 +100,14 @@ def test_a_thing_that_no_seen_frame_shows_is_counted_apart(windows):
     figures = errors_of(replace(windows, segmentation_seen=nowhere), None).figures()
     assert (figures["n"], figures["hidden"]) == (0, 1)
     assert figures["error_m"]["persistence"] is None
+
+
+def test_a_thing_that_ends_beside_the_picture_is_counted_apart(windows):
+    for shift in ((-0.3, 0, 0), (0, 0.5, 0), (0, 0, -3)):  # to the left, below, behind the camera
+        things = windows.things.copy()
+        things[0, -1, 0] += shift
+        figures = errors_of(replace(windows, things=things), None).figures()
+        assert (figures["n"], figures["gone"], figures["hidden"]) == (0, 1, 0)
 
 
 def test_little_moves_count_apart(model):
