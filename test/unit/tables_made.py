@@ -69,6 +69,7 @@ def episodes(count: int, frames: int = 3, seed: int = 0) -> Episodes:
         clearance=torch.full((count, frames), torch.nan),
         intrinsics=torch.from_numpy(INTRINSICS).expand(count, 3, 3),
         camera_to_world=torch.from_numpy(CAMERA).expand(count, frames, 4, 4),
+        base=torch.zeros(count, 3),
         segmentation=np.where(labels > 0, labels + 1, 0).astype(np.uint8),
         poses=poses,
     )

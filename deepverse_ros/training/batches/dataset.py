@@ -16,7 +16,7 @@ from deepverse_ros.model.world_model import codec_frames
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 # The small arrays of an episode.
-_ROWS = ("commanded", "measured", "states", "tool", "clearance", "intrinsics", "camera_to_world")
+_ROWS = ("commanded", "measured", "states", "tool", "clearance", "intrinsics", "camera_to_world", "base")
 # What is known of things, where all episodes know it; the states that say it, with their numbers per thing, and what
 # stands where an episode has fewer things.
 _OF_THINGS = ("segmentation", "poses", "touched")
@@ -30,7 +30,7 @@ class Episodes:
     rgb (E, T, H, W, 3) uint8; depth (E, T, H, W) uint16 mm; commanded and measured (E, T, A) float32, physical units:
     what was commanded, and where the robot was, at each frame; states (E, T, K) float32, physical units: what it
     measured of itself; tool (E, T, 3) metres; clearance (E, T) metres, NaN unknown; intrinsics (E, 3, 3) pixels;
-    camera_to_world (E, T, 4, 4).
+    camera_to_world (E, T, 4, 4); base (E, 3): metres that the robot stands beside the world's origin, 0 unknown.
 
     Where every episode knows it, of at most 8 things: segmentation (E, T, H, W) uint8, 0 what stands fast, 1 the robot,
     2 + k thing k; poses (E, T, 8, 7), metres in the base frame and a quaternion x y z w, NaN where an episode has fewer
@@ -47,6 +47,7 @@ class Episodes:
     clearance: Tensor
     intrinsics: Tensor
     camera_to_world: Tensor
+    base: Tensor
     skipped: int = 0
     segmentation: np.ndarray | None = None
     poses: Tensor | None = None
@@ -96,6 +97,7 @@ class Episodes:
             rows["clearance"].append(episode.state.get("clearance", unknown)[:length, 0])
             rows["intrinsics"].append(episode.intrinsics)
             rows["camera_to_world"].append(episode.camera_to_world[:length])
+            rows["base"].append(episode.state.get("base_position", np.zeros((1, 3), np.float32))[0])
             for name, (state, numbers, unknown_value) in _THING_STATES.items():
                 if state in episode.state:
                     known[name].append(_per_thing(episode.state[state][:length], numbers, unknown_value))
@@ -150,6 +152,12 @@ class Episodes:
         return Camera(
             self.intrinsics[episodes].to(device), self.camera_to_world[episodes, times].to(device), self.rgb.shape[2:4]
         )
+
+    def camera_to_robot(self, episodes: np.ndarray, times: np.ndarray) -> Tensor:
+        """(B, 4, 4) of the frames at (episodes, times), two index arrays (B,): where the camera stands for the robot."""
+        poses = self.camera_to_world[episodes, times].clone()
+        poses[:, :3, 3] -= self.base[episodes]
+        return poses
 
     @property
     def camera_features(self) -> Tensor:

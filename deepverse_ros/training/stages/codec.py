@@ -11,6 +11,7 @@ from deepverse_ros.model.body_rendering import draw as draw_body
 from deepverse_ros.model.codec import Codec, Decoded
 from deepverse_ros.model.config import CELL
 from deepverse_ros.model.fidelity import MSE_FLOOR, psnr
+from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.things.slots import MOST
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.batches.moved import beside_robot, moved_pictures
@@ -89,9 +90,9 @@ class CodecStage:
         undrawn = draw.uniform(batch) < self.config.body_dropout
         states[undrawn.to(self.device)] = torch.nan
         shown = Shown(self._drawn(self.train, index, newest, states), self._moved(index, newest, ahead, blind, draw))
-        return self._losses(
-            frames, blind.to(self.device), noise, imagined, shown, beside_robot(self.train, index, newest, ahead)
-        )
+        camera = self.train.camera(index, newest, self.device).repeat(targets)
+        beside = beside_robot(self.train, index, newest, ahead)
+        return self._losses(frames, blind.to(self.device), noise, imagined, shown, camera, beside)
 
     @torch.no_grad()
     def _moved(
@@ -116,7 +117,7 @@ class CodecStage:
         count = states.shape[1]
         size = episodes.rgb.shape[2:4]
         matrices = episodes.intrinsics[index].repeat_interleave(count, 0)
-        poses = episodes.camera_to_world[index, when].repeat_interleave(count, 0)
+        poses = episodes.camera_to_robot(index, when).repeat_interleave(count, 0)
         return draw_body(episodes.embodiment, states.flatten(0, 1), matrices, poses, *size)
 
     def _imagined(self, index: np.ndarray, start: np.ndarray, ahead: np.ndarray, draw: Draw) -> Imagined | None:
@@ -125,7 +126,7 @@ class CodecStage:
         return None
 
     def _losses(
-        self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None, shown: Shown,
+        self, frames: Tensor, blind: Tensor, noise: Tensor, imagined: Imagined | None, shown: Shown, camera: Camera,
         beside: Tensor | None,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Named scalars of one batch.
@@ -136,6 +137,7 @@ class CodecStage:
             noise (B, targets, D, h, w): on true latents.
             imagined: what stands in for the latents of true frames, if anything does.
             shown: of B * targets pictures.
+            camera: of as many.
             beside (B * targets, H, W) bool: where the robot is in neither newest frame nor target, if that is known.
         """
         seen = frames.clone()
@@ -153,11 +155,11 @@ class CodecStage:
             decoded, truth[:, :3], disparity, newest[:, :3], self.config.moving_weight,
             None if beside is None else beside.to(self.device), self.config.world_weight,
         )  # fmt: skip
-        return self._judged(losses, decoded, truth)
+        return self._judged(losses, decoded, truth, camera)
 
-    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
+    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor, camera: Camera) -> dict[str, Tensor]:
         """The losses of decoded frames, given the true ones (M, 5, H, W), with what a later stage adds to them."""
-        del decoded, truth
+        del decoded, truth, camera
         return losses
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepverse_ros.model.codec import Decoded
 from deepverse_ros.model.dynamics import to_cells
+from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import DecoderStageConfig
@@ -58,17 +59,19 @@ class DecoderStage(CodecStage):
         chosen = frames[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows])]
         # An inference tensor cannot take part in training; a copy can.
         cells = to_cells(chosen, c.dynamics.token_patch, c.cells[0]).clone()
+        now = start[rows] + c.context - 1
+        states = self.train.states[index[rows, None], now[:, None] + ahead[rows]].to(self.device)
+        if self.model.things is not None:  # which imagines where the robot stands, about as it is measured then
+            return Imagined(torch.from_numpy(rows).to(self.device), cells, states)
         # Where the robot stands is read as when somebody imagines; of the newest frame it is measured.
-        when = start[rows, None] + c.context - 1 + ahead[rows]
-        states = self.train.states[index[rows, None], when].to(self.device)
         led = whole.actions[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows]) + c.context - 2]
-        read = self.model.outcome_readout(chosen, led)
+        read = self.model.read_outcome(chosen, led, self.train.camera(index[rows], now, self.device))
         stands = self.model.reconcile_state(led, read.tool_position, read.tool_std)
         if stands is not None:
             states = torch.where(torch.from_numpy(ahead[rows] > 0).to(self.device)[..., None], stands, states)
         return Imagined(torch.from_numpy(rows).to(self.device), cells, states)
 
-    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor) -> dict[str, Tensor]:
+    def _judged(self, losses: dict[str, Tensor], decoded: Decoded, truth: Tensor, camera: Camera) -> dict[str, Tensor]:
         """The losses, and that the picture readout sees the same in the decoded frame as in the true one.
 
         A gripper that is a little blurred costs few pixels, and yet nobody can tell where it is. So the frozen picture
@@ -82,10 +85,10 @@ class DecoderStage(CodecStage):
         imagined = torch.cat([decoded.rgb, decoded.disparity[:, None] * known, known], 1)
         with autocast(self.device, self.precision):
             ours = reader.features(imagined)
-            place, _, _ = reader.read(ours)
+            place, _, _ = reader.read(ours, camera)
             with torch.no_grad():
                 theirs = reader.features(truth)
-                true_place, _, _ = reader.read(theirs)
+                true_place, _, _ = reader.read(theirs, camera)
         off = ((place - true_place).square().sum(-1) + 1e-12).sqrt()  # whose slope is known at 0 too
         # An arm that is imagined elsewhere is not the decoder's fault: far is no worse than rather far.
         seen = (ours - theirs).abs().mean() / theirs.abs().mean() + (off / (off + _FAR)).mean()

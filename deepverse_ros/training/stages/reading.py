@@ -100,7 +100,7 @@ class ReadingStage:
 
     def _drawn(self, episodes: Episodes, index: np.ndarray, times: np.ndarray) -> Tensor:
         states = episodes.states[index, times].to(self.device)
-        poses = episodes.camera_to_world[index, times].to(self.device)
+        poses = episodes.camera_to_robot(index, times).to(self.device)
         return draw_body(episodes.embodiment, states, episodes.intrinsics[index], poses, *episodes.rgb.shape[2:4])
 
     def _spoilt(self, seen: _Seen, draw: Draw) -> _Seen:

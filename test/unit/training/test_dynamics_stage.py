@@ -38,6 +38,7 @@ def recorded(rng: np.random.Generator, count: int = COUNT) -> Episodes:
         torch.full((count, FRAMES), torch.nan),
         torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]]).expand(count, 3, 3),
         geometry.pose_from_motion(motion),
+        torch.zeros(count, 3),
     )
 
 
