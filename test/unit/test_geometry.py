@@ -16,6 +16,7 @@ from deepverse_ros.geometry import (
     project,
     quaternion_from_matrix,
     raymap,
+    rotation_from_quaternion,
     sqrt_disparity,
     transform,
     unproject,
@@ -135,6 +136,12 @@ def test_raymap_holds_unit_directions_and_signed_sqrt_origins():
     assert torch.allclose(rays[1, 3:, 4, 5], torch.tensor([0.5, -0.3, 0.0]), atol=1e-6)
     assert rays[0, 0, 0, 31] > 0
     assert rays[0, 1, 23, 0] > 0
+
+
+def test_rotations_of_quaternions():
+    q = np.random.default_rng(0).normal(size=(20, 4))
+    q /= np.linalg.norm(q, axis=-1, keepdims=True)
+    torch.testing.assert_close(rotation_from_quaternion(torch.from_numpy(q)), torch.stack([rotation(row) for row in q]))
 
 
 @given(quaternions)

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros import geometry
@@ -26,8 +25,8 @@ _SUNK = 0.015
 # Metres nearer than which a thing would be in the lens.
 _CLOSEST = 0.02
 _QUANTUM = 1e-4
-# Further than any depth, and yet exact as a double.
-_EMPTY = 1 << 52
+# Beyond the key of any depth.
+_EMPTY = 1 << 62
 # Pixels around what is drawn of a thing, so that gaps in it can be told from its outside.
 _MARGIN = 2
 
@@ -235,9 +234,11 @@ def _splat(
 def _closed(canvas: Tensor) -> Tensor:
     """Gaps of up to two pixels within what is drawn (F, h, w), filled with the nearest of what is drawn around them.
 
-    What comes nearer or turns towards the camera has fewer pixels than it needs.
+    What comes nearer or turns towards the camera has fewer pixels than it needs. On the outermost two rows and columns
+    nothing is drawn.
     """
-    hit = (canvas < _EMPTY).float()[:, None]
-    inside = -F.max_pool2d(-F.max_pool2d(hit, 3, 1, 1), 3, 1, 1)
-    around = -F.max_pool2d(-canvas.double()[:, None], 3, 1, 1)
-    return torch.where((inside > hit)[:, 0], around[:, 0].long(), canvas)
+    hit = canvas < _EMPTY
+    frame, row, column = (~dilated(~dilated(hit, 1), 1) & ~hit).nonzero().unbind(1)
+    aside = torch.arange(-1, 2, device=canvas.device)
+    around = canvas[frame[:, None, None], row[:, None, None] + aside[:, None], column[:, None, None] + aside]
+    return canvas.index_put((frame, row, column), around.flatten(1).amin(1))
