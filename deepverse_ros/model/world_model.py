@@ -347,7 +347,7 @@ class WorldModel(nn.Module):
             # Where the ground stops it, and what it does to things on the way.
             stands: Tensor | None = ahead.stance.joints
             readout["tool_position"], spread = ahead.tool, torch.maximum(spread, ahead.stance.std)
-            if (camera := self._where(belief.intrinsics, belief.camera_to_world)) is not None:
+            if (camera := self.camera(belief.intrinsics, belief.camera_to_world)) is not None:
                 shown = self.things.pictures(belief.things, ahead.motion, camera)
         else:
             # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
@@ -505,7 +505,7 @@ class WorldModel(nn.Module):
         """What readouts are told; None for a model that is not `posed`. Raises: ShapeError where it is not known."""
         if not self.config.posed:
             return None
-        camera = self._where(intrinsics, camera_to_world)
+        camera = self.camera(intrinsics, camera_to_world)
         if camera is None:
             raise ShapeError(
                 "intrinsics and camera_to_world: this model must be told where its camera stands, in the base frame "
@@ -513,7 +513,7 @@ class WorldModel(nn.Module):
             )
         return camera
 
-    def _where(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
+    def camera(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
         """The camera of frames; None where the observation did not tell it."""
         if intrinsics is None or camera_to_world is None:
             return None

@@ -290,19 +290,22 @@ def _scores(
             for name, values in metric.scores(predicted, windows):
                 yield (*path, name), values.numpy()
     yield ("tool_position_error_m", "mean"), _tool_error(true.readout["tool_position"], windows)
-    yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, true.rgb, true.depth), windows)
+    yield ("tool_position_error_m", "from_pictures"), _tool_error(_read(model, windows, true.rgb, true.depth), windows)
     if reader is not None:
         for name, rgb, depth in (("by_reader", true.rgb, true.depth), ("by_reader_true", windows.rgb, windows.depth)):
-            yield ("tool_position_error_m", name), _tool_error(_read(reader, rgb, depth), windows)
+            yield ("tool_position_error_m", name), _tool_error(_read(reader, windows, rgb, depth), windows)
     yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays
 
 
-def _read(model: WorldModel, rgb: Tensor, depth: Tensor) -> Tensor:
-    """Where the picture readout sees the tool, (B, H, 3) metres. Args: as in `Windows`."""
+def _read(model: WorldModel, windows: Windows, rgb: Tensor, depth: Tensor) -> Tensor:
+    """Where the picture readout sees the tool, (B, H, 3) metres, in pictures of windows. Args: as in `Windows`."""
     frames = codec_frames(rgb.float(), depth.float(), model.embodiment).to(model.device)
-    position, _ = model.picture_readout(frames.flatten(0, 1))
+    pose = windows.seen.camera_to_world
+    camera = model.camera(windows.seen.intrinsics, None if pose is None else pose.expand(len(frames), 4, 4))
+    every = None if camera is None else camera.repeat(frames.shape[1])
+    position, _ = model.picture_readout(frames.flatten(0, 1), every)
     return position.unflatten(0, frames.shape[:2])
 
 

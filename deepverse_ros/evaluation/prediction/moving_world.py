@@ -1,6 +1,6 @@
 """Whether what moves is imagined: the world beside the robot, things, touches and a robot that something stops."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -18,7 +18,7 @@ from deepverse_ros.evaluation.prediction.windows import Windows
 from deepverse_ros.evaluation.prediction.world import WorldErrors
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.future import Future
-from deepverse_ros.model.things.slots import Slots, Things
+from deepverse_ros.model.things.slots import Things
 from deepverse_ros.model.world_model import WorldModel
 
 DEFINITIONS = {**world.DEFINITIONS, **things.DEFINITIONS, **blocked.DEFINITIONS}
@@ -61,11 +61,10 @@ class MovingWorld:
 
 def imagined_things(model: WorldModel, windows: Windows, belief: Belief, future: Future) -> Imagined | None:
     """What a model says of the things of some windows; None for one that knows none."""
-    slots: Slots | None = getattr(belief, "things", None)
-    ahead: Things | None = getattr(future, "things", None)
-    if slots is None or ahead is None:
+    if belief.things is None or future.things is None:
         return None
-    coarse: Things | None = getattr(model.imagine_coarse(belief, windows.plans), "things", None)
+    slots, ahead = belief.things.slots, future.things
+    coarse = model.imagine_coarse(belief, windows.plans).things
     last = future.rgb[:, -1].float(), future.depth[:, -1].float(), future.states[:, -1]
     true = windows.rgb[:, -1], windows.depth[:, -1], torch.from_numpy(windows.states[:, -1]).float()
     return Imagined(
@@ -79,8 +78,10 @@ def imagined_things(model: WorldModel, windows: Windows, belief: Belief, future:
 
 def _read(model: WorldModel, windows: Windows, rgb: Tensor, depth: Tensor, states: Tensor) -> Things | None:
     """What the model's reader sees in pictures (B, 3, h, w) with depth (B, h, w) of a robot at states (B, K)."""
-    read: Callable[..., Things | None] | None = getattr(model, "read_things", None)
-    return None if read is None else read(rgb, depth, windows.seen.intrinsics, windows.seen.camera_to_world, states)
+    intrinsics, pose = windows.seen.intrinsics, windows.seen.camera_to_world
+    if intrinsics is None or pose is None:
+        return None
+    return model.read_things(rgb, depth, states, intrinsics, pose.expand(len(rgb), 4, 4))
 
 
 def _last(things: Things) -> Things:
