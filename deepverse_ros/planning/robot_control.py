@@ -116,16 +116,20 @@ class RobotControl:
         Returns: plan, verdict and imagined future (`result.future.rgb`, `.depth`); hold where the verdict rejects.
         Raises: ShapeError naming the field.
         """
-        goal = self._read_goal(goal_image, goal_depth, goal_position)
+        goal = self._read_goal(goal_image, goal_depth, goal_position, intrinsics, camera_to_world)
         self.see(current_image, joints, depth, intrinsics=intrinsics, camera_to_world=camera_to_world)
         self._goal = goal
         return self.mpc.plan(self.believe(), goal, self._frames[-1].joints, deadline=deadline)
 
-    def _read_goal(self, image: np.ndarray | None, depth: np.ndarray | None, position: np.ndarray | None) -> Goal:
+    def _read_goal(
+        self, image: np.ndarray | None, depth: np.ndarray | None, position: np.ndarray | None,
+        intrinsics: np.ndarray | None, camera_to_world: np.ndarray | None,
+    ) -> Goal:  # fmt: skip
+        """Args: intrinsics, camera_to_world: of the camera that sees now, as it has taken the picture too."""
         if (image is None) == (position is None):
             raise ShapeError("goal_image, goal_position: expected one of the two")
         if image is not None:
-            return self.model.encode_goal(image, depth)
+            return self.model.encode_goal(image, depth, intrinsics, camera_to_world)
         if depth is not None:
             raise ShapeError("goal_depth: belongs to a goal_image, not to a goal_position")
         assert position is not None

@@ -23,7 +23,7 @@ class Script:
 class GoalPicture:
     """What a planner is shown, and where things are in it.
 
-    rgb (H, W, 3) uint8; depth (H, W) float32 metres. Ground truth for judging, in metres in the world frame:
+    rgb (H, W, 3) uint8; depth (H, W) float32 metres; intrinsics (3, 3) pixels, camera_to_world (4, 4). Ground truth for judging, in metres in the world frame:
     tool_position (3,), object_positions (K, 3).
     """
 
@@ -31,6 +31,8 @@ class GoalPicture:
     depth: np.ndarray
     tool_position: np.ndarray
     object_positions: np.ndarray
+    intrinsics: np.ndarray
+    camera_to_world: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from deepverse_ros.planning.verdicts.calibration import NEAR, conformal_quantile
 from deepverse_ros.planning.verdicts.judge import Limits
 from deepverse_ros.planning.verdicts.monitor import PathMonitor
 from deepverse_ros.simulation import robots
-from deepverse_ros.simulation.base import RobotSimulation
+from deepverse_ros.simulation.base import GoalPicture, RobotSimulation
 from deepverse_ros.training.batches.dataset import Episodes, window_actions
 
 # A collection's seed that training and evaluation have no use for: from it come the scenes of the executed plans.
@@ -174,7 +174,10 @@ def held_out_errors(model: WorldModel, episodes: Episodes, seed: int = 0) -> tup
         future = model.imagine(belief, actions[:, c.context - 1 :])
         imagined = future.readout["tool_position"][0].cpu().numpy()
         outcome = range(start + c.context, start + c.window)
-        shown = [model.encode_goal(episodes.rgb[e, t]) for t in outcome]
+        matrix = episodes.intrinsics[e].numpy()
+        shown = [
+            model.encode_goal(episodes.rgb[e, t], None, matrix, episodes.camera_to_world[e, t].numpy()) for t in outcome
+        ]
         tool_errors.append(np.linalg.norm(imagined - episodes.tool[e, outcome].numpy(), axis=-1))
         # The true distance is 0, so the whole of the imagined one is an error, of which the sign does not matter here.
         gap = np.linalg.norm(imagined - np.stack([goal.tool_position for goal in shown]), axis=-1)
@@ -205,7 +208,7 @@ def executed_errors(
             shown = simulation.begin_reach(scene_seed(_COLLECTION, number), lengths[number % 2])
             if shown is None:
                 continue
-            goal = model.encode_goal(shown.rgb, shown.depth if number // 2 % 2 else None)
+            goal = _read_goal(model, shown, number)
             mpc.forget()
             errors = np.full((4, lengths[1]), np.nan)
             robot = _Robot(model, simulation)
@@ -216,6 +219,12 @@ def executed_errors(
             progress(number + 1, plans)
     goal_z, clearance_z, path_z, spread = np.stack(found, 1)
     return Errors(goal_z, clearance_z, path_z, spread=spread)
+
+
+def _read_goal(model: WorldModel, shown: GoalPicture, number: int) -> Goal:
+    """What is shown, in two of four without depth."""
+    depth = shown.depth if number // 2 % 2 else None
+    return model.encode_goal(shown.rgb, depth, shown.intrinsics, shown.camera_to_world)
 
 
 def avoiding_errors(
@@ -237,7 +246,7 @@ def avoiding_errors(
     with closing(robots.of(model.embodiment).simulate(width=c.width, height=c.height)) as simulation:
         for number in range(plans):
             shown = simulation.begin_avoid(scene_seed(_COLLECTION, number))
-            goal = model.encode_goal(shown.rgb, shown.depth if number // 2 % 2 else None)
+            goal = _read_goal(model, shown, number)
             robot = _Robot(model, simulation)
             mpc = planners[number % 2]
             mpc.forget()

@@ -147,7 +147,9 @@ def _begin(control: RobotControl, task: Task, seed: int) -> Goal:
     for _ in range(_CONTEXT_FRAMES):
         _move(control, task, task.simulation.joints)
     # Every second picture has no depth, as in calibration.
-    return control.model.encode_goal(task.goal.rgb, task.goal.depth if seed % 2 else None)
+    shown = task.goal
+    depth = shown.depth if seed % 2 else None
+    return control.model.encode_goal(shown.rgb, depth, shown.intrinsics, shown.camera_to_world)
 
 
 def _see(control: RobotControl, simulation: ArmSimulation) -> None:

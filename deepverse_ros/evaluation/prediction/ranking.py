@@ -68,7 +68,9 @@ def rank_correlation(
         belief = model.observe(one.seen, one.past)
         last = start + config.context + config.horizon - 1
         depth = np.where(episode.depth[last] > 0, episode.depth[last] / np.float32(1000), np.float32(np.nan))
-        objective = GoalImage(model.encode_goal(episode.rgb[last], depth))
+        objective = GoalImage(
+            model.encode_goal(episode.rgb[last], depth, episode.intrinsics, episode.camera_to_world[last])
+        )
         now = start + config.context - 1
         sampler.reset(np.concatenate([episode.state[m.name][now] for m in model.embodiment.modalities]), seed + number)
         candidates = sampler.ask()

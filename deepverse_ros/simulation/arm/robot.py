@@ -102,7 +102,7 @@ class DrawnArmSimulation(ArmSimulation):
             joints = sample_goal(self, scene, self.joints, steps)
         except RuntimeError:
             return None
-        return GoalPicture(*self.goal_frame(joints), self.object_positions)
+        return GoalPicture(*self.goal_frame(joints), self.object_positions, self.intrinsics, self.camera_to_world)
 
     def begin_pair(self, scene: int, rng: np.random.Generator, steps: int) -> Pair | None:
         """See `RobotSimulation.begin_pair`."""

@@ -129,4 +129,5 @@ class Task(ABC):
 
     def _picture(self, joints: np.ndarray) -> GoalPicture:
         """The present scene with the arm at `joints` (8,)."""
-        return GoalPicture(*self.simulation.goal_frame(joints), self.simulation.object_positions)
+        seen = self.simulation
+        return GoalPicture(*seen.goal_frame(joints), seen.object_positions, seen.intrinsics, seen.camera_to_world)

@@ -52,8 +52,9 @@ class Push(Task):
                 continue
             if self._carry_out(commands, objects):
                 picture = GoalPicture(
-                    *self.simulation.render(), self.simulation.tool_position, self.simulation.object_positions
-                )
+                    *self.simulation.render(), self.simulation.tool_position, self.simulation.object_positions,
+                    self.simulation.intrinsics, self.simulation.camera_to_world,
+                )  # fmt: skip
                 return Draw(way[0], picture, commands)
             if np.abs(self.simulation.object_positions - objects).max() > 0.001:
                 return None  # the scene is no longer what it was

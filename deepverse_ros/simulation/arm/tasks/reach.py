@@ -73,5 +73,8 @@ class Impossible(Task):
             goal = impossible_goal(self.simulation, int(rng.integers(2**32)))
         except RuntimeError:  # none in sight of this scene's camera
             return None
-        picture = GoalPicture(goal.rgb, goal.depth, goal.tool_position, self.simulation.object_positions)
+        seen = self.simulation
+        picture = GoalPicture(
+            goal.rgb, goal.depth, goal.tool_position, seen.object_positions, seen.intrinsics, seen.camera_to_world
+        )
         return Draw(self.simulation.joints, picture, None)
