@@ -17,7 +17,7 @@ _OBSTACLES_SHARES = (0.55, 0.33, 0.12)  # of 0 to 2
 _CROWDED = 0.35  # of the scenes have things that touch
 _MARGIN = 0.05  # of the picture, between a thing's middle and the border
 
-VIEW_TARGET = np.array([0.54, 0.0, 0.11])
+VIEW_TARGET = np.array([0.54, 0.0, 0.13])
 _AZIMUTH, _ELEVATION, _DISTANCE = 75.0, (25.0, 60.0), (1.1, 2.0)  # degrees to each side, degrees, metres
 _WIDTH, _PIXELS, _PICTURE = 0.05, 8.0, 128  # a thing so wide has so many pixels of a picture so wide, or more
 _TIGHT = (0.93, 0.995)  # the angle of view as a share of the widest that leaves it so many
