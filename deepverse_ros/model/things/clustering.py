@@ -11,9 +11,9 @@ from deepverse_ros.model.things.slots import MOST
 
 LEAST_PIXELS = 12
 """A thing is at least so many pixels with depth."""
-# Of those so many must be inside, not at its rim, and the mean probability that a pixel shows a thing at least this: what
-# stands fast is taken for a thing in patches, and with doubts.
-_LEAST_INSIDE, _LEAST_SURE = 4, 0.7
+# Of those so many must be inside, not at its rim; and they show a thing with at least this probability, in the mean:
+# what stands fast is taken for a thing in patches, and with doubts.
+_LEAST_INSIDE, _LEAST_SURE = 4, 0.65
 # Neighbours that differ by more, in metres of depth, belong to different surfaces. What a camera measures there is
 # a mixture of both, and such pixels agree on a middle beside the thing.
 _RIM = 0.025

@@ -83,7 +83,7 @@ def test_a_frame_without_depth_teaches_pixels_and_no_votes() -> None:
 
 
 def changing() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Three frames: a thing in rows 4..8 moves from columns 4..8 to 20..24; the robot is in rows 20..27 of the first."""
+    """Three frames: a thing in rows 4..8 moves from columns 4..8 to 20..24; the first has a robot in rows 20..27."""
     rgb, depth = torch.full((1, 3, 3, 32, 32), 0.5), torch.full((1, 3, 32, 32), 1.0)
     robot = torch.zeros(1, 3, 32, 32, dtype=torch.bool)
     robot[0, 0, 20:28, 4:12] = True
