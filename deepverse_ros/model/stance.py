@@ -43,7 +43,8 @@ def reconcile(embodiment: Embodiment, actions: Tensor, tool: Tensor, std: Tensor
 def displacement(embodiment: Embodiment, states: Tensor, tool: Tensor, std: Tensor) -> Tensor:
     """How far the whole robot stands beside where its joints say.
 
-    Only where all frames, and two at least, agree on it: a single one may be misread. A frame whose state is unknown has no say.
+    Only where all frames, and two at least, agree on it: a single one may be misread. A frame whose state
+    is unknown has no say.
 
     Args:
         states: (B, T, K) as measured, NaN unknown.

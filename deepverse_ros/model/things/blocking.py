@@ -22,13 +22,15 @@ BEHIND = 0.15
 """rad that a joint is behind its target, from which on the robot counts as blocked."""
 # A path that keeps so far from the ground is free, metres. A step is followed in so many parts: a tool moves 25 cm in
 # one, and must not come out behind what it runs into.
-_MARGIN, _PARTS = 0.03, 4
+_MARGIN, _PARTS = 0.03, 3
 # How far ahead of a blocked joint its driver lets the reference run, rad.
 _LEAD = 0.10
 # Contacts, per square metre, against joints of stiffness 1 per square rad; and how far a ball may be inside, metres.
 _HARDNESS, _SLACK, _MOST_SLACK = 3e3, 0.008, 0.02
 # rad (or units) that a joint's spring is bent by where its motor begins to reach its limit.
 _BENT = 0.04
+# Who is seen to stand deeper in the ground, metres, is not pushed out of it at once: the ground is misread.
+_DEEPEST = 0.01
 # Balls that hold a robot at once, at most.
 _CONTACTS = 3
 # The networks are not told of ground that is farther, metres.
@@ -144,9 +146,9 @@ class Blocking(nn.Module):
                 placed = self.chain(now)
                 gap, away = nearness(ground, placed.points + shift[:, None])
             free = torch.lerp(joints, target, part / _PARTS) - now
-            contacts = _Contacts(gap - self.chain.radius + slack, away, placed.slopes)
+            contacts = _Contacts((gap - self.chain.radius + slack).clamp_min(-_DEEPEST), away, placed.slopes)
             move, hit = contacts.balance(free, (3 * stiff.tanh()).exp(), stick.exp())
-            now, touched = now + move, touched | hit
+            now, touched = _within(now + move, joints, self.steps), touched | hit
         gap, _ = nearness(ground, self.chain.places(now) + shift[:, None])
         features = self._features(now, target - joints, target - now, gap, ahead)
         left, log_std, behind = self.rest(features).split([joints.shape[-1], 1, 1], -1)
@@ -190,7 +192,7 @@ class _Contacts(NamedTuple):
         Args: free, stiffness (R, K); stick (R, 1): stiffness of contacts against sliding.
         Returns: (R, K), and which robots touch (R,).
         """
-        slope = (self.away[..., None, :] @ self.slopes)[..., 0, :]
+        slope = (self.away[..., None] * self.slopes).sum(-2)
         room = self.room + (slope @ free[..., None])[..., 0]
         touched = room.amin(-1) < 0
         held, move = torch.zeros_like(room, dtype=torch.bool), free

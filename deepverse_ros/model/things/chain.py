@@ -1,5 +1,6 @@
 """Points on the robot's body and how they move with each measured value, as tensors that gradients pass through."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.robot.kinematics import Body, spheres_along
+
+# Between neighbouring balls of a capsule, at most, in radii.
+_SPACING = 1.5
 
 
 class Placed(NamedTuple):
@@ -34,6 +38,9 @@ class Chain(nn.Module):
     carries: Tensor
     axes: Tensor
     shares: Tensor
+    origins: Tensor
+    slides: Tensor
+    about: Tensor
 
     def __init__(self, embodiment: Embodiment, body: Body) -> None:
         super().__init__()
@@ -47,7 +54,7 @@ class Chain(nn.Module):
             (names.index(c.frame), np.asarray(c.start) * (1 - share) + np.asarray(c.end) * share, k, c.radius)
             for k, c in enumerate(body.capsules)
             if not c.mounted
-            for share in spheres_along(float(np.linalg.norm(np.subtract(c.end, c.start))), c.radius, c.radius)[0]
+            for share in spheres_along(math.dist(c.start, c.end), c.radius, _SPACING * c.radius)[0]
         ]
         turns = [np.asarray(link.axis) for link in body.links]
         carried = [[i + 1 in _above(self.parents, ball[0]) for i in self.moving] for ball in balls]
@@ -84,14 +91,14 @@ class Chain(nn.Module):
         rotations, origins = self._frames(states)
         points = self._points(rotations, origins)
         links = [i + 1 for i in self.moving]
-        axes = (rotations[:, links] @ self.axes[self.moving][..., None])[..., 0]  # (R, moving, 3)
+        axes = (rotations[:, links] * self.axes[self.moving][:, None]).sum(-1)  # (R, moving, 3)
         arms = points[:, :, None] - origins[:, None, links]
         axes = axes[:, None].expand_as(arms)
         moves = torch.where(self.slides > 0, axes, torch.linalg.cross(axes, arms)) * self.carries[..., None]
         return Placed(points, moves.mT @ self.shares)
 
     def _points(self, rotations: Tensor, origins: Tensor) -> Tensor:
-        return origins[:, self.link] + (rotations[:, self.link] @ self.local[..., None])[..., 0]
+        return origins[:, self.link] + (rotations[:, self.link] * self.local[:, None]).sum(-1)
 
     def _frames(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations (R, L, 3, 3) and origins (R, L, 3) of the base and of all links."""
@@ -104,7 +111,7 @@ class Chain(nn.Module):
             value = None if self.values[i] is None else link.per_unit * states[:, self.values[i], None]
             if value is not None and link.motion == "slide":
                 shift = shift + self.axes[i] * value
-            origins.append(origin + (rotation @ shift.expand(rows, 3)[..., None])[..., 0])
+            origins.append(origin + (rotation * shift[..., None, :]).sum(-1))
             if value is not None and link.motion == "turn":  # Rodrigues' formula
                 sine, rest = value.sin()[..., None], (1 - value.cos())[..., None]
                 rotation = rotation + sine * (rotation @ self.about[i, 0]) + rest * (rotation @ self.about[i, 1])

@@ -1,0 +1,42 @@
+import numpy as np
+import torch
+
+from deepverse_ros.model.things.body import parts_at
+from deepverse_ros.model.things.chain import Chain
+from deepverse_ros.robot.embodiment import Embodiment
+
+ARM = Embodiment.load("arm_near")
+assert ARM.body is not None
+CHAIN = Chain(ARM, ARM.body)
+STATES = torch.tensor(np.random.default_rng(0).uniform(ARM.lower, ARM.upper, (20, ARM.state_dim)), dtype=torch.float32)
+
+
+def test_balls_lie_on_the_axes_of_their_capsules_and_reach_the_ends() -> None:
+    parts, points = parts_at(ARM, STATES), CHAIN.places(STATES)
+    for end in (parts.start, parts.end):
+        for k in CHAIN.capsule.unique().tolist():
+            gap = (points[:, CHAIN.capsule == k] - end[:, k, None]).norm(dim=-1).amin(1)
+            assert float(gap.max()) < 1e-5
+    start, along = parts.start[:, CHAIN.capsule], (parts.end - parts.start)[:, CHAIN.capsule]
+    off = torch.linalg.cross(points - start, along, dim=-1).norm(dim=-1)
+    assert float(off.max()) < 1e-5
+
+
+def test_what_always_is_beside_the_table_is_left_out() -> None:
+    assert ARM.body is not None
+    mounted = {k for k, capsule in enumerate(ARM.body.capsules) if capsule.mounted}
+    assert mounted.isdisjoint(CHAIN.capsule.tolist())
+
+
+def test_slopes_are_those_of_the_places() -> None:
+    few = STATES[:4]
+    slopes = torch.autograd.functional.jacobian(lambda states: CHAIN.places(states).sum(0), few)
+    placed = CHAIN(few)
+    assert torch.allclose(placed.slopes, slopes.permute(2, 0, 1, 3), atol=1e-5)
+    assert torch.allclose(placed.points, CHAIN.places(few))
+
+
+def test_the_tool_is_where_the_body_says() -> None:
+    assert ARM.body is not None
+    pose = ARM.body.forward_kinematics(ARM.measured_values(STATES.double().numpy()))[ARM.tool_frame]
+    assert np.allclose(CHAIN.origin(STATES, ARM.tool_frame).numpy(), pose[..., :3, 3], atol=1e-5)
