@@ -41,8 +41,8 @@ _PROBES = 8
 
 _POINT, _PAIR, _OTHER, _THING = 26 + _NAMES, 24 + _NAMES, 12, 17 + _PROBES
 """Numbers that are told of a point, of a thing beside a part, beside another thing, and of a thing."""
-_FREE = 4
-"""Motions that need no part: stay, go on, give way, fall."""
+_FREE = 5
+"""Motions that need no part: stay, go on, give way, give way over the ground, fall."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class _State:
     variance: Tensor
     untouched: Tensor
     hidden: Tensor
+
+    def seen(self) -> "_State":
+        """What the next step is told. It is not learned from: contacts make small errors grow beyond all bounds."""
+        return _State(*(t.detach() for t in vars(self).values()))
 
 
 class Contact(nn.Module):
@@ -157,30 +161,31 @@ class Contact(nn.Module):
         if not len(rows):
             return rest
         mine = _State(*(t.index_select(-1, rows) for t in vars(state).values()))
+        seen = mine.seen()
         plan = rows % things.plans
         near = sweeps.near(step, part, plan)
         names = self.names.index_select(1, part.flatten()).unflatten(1, part.shape)
-        shape = turned(mine.rotation[:, :, None], things.surface.index_select(2, rows))
-        points = shape + mine.position[:, None]
+        shape = turned(seen.rotation[:, :, None], things.surface.index_select(2, rows))
+        points = shape + seen.position[:, None]
         heights = points[2] - things.ground.under(points[0], points[1], things.map_of(plan))
         offset, gap = near.offsets(points)
-        away = _way_out(offset[:, -1], gap)
+        away, flat = _ways_out(offset, gap, near.radius)
 
         surface = self._surface(points, shape, heights, offset, gap, near, names)
-        pairs, carry = self._pairs(mine.position, gap, near, names)
+        pairs, carry = self._pairs(seen.position, gap, near, names)
         thing = torch.cat([
-            _scaled(mine.last), _scaled(things.radius[rows][None]), _scaled(heights.amin(0)[None]),
+            _scaled(seen.last), _scaled(things.radius[rows][None]), _scaled(heights.amin(0)[None]),
             _scaled(10 * heights.amin(0)[None]), _scaled(heights.mean(0)[None]), _scaled(shape.abs().amax(1)),
-            _scaled(away), _scaled(10 * _length(away)[None]), things.around(mine.position, shape, rows, plan),
+            _scaled(away), _scaled(10 * _length(away)[None]), things.around(seen.position, shape, rows, plan),
         ])  # fmt: skip
         z = F.silu(_linear(self.enter, torch.cat([surface, pairs.sum(1), thing, mine.hidden])))
-        if things.count > 1:
-            z = F.silu(z + self._others(z, state, shape, things, rows, between))
+        z = F.silu(z + self._others(z, state.seen(), shape, things, rows, between))
 
         out = _linear(self.out, z)
         fall = torch.stack([away[0] * 0, away[0] * 0, -heights.amin(0).clamp(0, _MOST_FALL)])
-        ways = torch.cat([torch.stack([away * 0, mine.last[:3], away, fall], 1), carry], 1)
-        turns = torch.cat([torch.stack([away * 0, mine.last[3:], away * 0, away * 0], 1), near.turn], 1)
+        none = torch.zeros_like(away)
+        ways = torch.cat([torch.stack([none, seen.last[:3], away, flat, fall], 1), carry], 1)
+        turns = torch.cat([torch.stack([none, seen.last[3:], none, none, none], 1), near.turn], 1)
         asked = out[8 + _FREE :]
         stick = (asked[:, None] * pairs).sum(0) / len(asked) ** 0.5
         share = torch.cat([out[8 : 8 + _FREE], stick]).softmax(0)
@@ -279,15 +284,22 @@ class _Things:
         return _scaled(position[2] + shape[2].amin(0) - self.ground.under(x, y, self.map_of(plan)))
 
 
-def _way_out(offset: Tensor, gap: Tensor) -> Tensor:
-    """How far the robot's way into a thing pushes it, (3, R) metres.
+def _ways_out(offset: Tensor, gap: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the robot's way into a thing pushes it, and how far where it can only go sideways: (3, R) metres each.
 
-    Args: offset (3, K, P, R) of points from parts at the end; gap (3 moments, K, P, R).
+    To the side on which it lies at the beginning: at the end, a fast part may be beyond it.
+
+    Args: offset (3, 3 moments, K, P, R) of points from parts; gap (3 moments, K, P, R); radius (K, R) of the parts.
     """
-    deeper = (gap[0].clamp_max(0) - gap[-1]).clamp_min(0).flatten(0, 1)
-    deepest = deeper.detach().argmax(0, keepdim=True)
-    way = offset.flatten(1, 2).gather(1, deepest.expand(3, 1, -1))[:, 0]
-    return way / _length(way) * deeper.gather(0, deepest)
+    way = offset[:, 0] / _length(offset[:, 0])
+    ahead = dot(offset[:, -1], way)
+    within = radius[:, None].square() - (dot(offset[:, -1], offset[:, -1]) - ahead.square())
+    push = (within.clamp_min(0).sqrt() - ahead + gap[0].clamp_max(0)).clamp_min(0) * (within > 0)
+    push, most = push.flatten(0, 1).max(0, keepdim=True)
+    way = way.flatten(1, 2).gather(1, most.expand(3, 1, -1))[:, 0] * push
+    flat = torch.stack([way[0], way[1], torch.zeros_like(way[2])])
+    # Sideways it takes longer, the longer the steeper the robot comes.
+    return way, flat * (dot(way, way) / (dot(flat, flat) + 1e-8)).clamp_max(9)
 
 
 def _scaled(values: Tensor) -> Tensor:
