@@ -23,8 +23,8 @@ class Script:
 class GoalPicture:
     """What a planner is shown, and where things are in it.
 
-    rgb (H, W, 3) uint8; depth (H, W) float32 metres; intrinsics (3, 3) pixels, camera_to_world (4, 4). Ground truth for judging, in metres in the world frame:
-    tool_position (3,), object_positions (K, 3).
+    rgb (H, W, 3) uint8; depth (H, W) float32 metres; intrinsics (3, 3) pixels; camera_to_world (4, 4) of the camera.
+    Ground truth for judging, in metres in the world frame: tool_position (3,), object_positions (K, 3).
     """
 
     rgb: np.ndarray

@@ -154,7 +154,7 @@ class Episodes:
         )
 
     def camera_to_robot(self, episodes: np.ndarray, times: np.ndarray) -> Tensor:
-        """(B, 4, 4) of the frames at (episodes, times), two index arrays (B,): where the camera stands for the robot."""
+        """Where cameras stand for the robot, (B, 4, 4), at (episodes, times), two index arrays (B,)."""
         poses = self.camera_to_world[episodes, times].clone()
         poses[:, :3, 3] -= self.base[episodes]
         return poses
