@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
-from deepverse_ros.model.actions import Values, pack
+from deepverse_ros.model.actions import Values
 from deepverse_ros.model.belief import Belief
 from deepverse_ros.model.body_rendering import draw
 from deepverse_ros.model.coarse import Coarse, CoarseFuture
@@ -29,6 +29,7 @@ from deepverse_ros.model.cuda_graphs import CudaGraphs
 from deepverse_ros.model.device import inference_dtype, resolve_device
 from deepverse_ros.model.dynamics import Dynamics, Steps, to_cells, to_tokens
 from deepverse_ros.model.future import Future
+from deepverse_ros.model.inputs import Inputs, codec_frames
 from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
@@ -38,7 +39,6 @@ from deepverse_ros.model.things.model import COARSE_POINTS, ThingsBelief, Things
 from deepverse_ros.model.things.slots import SURFACE, Things
 from deepverse_ros.robot.embodiment import Embodiment
 
-MAX_HORIZON = 32
 # Frames decoded at once: bounds the memory of full-resolution features.
 _DECODE_CHUNK = 64
 
@@ -78,6 +78,11 @@ class WorldModel(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the codec's and the dynamics' weights; the coarse level, things, readouts, novelty stay in float32."""
         return self.dynamics.place.dtype
+
+    @property
+    def inputs(self) -> Inputs:
+        """What it is given, in its sizes and units."""
+        return Inputs(self.config, self.device)
 
     # ---- loading and saving
 
@@ -151,18 +156,18 @@ class WorldModel(nn.Module):
         Raises: ShapeError naming the field.
         """
         # What is given, in the model's sizes and units: T frames, the T - 1 actions between them, T states.
-        view = self._fitted(observation)
+        view = self.inputs.fitted(observation)
         batch, frames = view.rgb.shape[:2]
         if not 1 <= frames <= self.config.context:
             raise ShapeError(f"observation: expected 1 to {self.config.context} frames, got {frames}")
         if actions is None:
             actions = torch.zeros(batch, 0, self.embodiment.action_dim)
-        past = self._packed(self.embodiment.modalities, actions, "actions")
+        past = self.inputs.packed(self.embodiment.modalities, actions, "actions")
         if past.shape[:-1] != (batch, frames - 1):
             raise ShapeError(
                 f"actions: expected ({batch}, {frames - 1}, A), one between two frames, got {tuple(past.shape)}"
             )
-        states = self._states(proprioception, past)
+        states = self.inputs.states(proprioception, past)
         # Pictures (B, T, 5, H, W) to latent cells (B, T, D, h, w), and views of them that the decoder may copy from.
         pictures = self.frames(view)
         cells, views = self.codec.observe(pictures)
@@ -173,12 +178,12 @@ class WorldModel(nn.Module):
             latents=to_tokens(cells, self.config.dynamics.token_patch),
             actions=torch.cat([past, unknown], 1),
             states=states,
-            rays=self._rays(poses, view.intrinsics, batch, frames),
+            rays=self.inputs.rays(poses, view.intrinsics, batch, frames),
         )
         # Frames before the newest one become keys and values, once for all plans; the newest waits for their actions.
         before, now = steps[:, : frames - 1], steps[:, frames - 1 :]
         # Where the robot stands, and the things beside it.
-        camera = self._camera(view.intrinsics, None if poses is None else poses[:, -1])
+        camera = self.inputs.told(view.intrinsics, None if poses is None else poses[:, -1])
         displaced, things = states.new_zeros(batch, 3), None
         if self.things is not None and poses is not None and view.intrinsics is not None:
             displaced, things = self._look_around(pictures, states, view.intrinsics, poses.to(self.device))
@@ -237,14 +242,14 @@ class WorldModel(nn.Module):
         """
         if rgb.ndim != 3:
             raise ShapeError(f"goal image: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-        view = self._fitted(
+        view = self.inputs.fitted(
             Observation.from_numpy(rgb[None], None if depth is None else depth[None], intrinsics, camera_to_world)
         )
         frames = self.frames(view)[:, 0]
         cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch)
         pose = None if view.camera_to_world is None else view.camera_to_world.expand(1, 4, 4)
-        position, std = self.picture_readout(frames, self._camera(view.intrinsics, pose))
+        position, std = self.picture_readout(frames, self.inputs.told(view.intrinsics, pose))
         return Goal(
             embedding=self.coarse.pool(tokens)[0],
             tool_position=position[0].cpu().numpy(),
@@ -277,7 +282,7 @@ class WorldModel(nn.Module):
         For a fixed camera that is where the tool will be at the end of the plans, on average; a moving one is near
         where it stands now.
         """
-        last = self._plans(belief, plans)[:, -1]
+        last = self.inputs.plans(plans, len(belief))[:, -1]
         tool = self.read_outcome(
             belief.newest.latents[:, 0].expand(len(last), -1, -1), last, self._camera_of(belief)
         ).tool_position
@@ -290,7 +295,9 @@ class WorldModel(nn.Module):
         steps = Steps.join([frame.step for frame in frames])
         if not self.embodiment.camera.fixed and belief.origin is not None:
             stood = [belief.origin[0] if f.place.camera_to_world is None else f.place.camera_to_world for f in frames]
-            steps = replace(steps, rays=self._rays_from(belief, torch.stack(stood)[None]))
+            steps = replace(
+                steps, rays=self.inputs.rays_from(belief.origin, torch.stack(stood)[None], belief.intrinsics)
+            )
         source = self.codec.decoder.source(frames[0].view, belief.view)
         return replace(belief, recalled=self.dynamics.recall(steps), source=source)
 
@@ -308,7 +315,7 @@ class WorldModel(nn.Module):
         Raises: ShapeError naming what is wrong.
         """
         # Plans (N, H, A), and what memory has to show of where they lead.
-        actions = self._plans(belief, plans)
+        actions = self.inputs.plans(plans, len(belief))
         if memory is not None:
             belief = self.recall(belief, memory, plans)
         count, horizon = actions.shape[:2]
@@ -321,7 +328,7 @@ class WorldModel(nn.Module):
 
             def carried_on(motion: Tensor) -> Tensor:
                 moved.append(moved[-1] @ geometry.pose_from_motion(motion))
-                return self._rays_from(belief, moved[-1][:, None])
+                return self.inputs.rays_from(belief.origin, moved[-1][:, None], belief.intrinsics)
 
             rays_after = carried_on
 
@@ -347,7 +354,7 @@ class WorldModel(nn.Module):
             # Where the ground stops it, and what it does to things on the way.
             stands: Tensor | None = ahead.stance.joints
             readout["tool_position"], spread = ahead.tool, torch.maximum(spread, ahead.stance.std)
-            if (camera := self.camera(belief.intrinsics, belief.camera_to_world)) is not None:
+            if (camera := self.inputs.camera(belief.intrinsics, belief.camera_to_world)) is not None:
                 shown = self.things.pictures(belief.things, ahead.motion, camera)
         else:
             # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
@@ -377,7 +384,7 @@ class WorldModel(nn.Module):
     def imagine_coarse(self, belief: Belief, plans: Values) -> CoarseFuture:
         """The outcome of plans on the coarse level: no pictures, at a fraction of the time. Arguments as `imagine`."""
         camera = self._camera_of(belief)
-        actions = self._plans(belief, plans)
+        actions = self.inputs.plans(plans, len(belief))
         future = self.coarse.imagine(belief.embedding, actions, None if camera is None else camera.features)
         ahead = self._ahead(belief, actions, COARSE_POINTS)
         if ahead is None:
@@ -392,7 +399,7 @@ class WorldModel(nn.Module):
 
         Args: plans as for `imagine`; objective: (future, plans) -> (N,), such as planning.objectives.GoalImage.
         """
-        return objective(self.imagine_coarse(belief, plans), self._plans(belief, plans))
+        return objective(self.imagine_coarse(belief, plans), self.inputs.plans(plans, len(belief)))
 
     @torch.inference_mode()
     def reconstruct(
@@ -405,7 +412,7 @@ class WorldModel(nn.Module):
             depth: (B, H, h, w) metres.
             states: (B, H, K) as the robot measured them; the belief's batch is B.
         """
-        frames = self.frames(self._fitted(Observation(rgb, depth))).flatten(0, 1)
+        frames = self.frames(self.inputs.fitted(Observation(rgb, depth))).flatten(0, 1)
         cells, _, _ = self.codec.encode(frames)
         tokens = to_tokens(cells, self.config.dynamics.token_patch).unflatten(0, rgb.shape[:2])
         if states is not None:
@@ -501,27 +508,8 @@ class WorldModel(nn.Module):
         lead = actions.shape[:-1]
         return self.outcome_readout(latents, actions, features.reshape(-1, *[1] * (len(lead) - 1), features.shape[-1]))
 
-    def _camera(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
-        """What readouts are told; None for a model that is not `posed`. Raises: ShapeError where it is not known."""
-        if not self.config.posed:
-            return None
-        camera = self.camera(intrinsics, camera_to_world)
-        if camera is None:
-            raise ShapeError(
-                "intrinsics and camera_to_world: this model must be told where its camera stands, in the base frame "
-                f"'{self.embodiment.base_frame}'"
-            )
-        return camera
-
-    def camera(self, intrinsics: Tensor | None, camera_to_world: Tensor | None) -> Camera | None:
-        """The camera of frames; None where the observation did not tell it."""
-        if intrinsics is None or camera_to_world is None:
-            return None
-        pose = camera_to_world.to(self.device, torch.float32)
-        return Camera(intrinsics.to(pose), pose, (self.config.height, self.config.width))
-
     def _camera_of(self, belief: Belief) -> Camera | None:
-        return self._camera(belief.intrinsics, belief.camera_to_world)
+        return self.inputs.told(belief.intrinsics, belief.camera_to_world)
 
     # ---- units
 
@@ -537,79 +525,3 @@ class WorldModel(nn.Module):
         """Metres from sqrt-disparity in [0, 1]."""
         camera = self.embodiment.camera
         return geometry.depth_from_sqrt_disparity(disparity, camera.near, camera.far)
-
-    def _fitted(self, observation: Observation) -> Observation:
-        rgb = observation.rgb.to(self.device)
-        depth = observation.depth
-        moved = Observation(
-            rgb, None if depth is None else depth.to(self.device), observation.intrinsics, observation.camera_to_world
-        )
-        moved.check()
-        return moved.fitted(self.config.height, self.config.width)
-
-    def _packed(self, modalities: Any, values: Values, field: str) -> Tensor:
-        return pack(modalities, values, field).to(self.device)
-
-    def _plans(self, belief: Belief, plans: Values) -> Tensor:
-        """Raises: ShapeError for plans (N, H, A) that cannot be imagined from this belief."""
-        actions = self._packed(self.embodiment.modalities, plans, "plans")
-        if actions.ndim != 3 or len(actions) < 1 or not 1 <= actions.shape[1] <= MAX_HORIZON:
-            raise ShapeError(f"plans: expected (N >= 1, 1 <= H <= {MAX_HORIZON}, A), got {tuple(actions.shape)}")
-        batch = len(belief)
-        if batch not in (1, len(actions)):
-            raise ShapeError(f"plans: a belief of batch {batch} takes {batch} plans, got {len(actions)}")
-        return actions
-
-    def _states(self, proprioception: Values | None, past: Tensor) -> Tensor:
-        """(B, T, K) from what was measured, or else from the past actions (B, T-1, A)."""
-        batch, frames = past.shape[0], past.shape[1] + 1
-        if proprioception is not None:
-            states = self._packed(self.embodiment.measured, proprioception, "proprioception")
-            if states.shape[:-1] != (batch, frames):
-                raise ShapeError(f"proprioception: expected ({batch}, {frames}, K), got {tuple(states.shape)}")
-            return states
-        unknown = past.new_full((batch, frames, self.embodiment.state_dim), torch.nan)
-        if self.embodiment.proprioception is None:
-            unknown[:, 1:] = past
-        return unknown
-
-    def _rays_from(self, belief: Belief, poses: Tensor) -> Tensor:
-        """Raymap (N, T, S, 6) of cameras at `poses` (N, T, 4, 4), relative to the belief's oldest frame."""
-        if self.config.posed:
-            return self._rays(poses, belief.intrinsics, len(poses), poses.shape[1])
-        assert belief.origin is not None
-        origin = belief.origin.to(poses)[:, None].expand(len(poses), 1, 4, 4)
-        return self._rays(torch.cat([origin, poses], 1), belief.intrinsics, len(poses), poses.shape[1] + 1)[:, 1:]
-
-    def _rays(self, poses: Tensor | None, intrinsics: Tensor | None, batch: int, frames: int) -> Tensor:
-        """The raymap at the tokens (B, T, S, 6), NaN where unknown.
-
-        It is relative to the first of `poses` (B, T, 4, 4), or to the base frame where the model is `posed`.
-        """
-        rows, columns = self.config.grid
-        if poses is None and self.embodiment.camera.fixed:
-            poses = torch.eye(4, device=self.device).expand(batch, frames, 4, 4)
-        if poses is None or intrinsics is None:
-            return torch.full((batch, frames, rows * columns, 6), torch.nan, device=self.device)
-        camera = geometry.Intrinsics.from_matrix(intrinsics, self.config.width, self.config.height)
-        poses = poses.to(self.device, torch.float32)
-        if self.config.posed:
-            poses = torch.cat([torch.eye(4, device=self.device).expand(len(poses), 1, 4, 4), poses], 1)
-        rays = geometry.raymap(poses, camera.resized(columns, rows))[..., -frames:, :, :, :]
-        return rays.flatten(-2).mT.expand(batch, frames, -1, -1)
-
-
-def codec_frames(rgb: Tensor, depth: Tensor | None, embodiment: Embodiment) -> Tensor:
-    """The codec's input channels.
-
-    Args: rgb (*, 3, H, W) in [0, 1]; depth (*, H, W) metres, NaN unknown, or None.
-    Returns: (*, 5, H, W): rgb, sqrt-disparity (0 where unknown), 1 where the depth is known.
-    """
-    if depth is None:
-        missing = torch.zeros_like(rgb[..., :1, :, :])
-        return torch.cat([rgb, missing, missing], -3)
-    camera = embodiment.camera
-    # Zero, negative and infinite depths are a sensor's ways to say that it does not know.
-    known = torch.isfinite(depth) & (depth > 0)
-    disparity = geometry.sqrt_disparity(torch.where(known, depth, camera.far), camera.near, camera.far)
-    return torch.cat([rgb, (disparity * known)[..., None, :, :], known.to(rgb.dtype)[..., None, :, :]], -3)

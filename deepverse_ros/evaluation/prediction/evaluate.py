@@ -26,8 +26,9 @@ from deepverse_ros.evaluation.prediction.metrics import gap_closed
 from deepverse_ros.evaluation.prediction.moving_world import MovingWorld
 from deepverse_ros.evaluation.prediction.registry import Metric, Predicted
 from deepverse_ros.evaluation.prediction.windows import Windows
+from deepverse_ros.model.inputs import MAX_HORIZON, codec_frames
 from deepverse_ros.model.observation import Observation
-from deepverse_ros.model.world_model import MAX_HORIZON, WorldModel, codec_frames
+from deepverse_ros.model.world_model import WorldModel
 
 EVALUATION_SEEDS = 10_000_000
 """Episodes simulated for evaluation are collected with seeds from here on; training stays below 1,000,000."""
@@ -303,7 +304,7 @@ def _read(model: WorldModel, windows: Windows, rgb: Tensor, depth: Tensor) -> Te
     """Where the picture readout sees the tool, (B, H, 3) metres, in pictures of windows. Args: as in `Windows`."""
     frames = codec_frames(rgb.float(), depth.float(), model.embodiment).to(model.device)
     pose = windows.seen.camera_to_world
-    camera = model.camera(windows.seen.intrinsics, None if pose is None else pose.expand(len(frames), 4, 4))
+    camera = model.inputs.camera(windows.seen.intrinsics, None if pose is None else pose.expand(len(frames), 4, 4))
     every = None if camera is None else camera.repeat(frames.shape[1])
     position, _ = model.picture_readout(frames.flatten(0, 1), every)
     return position.unflatten(0, frames.shape[:2])

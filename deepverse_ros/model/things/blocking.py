@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,11 +68,11 @@ class Blocking(nn.Module):
             return
         self.chain = Chain(embodiment, embodiment.body)
         dim, self.capsules = embodiment.action_dim, len(embodiment.body.capsules)
-        turns = torch.tensor([m.units == "rad" for m in embodiment.modalities for _ in range(m.dim)])
-        steps = torch.from_numpy(embodiment.max_step)
-        self.register_buffer("turns", turns, persistent=False)
-        self.register_buffer("steps", steps, persistent=False)
-        self.register_buffer("lead", torch.where(turns, _LEAD, steps), persistent=False)
+        turns = np.array([m.units == "rad" for m in embodiment.modalities for _ in range(m.dim)])
+        steps = embodiment.max_step
+        lead = np.where(turns, np.float32(_LEAD), steps)
+        for name, values in (("turns", turns), ("steps", steps), ("lead", lead)):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
         self.posture = ActionFeatures(embodiment)
         seen = self.posture.dim + 2 * dim + 2 * self.capsules
         self.springs = _network(seen, width, dim + self.capsules + 1)

@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from deepverse_ros.errors import MessageError
-from deepverse_ros.model.world_model import MAX_HORIZON
+from deepverse_ros.model.inputs import MAX_HORIZON
 from deepverse_ros.msg import ActionPlan
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.velocity_points import integrated

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepverse_ros.model.world_model import MAX_HORIZON
+from deepverse_ros.model.inputs import MAX_HORIZON
 from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command

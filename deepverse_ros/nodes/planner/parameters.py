@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deepverse_ros.model.world_model import MAX_HORIZON
+from deepverse_ros.model.inputs import MAX_HORIZON
 from deepverse_ros.nodes.control import controller_output, setpoint_output
 from deepverse_ros.nodes.messages import command_layout
 from deepverse_ros.nodes.perception import model_loading, observation_source, plan_limits

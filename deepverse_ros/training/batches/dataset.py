@@ -9,10 +9,10 @@ from torch import Tensor
 
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError
+from deepverse_ros.model.inputs import codec_frames
 from deepverse_ros.model.observation import Observation
 from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.things.slots import MOST
-from deepverse_ros.model.world_model import codec_frames
 from deepverse_ros.robot.embodiment import Embodiment, Modality
 
 # The small arrays of an episode.

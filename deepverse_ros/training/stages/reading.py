@@ -10,11 +10,11 @@ from torch import Tensor
 
 from deepverse_ros.model.body_rendering import STRIDE
 from deepverse_ros.model.body_rendering import draw as draw_body
+from deepverse_ros.model.inputs import codec_frames
 from deepverse_ros.model.readout import robust_nll
 from deepverse_ros.model.things.clustering import LEAST_PIXELS, Found, find
 from deepverse_ros.model.things.reader import Reader, Votes, points_of
 from deepverse_ros.model.things.slots import MOST
-from deepverse_ros.model.world_model import codec_frames
 from deepverse_ros.training.batches.changes import Labels, labels_from_change
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import ReadingStageConfig

@@ -18,7 +18,8 @@ from deepverse_ros.evaluation.prediction.registry import Metric
 from deepverse_ros.evaluation.reporting import model_card, plots, report
 from deepverse_ros.evaluation.speed import benchmark
 from deepverse_ros.model.config import WorldModelConfig
-from deepverse_ros.model.world_model import WorldModel, codec_frames
+from deepverse_ros.model.inputs import codec_frames
+from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 
