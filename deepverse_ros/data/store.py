@@ -27,7 +27,8 @@ _ARRAYS = {
     "intrinsics": ("float32", "pixels, (3, 3); a pixel's centre has whole coordinates"),
     "camera_to_world": ("float32", "metres, (T, 4, 4); optical frame x right, y down, z forward"),
 }
-_SEGMENTATION = ("uint8", "0 what stands fast, 1 the robot, 2 + k thing k, (T, H, W)")
+_SEGMENTATION = {"segmentation": ("uint8", "0 what stands fast, 1 the robot, 2 + k thing k, (T, H, W)")}
+_TYPES = _ARRAYS | _SEGMENTATION
 _STATE_UNITS = {
     "tool_position": "m, world frame",
     "clearance": "m, smallest distance to table, obstacles and objects; 0 or less in contact",
@@ -72,14 +73,12 @@ class Episode:
             "actions": (frames, self.actions.shape[-1]),
             "intrinsics": (3, 3),
             "camera_to_world": (frames, 4, 4),
+            **({} if self.segmentation is None else {"segmentation": (frames, height, width)}),
         }
         if min(frames, height, width) < 1:
             raise EpisodeError(f"rgb: expected (T, H, W, 3) with at least one frame, got {self.rgb.shape}")
-        types = {name: dtype for name, (dtype, _) in _ARRAYS.items()}
-        if self.segmentation is not None:
-            shapes["segmentation"], types["segmentation"] = shapes["depth"], _SEGMENTATION[0]
         for name, shape in shapes.items():
-            array, dtype = getattr(self, name), types[name]
+            array, (dtype, _) = getattr(self, name), _TYPES[name]
             if array.shape != shape or array.dtype != dtype:
                 raise EpisodeError(f"{name}: expected {shape} {dtype}, got {array.shape} {array.dtype}")
         if not (isinstance(self.dt, float) and 1e-3 <= self.dt <= 60):
@@ -182,10 +181,8 @@ def _fill(file: h5py.File, episode: Episode) -> None:
         header["segmentation"] = True
     text = json.dumps(header, sort_keys=True)
     file.attrs["header"], file.attrs["header_crc32"] = text, zlib.crc32(text.encode())
-    for name, (_, units) in _ARRAYS.items():
+    for name, (_, units) in (_ARRAYS if episode.segmentation is None else _TYPES).items():
         _dataset(file, name, getattr(episode, name), units)
-    if episode.segmentation is not None:
-        _dataset(file, "segmentation", episode.segmentation, _SEGMENTATION[1])
     for name, array in episode.state.items():
         _dataset(file, f"state/{name}", array, _STATE_UNITS.get(name) or episode.units.get(name, ""))
 
@@ -219,14 +216,14 @@ def _parse(file: h5py.File) -> Episode:
     if not isinstance(segmented, bool):
         raise EpisodeError(f"header: segmentation: expected true or false, got {files.shown(segmented)}")
     reader = sealed_hdf5.Reader(file)
-    arrays: dict[str, Any] = {name: reader.array(name, dtype) for name, (dtype, _) in _ARRAYS.items()}
+    stored = _TYPES if segmented else _ARRAYS
+    arrays: dict[str, Any] = {name: reader.array(name, dtype) for name, (dtype, _) in stored.items()}
     episode = Episode(
         embodiment=header["embodiment"],
         dt=header["dt"],
         seed=header["seed"],
         kind=header["kind"],
         state={name: reader.array(f"state/{name}", "float32") for name in names},
-        segmentation=reader.array("segmentation", _SEGMENTATION[0]) if segmented else None,
         **arrays,
     )
     if len(episode) != header["frames"]:

@@ -57,9 +57,7 @@ class Renderer:
         self._far = model.vis.map.zfar * model.stat.extent
         self._geom_of_code: dict[int | None, np.ndarray] = {}
 
-    def render(
-        self, data: Any, width: int, height: int, hidden: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def render(self, data: Any, width: int, height: int, hidden: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Picture of `data`.
 
         Args: hidden: the group of geoms that is left out.

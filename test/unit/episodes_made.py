@@ -5,7 +5,7 @@ import numpy as np
 from deepverse_ros.data.store import Episode
 
 
-def make_episode(seed=0, frames=3, height=8, width=12, *, kind="random"):
+def make_episode(seed=0, frames=3, height=8, width=12, *, kind="random", segmented=False):
     rng = np.random.default_rng(seed)
     return Episode(
         embodiment="arm",
@@ -22,4 +22,5 @@ def make_episode(seed=0, frames=3, height=8, width=12, *, kind="random"):
         intrinsics=np.eye(3, dtype=np.float32),
         camera_to_world=np.repeat(np.eye(4, dtype=np.float32)[None], frames, axis=0),
         units={"joint_positions": "rad, measured"},
+        segmentation=rng.integers(0, 8, (frames, height, width), dtype=np.uint8) if segmented else None,
     )

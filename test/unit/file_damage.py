@@ -151,7 +151,7 @@ def hdf5(path: Path, rng: Random) -> None:
     path.write_bytes(data if data.startswith(b"\x89HDF") else data[512:])
     other = path.with_name("other.bin")
     with h5py.File(path, "r+") as file:
-        name = str(rng.choice(["rgb", "depth", "actions", "intrinsics", "state/clearance"]))
+        name = str(rng.choice(["rgb", "depth", "segmentation", "actions", "intrinsics", "state/clearance"]))
         how = int(rng.integers(9))
         if how == 0:
             header = json.loads(file.attrs["header"])

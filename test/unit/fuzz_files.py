@@ -175,6 +175,7 @@ def make_episode(seed: int) -> Episode:
         state={"clearance": np.ones((6, 1), np.float32), "objects": np.zeros((6, 0), np.float32)},
         intrinsics=np.eye(3, dtype=np.float32),
         camera_to_world=np.repeat(np.eye(4, dtype=np.float32)[None], 6, axis=0),
+        segmentation=rng.integers(0, 4, (6, 16, 24), np.uint8),
     )  # fmt: skip
 
 
@@ -186,6 +187,9 @@ def episode(folder: Path) -> Any:
     read = EpisodeStore(folder).read(0)
     assert len(read.rgb) == len(read.depth) == len(read.actions)
     arrays = [read.rgb, read.depth, read.actions, read.intrinsics, *read.state.values()]
+    if read.segmentation is not None:
+        assert read.segmentation.shape == read.depth.shape
+        arrays.append(read.segmentation)
     assert sum(a.nbytes for a in arrays) < 1 << 30
     assert np.isfinite(read.actions).all()
     return finite([read.embodiment, read.dt, read.seed, read.kind, sorted(read.state)]), [zlib.crc32(a) for a in arrays]

@@ -1,5 +1,4 @@
-"""Where things and obstacles of the near setting are put: apart, touching, or one on the other, and never through one
-another."""
+"""Where things and obstacles of the near setting are put: apart, touching, or one on the other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +17,11 @@ _BESIDE, _ON_TOP = 0.6, 0.1  # of the things of a scene with contacts
 
 @dataclass(eq=False)
 class _Taken:
-    """A circle on a place that something stands in: centre (2,), radius in metres, and what, if that is a thing.
+    """A circle on a place that something stands in.
 
-    topped: whether something lies on it."""
+    centre (2,), radius: metres. thing, place: what it is and on which place, if it is a thing. topped: whether
+    something lies on it.
+    """
 
     centre: np.ndarray
     radius: float
@@ -41,9 +42,12 @@ class Layout:
         seen: Callable[[np.ndarray], bool],
         crowded: bool,
     ) -> None:
-        """Args: places: where the arm works on the table, then what else things may lie on. spare: where there is room
-        out of its way. seen: whether a point (3,) in metres is well within the picture. crowded: whether things touch
-        each other."""
+        """Begin with nothing but the arm.
+
+        Args: places: where the arm works on the table, then what else things may lie on. spare: where there is room out
+        of its way. base_offset: where the arm's base stands, metres. seen: whether a point (3,) in metres is well
+        within the picture. crowded: whether things touch each other.
+        """
         self._rng = rng
         self._places = places
         self._spare = spare
@@ -122,15 +126,13 @@ class Layout:
         other.topped = True
         return top
 
-    def _is_free(
-        self, point: np.ndarray, item: Item, place: Place, gap: float, beside: _Taken | None = None
-    ) -> bool:
+    def _is_free(self, point: np.ndarray, item: Item, place: Place, gap: float, beside: _Taken | None = None) -> bool:
         radius = item.footprint
         # On a platform or at the table's edge a thing may stand out a little; in a tray it lies between the walls.
         room = radius + 0.006 if place.walled else 0.6 * radius
         if place.inward(point) < room or not self._seen(np.append(point, place.height + item.extents[2])):
             return False
-        raised = () if place is not self._places[0] else [p for p in self._places[1:]]
+        raised = () if place is not self._places[0] else self._places[1:]
         if any(np.linalg.norm(point - p.centre) < radius + p.radius + 0.015 for p in raised):
             return False
         return self._is_apart(point, radius, gap, beside)

@@ -67,11 +67,11 @@ _PHYSICS = {
     # Of two that touch the larger friction counts: the table has little, so that a thing's own decides. Contacts are
     # softer, so that the arm shoots off nothing that it presses on.
     "near": _Physics(
-        option='cone="elliptic" impratio="10" iterations="20" ls_iterations="10"',
+        option='cone="elliptic" iterations="20" ls_iterations="10"',
         nearest=0.1,
-        contact='solref="0.02 1" friction="0.1 0.001 0.0001" density="1000"',
+        contact='solref="0.02 1" solimp="0.9 0.98 0.001" friction="0.1 0.001 0.0001" density="1000"',
         arm='density="500" friction="0.3 0.005 0.0001"',
-        pads='condim="4" friction="0.9 0.01 0.0001"',
+        pads='condim="4" friction="0.9 0.01 0.0001" priority="1" solref="0.01 1" solimp="0.9 0.99 0.001"',
         torque=0.4,
         grip=20,
         coupled=True,
@@ -152,7 +152,8 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float], physics: _Phy
         _ball(0.0, 0.078, _DARK) + _capsule(0.07, 0.1845, 0.058, _ORANGE),
         _capsule(0.0, 0.15, 0.054, _LIGHT),
         _ball(0.0, 0.062, _DARK),
-        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>{_gripper(physics)}',
+        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>'
+        + _gripper(physics),
     )
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""

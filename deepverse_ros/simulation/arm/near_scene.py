@@ -17,7 +17,7 @@ _OBSTACLES_SHARES = (0.55, 0.33, 0.12)  # of 0 to 2
 _CROWDED = 0.35  # of the scenes have things that touch
 _MARGIN = 0.05  # of the picture, between a thing's middle and the border
 
-VIEW_TARGET = np.array([0.54, 0.0, 0.08])
+VIEW_TARGET = np.array([0.54, 0.0, 0.13])
 _AZIMUTH, _ELEVATION, _DISTANCE = 75.0, (25.0, 60.0), (1.1, 2.0)  # degrees to each side, degrees, metres
 _WIDTH, _PIXELS, _PICTURE = 0.05, 8.0, 128  # a thing so wide has so many pixels of a picture so wide, or more
 _TIGHT = (0.93, 0.995)  # the angle of view as a share of the widest that leaves it so many
@@ -50,13 +50,11 @@ def sample_near_scene(
     Args: n_objects, n_obstacles: None: their number is drawn, too, and one that finds no room is left out. randomise:
     off: only what stands and lies on the table is drawn; light, camera, table and floor stay the same.
     """
-    view = _draw_view(rng) if randomise else _view(np.deg2rad(40.0), np.deg2rad(42.0), 1.5, VIEW_TARGET, 0.0, 0.98)
+    view = _draw_view(rng) if randomise else view_from(np.deg2rad(40.0), np.deg2rad(42.0), 1.5, VIEW_TARGET, 0.0, 0.98)
     table_rgb = _draw_surface(rng, 0.3, 0.85) if randomise else (0.55, 0.50, 0.45)
     table = draw_table(rng, table_rgb, base_offset)
     crowded = bool(rng.random() < _CROWDED)
-    layout = Layout(
-        rng, table.places, table.spare, base_offset, lambda point: view.sees(point, _MARGIN), crowded
-    )
+    layout = Layout(rng, table.places, table.spare, base_offset, lambda point: view.sees(point, _MARGIN), crowded)
     obstacles = _put(rng, n_obstacles, _OBSTACLES_SHARES, lambda far: layout.put_obstacle(draw_obstacle(rng), far))
     things = _put(rng, n_objects, _THINGS_SHARES, lambda far: layout.put_thing(draw_thing(rng, table_rgb), far))
     floor, wall = (0.35, 0.36, 0.38), (0.70, 0.72, 0.75)
@@ -113,13 +111,17 @@ def _draw_view(rng: np.random.Generator) -> View:
     azimuth = np.deg2rad(rng.uniform(-_AZIMUTH, _AZIMUTH))
     elevation = np.deg2rad(rng.uniform(*_ELEVATION))
     target = VIEW_TARGET + rng.uniform((-0.03, -0.05, -0.03), (0.03, 0.05, 0.06))
-    return _view(
+    return view_from(
         azimuth, elevation, rng.uniform(*_DISTANCE), target, np.deg2rad(rng.normal(0, 1.5)), rng.uniform(*_TIGHT)
     )
 
 
-def _view(azimuth: float, elevation: float, distance: float, target: np.ndarray, roll: float, tight: float) -> View:
-    """A camera that looks at `target` (3,) from `distance` metres. Angles in radians; tight: a share, as `_TIGHT`."""
+def view_from(azimuth: float, elevation: float, distance: float, target: np.ndarray, roll: float, tight: float) -> View:
+    """A camera that looks at `target` (3,) from `distance` metres.
+
+    Args: azimuth, elevation: where it is, seen from there, radians; roll: how it is turned about its axis. tight: its
+    angle of view as a share of the widest that shows 5 cm on 8 of 128 pixels.
+    """
     level = np.cos(elevation)
     towards = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
     right = np.cross(-towards, (0.0, 0.0, 1.0))

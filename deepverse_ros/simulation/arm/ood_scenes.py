@@ -12,7 +12,9 @@ import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene, sample_scene
+from deepverse_ros.simulation.arm.near_scene import VIEW_TARGET, view_from
+from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene
+from deepverse_ros.simulation.arm.settings import sampler_of
 from deepverse_ros.simulation.arm.simulation import intrinsics
 from deepverse_ros.simulation.base import SceneFrames
 from deepverse_ros.simulation.rendering import Renderer, mujoco
@@ -62,6 +64,13 @@ def _other_view(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, camera_position=CAMERA_TARGET + distance * towards, camera_axes=axes)
 
 
+def _view_from_behind(scene: Scene, rng: np.random.Generator) -> Scene:
+    """In the near setting: the camera stands beside or behind the arm, where none of training does."""
+    azimuth, elevation = np.deg2rad(rng.uniform(110, 250)), np.deg2rad(rng.uniform(25, 60))
+    view = view_from(azimuth, elevation, rng.uniform(1.2, 2.2), VIEW_TARGET, 0.0, 1.0)
+    return replace(scene, camera_position=view.position, camera_axes=view.axes, camera_fovy=view.fovy)
+
+
 def _other_looks(scene: Scene, rng: np.random.Generator) -> Scene:
     """Table, floor and wall in strong colours, and a light that is weaker or stronger than in training."""
     strong = [_strong_colour(rng) for _ in range(3)]
@@ -87,6 +96,7 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Scene]] = {
     **dict.fromkeys(_OTHER_ROBOTS, _as_it_is),
 }
 """How the scene of each kind is made from one of the training's."""
+_NEAR_KINDS = KINDS | {"other_view": _view_from_behind}
 
 
 class ArmOodScenes:
@@ -106,7 +116,8 @@ class ArmOodScenes:
         """
         # Each from a generator of its own, so that the kinds of one seed share the scene and the arm's motion.
         looks, change, motion = (np.random.default_rng([seed, k]) for k in range(3))
-        scene = KINDS[kind](sample_scene(looks, 3, 1), change)
+        kinds = KINDS if self._embodiment.setting is None else _NEAR_KINDS
+        scene = kinds[kind](sampler_of(self._embodiment)(looks, 3, 1), change)
         model = mujoco.MjModel.from_xml_string(self._xml(kind, scene))
         if self._renderer is None:
             self._renderer = Renderer(model, self._width, self._height)
@@ -124,7 +135,8 @@ class ArmOodScenes:
         rgb, depth = (np.stack(parts) for parts in zip(*pictures, strict=True))
         camera = np.eye(4)
         camera[:3, :3], camera[:3, 3] = scene.camera_axes, scene.camera_position
-        return SceneFrames(rgb, depth, intrinsics(self._width, self._height), camera, joints)
+        matrix = intrinsics(self._width, self._height, scene.camera_fovy)
+        return SceneFrames(rgb, depth, matrix, camera, joints)
 
     def _xml(self, kind: str, scene: Scene) -> str:
         xml = build_xml(self._embodiment, scene, (0.0, 0.0), 0.005, (self._width, self._height))
@@ -138,6 +150,8 @@ class ArmOodScenes:
         assert arm is not None
         world.remove(arm)
         root.remove(actuator)
+        if (coupling := root.find("equality")) is not None:
+            root.remove(coupling)
         world.append(ElementTree.fromstring(_OTHER_ROBOTS[kind]))
         return ElementTree.tostring(root, encoding="unicode")
 

@@ -29,6 +29,4 @@ def counts_of(embodiment: Embodiment) -> tuple[int | None, int | None]:
 def _require_known(embodiment: Embodiment) -> None:
     if embodiment.setting not in _SAMPLERS:
         known = ", ".join(name for name in _SAMPLERS if name)
-        raise EmbodimentError(
-            f"embodiment '{embodiment.name}': the arm's simulation has no setting '{embodiment.setting}'; it has: {known}"
-        )
+        raise EmbodimentError(f"embodiment '{embodiment.name}': setting '{embodiment.setting}': the arm has: {known}")

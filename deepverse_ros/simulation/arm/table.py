@@ -47,8 +47,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Table:
-    """The table's corners (2,), what stands fast on it, mats that are only seen, and where things may lie: where the arm
-    works, then what else there is; spare: the part beside and behind the arm."""
+    """A table and what stands fast on it.
+
+    lower, upper: its corners (2,), metres. patches: mats that are only seen. places: where things may lie: where the
+    arm works on the table, then what else there is. spare: the part beside and behind the arm.
+    """
 
     lower: tuple[float, float]
     upper: tuple[float, float]
@@ -75,7 +78,7 @@ def draw_table(rng: np.random.Generator, rgb: Colour, base_offset: tuple[float, 
     patches = tuple(_mat(rng, table, k) for k in range(rng.integers(0, 4)))
     kind = rng.random()
     fixtures: tuple[Item, ...] = ()
-    places = (table,)
+    places: tuple[Place, ...] = (table,)
     if kind < _TRAY_SHARE + _PLATFORM_SHARE:
         tray = kind < _TRAY_SHARE
         place = _draw_place(rng, table, tray)

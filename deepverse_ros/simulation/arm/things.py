@@ -1,7 +1,7 @@
 """What lies on the table in the near setting: many shapes, sizes, colours and matters, drawn one by one."""
 
 import colorsys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,8 +9,29 @@ from deepverse_ros.simulation.arm.scene import Item, Matter
 
 Colour = tuple[float, float, float]
 
-_KINDS = ("cube", "flat box", "long box", "tall box", "cylinder", "tall cylinder", "lying cylinder", "ball", "tee")
-_SHARES = (0.18, 0.12, 0.10, 0.09, 0.13, 0.10, 0.06, 0.10, 0.12)
+
+@dataclass(frozen=True)
+class _Kind:
+    """share: of the things. shape, tilt: as of an `Item`. low, high: between which its size is drawn, metres."""
+
+    share: float
+    shape: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    tilt: float = 0.0
+
+
+_CUBE = _Kind(0.18, "box", (0.016,), (0.035,))
+_FLAT_BOX = _Kind(0.12, "box", (0.030, 0.022, 0.015), (0.050, 0.040, 0.020))
+_LONG_BOX = _Kind(0.10, "box", (0.040, 0.015, 0.015), (0.050, 0.020, 0.020))
+_TALL_BOX = _Kind(0.09, "box", (0.015, 0.015, 0.040), (0.022, 0.022, 0.050))
+_CYLINDER = _Kind(0.13, "cylinder", (0.020, 0.016), (0.038, 0.032))
+_TALL_CYLINDER = _Kind(0.10, "cylinder", (0.016, 0.040), (0.022, 0.050))
+_LYING_CYLINDER = _Kind(0.06, "cylinder", (0.015, 0.025), (0.025, 0.050), np.pi / 2)
+_BALL = _Kind(0.10, "sphere", (0.018,), (0.035,))
+_TEE = _Kind(0.12, "tee", (0.035, 0.032, 0.015, 0.011), (0.050, 0.050, 0.022, 0.016))
+_KINDS = (_CUBE, _FLAT_BOX, _LONG_BOX, _TALL_BOX, _CYLINDER, _TALL_CYLINDER, _LYING_CYLINDER, _BALL, _TEE)
+
 _BANDED = 0.4  # of those that can have a second colour
 _UNLIKE = 0.35  # how far a thing's colour is from what it lies on, in rgb
 
@@ -20,19 +41,15 @@ def draw_thing(rng: np.random.Generator, unlike: Colour) -> Item:
 
     Args: unlike: the colour of what it lies on, which it can be told from.
     """
-    shape, size, tilt = _draw_shape(rng, str(rng.choice(_KINDS, p=_SHARES)))
-    friction = rng.uniform(0.2, 0.6), rng.uniform(0.002, 0.01), rng.uniform(0.0005, 0.003)
+    kind = _KINDS[rng.choice(len(_KINDS), p=[kind.share for kind in _KINDS])]
+    size = tuple(float(v) for v in rng.uniform(kind.low, kind.high)) * (3 if kind is _CUBE else 1)
+    yaw = float(rng.uniform(-np.pi, np.pi))
+    slide, spin, roll = (float(rng.uniform(*limits)) for limits in ((0.2, 0.6), (0.002, 0.01), (0.0005, 0.003)))
+    matter = Matter(float(np.exp(rng.uniform(np.log(200), np.log(1500)))), (slide, spin, roll))
     rgb = draw_colour(rng, unlike)
-    item = Item(
-        shape,
-        tuple(float(v) for v in size),
-        (0.0, 0.0, 0.0),
-        float(rng.uniform(-np.pi, np.pi)),
-        rgb,
-        tilt,
-        Matter(float(np.exp(rng.uniform(np.log(200), np.log(1500)))), (float(friction[0]), *map(float, friction[1:]))),
-        draw_colour(rng, rgb) if rng.random() < _BANDED and shape in ("box", "cylinder") else None,
-    )
+    banded = kind.shape in ("box", "cylinder") and rng.random() < _BANDED
+    band = draw_colour(rng, rgb) if banded else None
+    item = Item(kind.shape, size, (0.0, 0.0, 0.0), yaw, rgb, kind.tilt, matter, band)
     return replace(item, position=(0.0, 0.0, item.extents[2]))
 
 
@@ -56,27 +73,3 @@ def draw_colour(rng: np.random.Generator, unlike: Colour) -> Colour:
         if np.linalg.norm(np.subtract(rgb, unlike)) > _UNLIKE:
             break
     return rgb
-
-
-def _draw_shape(rng: np.random.Generator, kind: str) -> tuple[str, tuple[float, ...], float]:
-    """Shape, size in metres and tilt, as of an `Item`."""
-    draw = rng.uniform
-    match kind:
-        case "cube":
-            return "box", (draw(0.016, 0.035),) * 3, 0.0
-        case "flat box":
-            return "box", (draw(0.030, 0.050), draw(0.022, 0.040), draw(0.015, 0.020)), 0.0
-        case "long box":
-            return "box", (draw(0.040, 0.050), draw(0.015, 0.020), draw(0.015, 0.020)), 0.0
-        case "tall box":
-            return "box", (draw(0.015, 0.022), draw(0.015, 0.022), draw(0.040, 0.050)), 0.0
-        case "cylinder":
-            return "cylinder", (draw(0.020, 0.038), draw(0.016, 0.032)), 0.0
-        case "tall cylinder":
-            return "cylinder", (draw(0.016, 0.022), draw(0.040, 0.050)), 0.0
-        case "lying cylinder":
-            return "cylinder", (draw(0.015, 0.025), draw(0.025, 0.050)), np.pi / 2
-        case "ball":
-            return "sphere", (draw(0.018, 0.035),), 0.0
-        case _:
-            return "tee", (draw(0.035, 0.050), draw(0.032, 0.050), draw(0.015, 0.022), draw(0.011, 0.016)), 0.0

@@ -71,6 +71,35 @@ def test_episodes_hold_what_the_model_learns_from(arm, collection):
         }  # fmt: skip
 
 
+def test_near_episodes_say_what_is_seen_and_where_things_are(tmp_path):
+    near = Embodiment.load("arm_near")
+    store = collect(near, 6, 3, tmp_path, workers=1, frames=4, size=SIZE)
+    counts = set()
+    for episode in store:
+        count = episode.state["object_touched"].shape[1]
+        counts.add(count)
+        assert episode.state["object_positions"].shape == (4, 3 * count)
+        poses = episode.state["object_poses"].reshape(4, count, 7)
+        np.testing.assert_array_equal(poses[..., :3].reshape(4, -1), episode.state["object_positions"])
+        assert not episode.state["object_touched"][0].any()
+        assert episode.state["base_position"].shape == (4, 3)
+        assert episode.segmentation.shape == episode.depth.shape
+        assert episode.segmentation.max() < 2 + count
+    assert len(counts) > 1, "the number of things is drawn"
+    generator = EpisodeGenerator(near, SIZE)
+    try:
+        again = generator.record(3, 4, 4)
+    finally:
+        generator.close()
+    np.testing.assert_array_equal(again.segmentation, store.read(4).segmentation)
+    np.testing.assert_array_equal(again.rgb, store.read(4).rgb)
+    assert len({store.read(k).intrinsics[0, 0] for k in range(6)}) == 6
+
+
+def test_episodes_of_the_other_setting_have_no_segmentation(collection):
+    assert all(episode.segmentation is None for episode in collection[0])
+
+
 def test_actions_lead_from_a_frame_to_the_next(arm):
     """The joints at frame t+1 are those of actions[t] wherever the arm is free."""
     generator = EpisodeGenerator(arm, (16, 16))

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zlib
 
 import h5py
 import numpy as np
@@ -17,6 +18,10 @@ from deepverse_ros.errors import EpisodeError
 def assert_same(a, b):
     assert (a.embodiment, a.dt, a.seed, a.kind) == (b.embodiment, b.dt, b.seed, b.kind)
     assert sorted(a.state) == sorted(b.state)
+    assert (a.segmentation is None) == (b.segmentation is None)
+    if a.segmentation is not None:
+        assert a.segmentation.dtype == b.segmentation.dtype == np.uint8
+        np.testing.assert_array_equal(a.segmentation, b.segmentation)
     pairs = [(getattr(a, n), getattr(b, n)) for n in ("rgb", "depth", "actions", "intrinsics", "camera_to_world")]
     for x, y in pairs + [(a.state[n], b.state[n]) for n in a.state]:
         assert x.dtype == y.dtype
@@ -28,10 +33,11 @@ def assert_same(a, b):
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9)),
     kind=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8),
+    segmented=st.booleans(),
 )
-def test_what_is_written_is_read(tmp_path_factory, seed, size, kind):
+def test_what_is_written_is_read(tmp_path_factory, seed, size, kind, segmented):
     store = EpisodeStore(tmp_path_factory.mktemp("store"))
-    episode = make_episode(seed, *size, kind=kind)
+    episode = make_episode(seed, *size, kind=kind, segmented=segmented)
     assert_same(store.read(store.write(4, episode)), episode)
     assert_same(store.read(4), episode)
 
@@ -43,6 +49,42 @@ def test_a_file_describes_itself(tmp_path):
         assert "millimetres" in file["depth"].attrs["units"]
         assert "rad" in file["state/joint_positions"].attrs["units"]
         assert all(file[name].fletcher32 for name in ("rgb", "depth", "actions", "state/joint_positions"))
+
+
+def test_a_segmentation_is_packed_and_describes_itself(tmp_path):
+    path = EpisodeStore(tmp_path).write(0, make_episode(segmented=True))
+    with h5py.File(path) as file:
+        assert "robot" in file["segmentation"].attrs["units"]
+        assert file["segmentation"].fletcher32
+        assert file["segmentation"].compression == "lzf"
+
+
+def test_an_episode_without_segmentation_is_the_same_file_as_ever(tmp_path):
+    """So that a collection that is continued, and a package that knows of no segmentation, find what they know."""
+    path = EpisodeStore(tmp_path).write(0, make_episode())
+    with h5py.File(path) as file:
+        assert "segmentation" not in file.attrs["header"]
+        assert set(file) == {"rgb", "depth", "actions", "intrinsics", "camera_to_world", "state"}
+
+
+@pytest.mark.parametrize(("said", "match"), [("1", "expected true or false"), ("false", None), ("true", "is missing")])
+def test_a_header_that_speaks_of_a_segmentation_is_checked(tmp_path, said, match):
+    store = EpisodeStore(tmp_path)
+    path = store.write(0, make_episode())
+    rewrite_header(path, lambda text: text.replace('"seed"', f'"segmentation": {said}, "seed"'))
+    if match is None:
+        assert store.read(0).segmentation is None
+    else:
+        with pytest.raises(EpisodeError, match=match):
+            store.read(0)
+
+
+def rewrite_header(path, change):
+    """As somebody does who makes the checksums anew."""
+    path.write_bytes(path.read_bytes()[512:])
+    with h5py.File(path, "r+") as file:
+        text = change(file.attrs["header"])
+        file.attrs["header"], file.attrs["header_crc32"] = text, zlib.crc32(text.encode())
 
 
 def test_episodes_come_in_order_and_other_files_are_left_alone(tmp_path):
@@ -160,6 +202,8 @@ def test_what_a_killed_writer_left_is_cleaned_and_never_read(tmp_path):
         ("rgb", np.zeros((3, 8, 12), np.uint8)),
         ("rgb", np.zeros((3, 8, 12, 3), np.float32)),
         ("depth", np.zeros((3, 8, 11), np.uint16)),
+        ("segmentation", np.zeros((3, 8, 11), np.uint8)),
+        ("segmentation", np.zeros((3, 8, 12), np.int32)),
         ("actions", np.zeros((2, 8), np.float32)),
         ("actions", np.zeros(8, np.float32)),
         ("camera_to_world", np.zeros((4, 4), np.float32)),
