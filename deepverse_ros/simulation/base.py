@@ -48,6 +48,34 @@ class SceneFrames:
     joints: np.ndarray
 
 
+SEEN = 4
+"""Commands that lead to where the plans of a `Pair` begin."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two plans from the same start to the same end, of which one is meant to move a thing and one to move nothing.
+
+    approach (SEEN, A): what leads to their start. moves, leaves (steps, A): the plans; both within the limits, both
+    ending with the tool at the same place. thing: index of the object that `moves` goes through. kind: how `leaves`
+    gets past it. What they do is for simulation to say.
+    """
+
+    approach: np.ndarray
+    moves: np.ndarray
+    leaves: np.ndarray
+    thing: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a simulated scene. time: seconds; values: what the physics and the robot's control are at then."""
+
+    time: float
+    values: tuple[np.ndarray, ...]
+
+
 class RobotSimulation(Protocol):
     """A robot in a scene, seen by one camera.
 
@@ -72,6 +100,12 @@ class RobotSimulation(Protocol):
 
     def advance(self, seconds: float, target: np.ndarray) -> None:
         """Move for `seconds` so that the robot is at `target` (A,) at the end, within its limits."""
+
+    def snapshot(self) -> Snapshot:
+        """The present moment, for `restore`."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to a moment of the present scene: what follows is what followed it."""
 
     @property
     def joints(self) -> np.ndarray:
@@ -146,6 +180,13 @@ class RobotSimulation(Protocol):
         """Start again in the scene of the seed `scene`.
 
         Returns: a goal within one plan of so many steps; None where the scene leaves no room for one.
+        """
+
+    def begin_pair(self, scene: int, rng: np.random.Generator, steps: int) -> Pair | None:
+        """Start again in the scene of the seed `scene`, where the approach of a pair of plans begins.
+
+        Args: rng: of everything but the scene. steps: of each plan.
+        Returns: the pair; None where the scene leaves no room for one.
         """
 
     def begin_avoid(self, seed: int) -> GoalPicture:

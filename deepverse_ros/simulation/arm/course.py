@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,20 +58,18 @@ class Course:
         first = self._postures.joints(waypoints[0].pose[None])[0]
         if not np.isfinite(first).all():
             return False
-        pieces = [self._lines(waypoints, first[6])]
-        if pieces[0] is None:
+        lines = self._lines(waypoints, first[6])
+        way = None if lines is None else self._free_way(first, waypoints[0].pose)
+        if lines is None or way is None:
             return False
-        way = self._free_way(first, waypoints[0].pose)
-        if way is None:
-            return False
-        self._rows += [*way, *([first] * waypoints[0].stay), *pieces[0]]
-        self.at = self._rows[-1] if self._rows else self.at
+        self._rows += [*way, *([first] * waypoints[0].stay), *lines]
+        self.at = self._rows[-1]
         return True
 
     def _lines(self, waypoints: Sequence[Waypoint], wrist: float) -> list[np.ndarray] | None:
         """The rows of all waypoints but the first."""
         rows: list[np.ndarray] = []
-        for start, end in zip(waypoints[:-1], waypoints[1:], strict=True):
+        for start, end in pairwise(waypoints):
             length = np.linalg.norm((end.pose - start.pose)[:3])
             steps = max(1, int(np.ceil(length / (end.speed * self._dt))))
             for _ in range(3):

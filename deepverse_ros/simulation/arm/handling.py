@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from deepverse_ros.simulation.arm.grasps import grasp
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.motions import MotionGenerator
 from deepverse_ros.simulation.arm.postures import Postures
+from deepverse_ros.simulation.arm.scene import Item
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.strokes import Thing, hand_radius, things_of
 from deepverse_ros.simulation.base import Script
@@ -25,11 +27,14 @@ CHANCE_SPEED = 0.4  # m/s of the tool near things, where contacts happen by chan
 NEAR = 0.04  # metres from something: near, for that speed
 _STARTS_NEAR = 0.75  # of the episodes with contact begin beside the thing
 REACHED = 0.33, 0.86  # metres from the base to things that are handled
-_TRIES = 12
+_TRIES = 20
+_BLOCKED_PUSHES = 0.15  # of the strokes are drawn without a look at whether something fast stands in their way
 _NEXT = ("push", "push", "topple", "two", "past", "hold")  # what follows within an episode
 _PUSH_SPEEDS = (0.08, 0.4)  # m/s
+_LOWEST_BLOCK = 0.008  # metres: half the height of what an arm is driven into
 _FARTHEST = 0.35  # metres between two things that one stroke goes through
-_HALF_WORKSPACE = (0.42, 0.72), (-0.4, 0.4)
+# Where the tool goes where contacts are left to chance, metres from the base: among the things.
+_WORKSPACE = np.array([0.35, -0.35, 0.03]), np.array([0.75, 0.35, 0.30])
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,12 @@ class Handling:
         self._simulation = simulation
         self._kinematics = kinematics
         self._rng = rng
-        self._chance = MotionGenerator(simulation, kinematics, rng, wide=wide)
+        self._chance = MotionGenerator(simulation, kinematics, rng, wide, _WORKSPACE)
         self._postures = Postures(
             simulation.embodiment, float(rng.normal(0, 0.2)), tuple(np.clip(rng.normal(0, 0.08, 2), -0.2, 0.2))
         )
         self._things = things_of(simulation)
+        self._fast = strokes.fast_of(simulation)
         self._handled: set[int] = set()
         self._holds = False
 
@@ -67,13 +73,11 @@ class Handling:
 
         Returns: (frames, 8) commands. Their kind is another where the scene leaves no room for `kind`.
         """
-        for tried in (kind, "blocked"):
-            course = None if tried in BY_CHANCE else self._begun(tried)
+        for tried in () if kind in BY_CHANCE else (kind, "push", "blocked"):
+            course = self._begun(tried)
             if course is not None:
                 self._continue(course, frames)
                 return self._script(tried, course.commands(frames))
-            if tried in BY_CHANCE:
-                break
         kind = kind if kind in BY_CHANCE else "reach"
         self._start_anywhere()
         return self._script(kind, self._slowed(self._chance.generate(kind, frames)))
@@ -85,7 +89,7 @@ class Handling:
         """The first motion, the arm put where it begins."""
         for _ in range(_TRIES):
             motion = self._draw(kind)
-            if motion is not None and self._start(motion.waypoints[0]):
+            if motion is not None and self._may_go(kind, motion) and self._start(motion.waypoints[0]):
                 course = Course(self._simulation, self._kinematics, self._postures, self._rng)
                 if self._follow(course, motion):
                     return course
@@ -107,19 +111,32 @@ class Handling:
     def _start_anywhere(self) -> bool:
         """Often where the arm is, otherwise at a drawn configuration. Returns: whether it touches nothing there."""
         if self._rng.random() < 0.6:
-            joints = np.append(self._chance.configuration(), self._chance.random_opening())
+            joints = np.append(self._chance.configuration(*_WORKSPACE), self._chance.random_opening())
             if self._simulation.clearance_at(joints) > FREE:
                 self._simulation.set_joints(joints)
         return self._simulation.clearance > 0
 
     def _continue(self, course: Course, frames: int) -> None:
         """Further motions, until the episode is full or none is found."""
-        for _ in range(_TRIES):
+        for _ in range(_TRIES // 2):
             if len(course) >= frames or self._holds:
                 return
-            motion = self._draw(str(self._rng.choice(_NEXT)))
-            if motion is not None:
+            kind = str(self._rng.choice(_NEXT)) if self._things else "blocked"
+            motion = self._draw(kind)
+            if motion is not None and self._may_go(kind, motion):
                 self._follow(course, motion)
+
+    def _may_go(self, kind: str, motion: Motion) -> bool:
+        """Whether nothing fast is in the way, except where that is meant and in some of the motions."""
+        meant = kind == "blocked" or self._rng.random() < _BLOCKED_PUSHES
+        return meant or not self._runs_into_something_fast(motion.waypoints)
+
+    def _runs_into_something_fast(self, waypoints: list[Waypoint]) -> bool:
+        """Whether an obstacle, a rim or a platform is in the way of the fingers from a waypoint to the next."""
+        poses = np.stack([w.pose for w in waypoints])
+        between = np.concatenate([a + (b - a) * np.linspace(0, 1, 6)[:, None] for a, b in pairwise(poses)])
+        radius = hand_radius(poses[0, 4])
+        return bool((strokes.fast_height(self._fast, between[:, :2], radius) > between[:, 2] - strokes.TIP).any())
 
     def _follow(self, course: Course, motion: Motion) -> bool:
         """Returns: whether it goes. Then the things of what follows lie where this motion is likely to leave them."""
@@ -153,7 +170,7 @@ class Handling:
             return self._blocked()
         if not self._things:
             return None
-        thing = self._thing()
+        thing = self._thing(tall=kind == "topple")
         makers: dict[str, Callable[[Thing], Motion]] = {
             "push": self._push,
             "topple": lambda thing: self._push(thing, high=True),
@@ -167,9 +184,10 @@ class Handling:
             return None
         return Motion(waypoints, {thing.index: thing.place}, holds=kind != "miss" and waypoints[-1].pose[4] < 1)
 
-    def _thing(self) -> Thing:
-        """One that the arm can reach, if there are any; rather one that was not handled yet."""
+    def _thing(self, tall: bool = False) -> Thing:
+        """One that the arm can reach, if there are any; rather one that was not handled yet, or one that is `tall`."""
         near = [t for t in self._things if REACHED[0] < np.hypot(*t.place[:2]) < REACHED[1]] or self._things
+        near = [t for t in near if t.half_height > 1.3 * min(t.item.extents[:2])] or near if tall else near
         fresh = [t for t in near if t.index not in self._handled] or near
         return fresh[self._rng.integers(len(fresh))]
 
@@ -236,34 +254,49 @@ class Handling:
         return Motion(self._stroke(points, opening), {})
 
     def _blocked(self) -> Motion:
-        """Into the table, an obstacle or down upon a thing; press for a while, and come back."""
+        """Into something that stands fast, from the side or from above, or down upon a thing or the table.
+
+        The arm presses for a while, and comes back.
+        """
         rng = self._rng
-        base = self._simulation.base_position
-        fixed = self._simulation.scene.obstacles
+        scene = self._simulation.scene
+        fixed = [*scene.obstacles, *(item for item in scene.fixtures if item.extents[2] > _LOWEST_BLOCK)]
         what = rng.random()
         opening = self._opening()
         if fixed and what < 0.5:
-            item = fixed[rng.integers(len(fixed))]
-            middle, top = np.asarray(item.position) - base, item.position[2] + item.extents[2]
-            heading = rng.uniform(-np.pi, np.pi)
-            ahead = np.array([np.cos(heading), np.sin(heading)])
-            away = item.footprint + hand_radius(opening) + rng.uniform(0.02, 0.08)
-            height = max(self._postures.depth(middle, hand_radius(opening)) + 0.01, rng.uniform(0.3, 0.9) * top)
-            outside = np.append(middle[:2] - away * ahead, height)
-            inside = np.append(middle[:2] + rng.uniform(-0.5, 0.5) * item.footprint * ahead, height)
-        elif self._things and what < 0.75:
+            outside, inside = self._into(fixed[rng.integers(len(fixed))], opening)
+        elif self._things and what < 0.7:
             thing = self._thing()
-            inside = thing.place + (0, 0, rng.uniform(-0.5, 0.8) * thing.half_height)
-            outside = np.append(inside[:2], thing.top + rng.uniform(0.04, 0.15))
+            depth = rng.uniform(0.2, 1.5) * thing.half_height
+            inside, outside = self._from_above(thing.place[:2], thing.top, depth)
         else:
-            inside = np.array([*rng.uniform(*np.transpose(_HALF_WORKSPACE)), rng.uniform(-0.08, 0.0)])
-            outside = np.append(inside[:2] + rng.normal(0, 0.03, 2), rng.uniform(0.06, 0.2))
+            place = rng.uniform(_WORKSPACE[0][:2], _WORKSPACE[1][:2])
+            inside, outside = self._from_above(place, 0.0, rng.uniform(0.0, 0.08))
+            outside[:2] += rng.normal(0, 0.03, 2)
         turn, speed = rng.uniform(-np.pi, np.pi), rng.uniform(*_PUSH_SPEEDS)
-        away_from = outside + (0, 0, rng.uniform(0.0, 0.1))
-        points = (outside, inside, outside, away_from)
+        points = (outside, inside, outside, np.append(outside[:2], outside[2] + rng.uniform(0.0, 0.1)))
         stays = (0, int(rng.integers(1, 5)), 0, 0)
         poses = [np.array([*point, turn, opening]) for point in points]
         return Motion([Waypoint(pose, speed, stay) for pose, stay in zip(poses, stays, strict=True)], {})
+
+    def _into(self, item: Item, opening: float) -> tuple[np.ndarray, np.ndarray]:
+        """Tool places (3,) outside of what stands fast and, where it cannot get, inside of it."""
+        rng = self._rng
+        middle = np.asarray(item.position) - self._simulation.base_position
+        top = float(middle[2]) + item.extents[2]
+        if rng.random() < 0.35:
+            inside, outside = self._from_above(middle[:2], top, rng.uniform(0.01, 0.06))
+            return outside, inside
+        heading, hand = rng.uniform(-np.pi, np.pi), hand_radius(opening)
+        ahead = np.array([np.cos(heading), np.sin(heading)])
+        away = item.footprint + hand + rng.uniform(0.02, 0.08)
+        height = max(self._postures.depth(middle, hand) + 0.01, rng.uniform(0.3, 0.9) * top)
+        inside = np.append(middle[:2] + rng.uniform(-0.5, 0.5) * item.footprint * ahead, height)
+        return np.append(middle[:2] - away * ahead, height), inside
+
+    def _from_above(self, place: np.ndarray, top: float, depth: float) -> tuple[np.ndarray, np.ndarray]:
+        """Tool places (3,): with the fingers' ends `depth` below `top`, and above it."""
+        return np.append(place, top + strokes.TIP - depth), np.append(place, top + self._rng.uniform(0.06, 0.2))
 
     # --- parts --------------------------------------------------------------------------------------------------
 
@@ -277,7 +310,7 @@ class Handling:
         return [Waypoint(np.array([*point, turn, opening]), speed) for point in points]
 
     def _opening(self) -> float:
-        return float(self._rng.choice((0.0, 0.0, 1.0, self._rng.random())))
+        return float(self._rng.choice((0.0, 0.0, 0.0, 1.0, self._rng.random())))
 
     def _height(self, thing: Thing, part: float, opening: float) -> float:
         """Of the tool, such that the fingers' ends are at `part` (0 to 2) of the half height above its bottom."""

@@ -26,12 +26,19 @@ class MotionGenerator:
     """
 
     def __init__(
-        self, simulation: ArmSimulation, kinematics: ArmKinematics, rng: np.random.Generator, wide: bool = False
+        self,
+        simulation: ArmSimulation,
+        kinematics: ArmKinematics,
+        rng: np.random.Generator,
+        wide: bool = False,
+        workspace: tuple[np.ndarray, np.ndarray] = (WORKSPACE_LOWER, WORKSPACE_UPPER),
     ) -> None:
+        """Args: workspace: corners (3,) of where the tool goes, metres, relative to the arm's base."""
         self._simulation = simulation
         self._kinematics = kinematics
         self._rng = rng
         self._wide = wide
+        self._workspace = workspace
         self._embodiment = simulation.embodiment
         self._home = np.asarray(self._embodiment.home)
         self._rate = self._embodiment.max_step[:7].astype(float)
@@ -65,7 +72,7 @@ class MotionGenerator:
         return self.configuration()
 
     def _configuration(self) -> np.ndarray:
-        return self.stretched() if self._wide and self._rng.random() < 0.7 else self.configuration()
+        return self.stretched() if self._wide and self._rng.random() < 0.7 else self.configuration(*self._workspace)
 
     def configuration(self, lower: np.ndarray = WORKSPACE_LOWER, upper: np.ndarray = WORKSPACE_UPPER) -> np.ndarray:
         """Joints (7,) with the tool somewhere in a box (metres, relative to the arm's base), near the home posture.

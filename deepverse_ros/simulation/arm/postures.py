@@ -45,17 +45,20 @@ class Postures:
             fall = np.arccos(z / length)
         second = fall - np.arctan2(forward, upward)
         first = _wrapped(np.arctan2(y, x) - np.arctan2(aside, length * np.sin(fall)))
-        forearm = _about_z(first) @ _about_y(second) @ _about_z(np.full_like(first, self._elbow)) @ _about_y(bend)
-        local = np.einsum("nji,nj->ni", forearm, out_of_hand)
+        # Where the hand points and how it closes, (2, N) each, as seen from one link after the other.
+        level = np.stack([out_of_hand[:, 0], np.cos(turn)]), np.stack([out_of_hand[:, 1], np.sin(turn)])
+        x, y = _turned_back(*level, first)
+        z = np.stack([out_of_hand[:, 2], np.zeros_like(turn)])
+        z, x = _turned_back(z, x, second)
+        x, y = _turned_back(x, y, self._elbow)
+        z, x = _turned_back(z, x, bend)
         # Of the two ways to point the hand there, the one with less twist of the forearm.
-        sign = np.where(local[:, 0] < 0, -1.0, 1.0)
-        fifth = np.arctan2(sign * local[:, 1], sign * local[:, 0])
-        sixth = sign * np.arccos(np.clip(local[:, 2], -1, 1))
-        hand = forearm @ _about_z(fifth) @ _about_y(sixth)
-        closing = np.stack([np.cos(turn), np.sin(turn), np.zeros_like(turn)], axis=1)
-        seventh = np.arctan2(-np.einsum("ni,ni->n", closing, hand[:, :, 0]),
-                             np.einsum("ni,ni->n", closing, hand[:, :, 1]))  # fmt: skip
-        seventh = _unwrapped(seventh, wrist)
+        sign = np.where(x[0] < 0, -1.0, 1.0)
+        fifth = np.arctan2(sign * y[0], sign * x[0])
+        sixth = sign * np.arccos(np.clip(z[0], -1, 1))
+        x, y = _turned_back(x, y, fifth)
+        z, x = _turned_back(z, x, sixth)
+        seventh = _unwrapped(np.arctan2(-x[1], y[1]), wrist)
         elbow = np.full_like(first, self._elbow)
         joints = np.stack([first, second, elbow, -bend, fifth, sixth, seventh, poses[:, 4]], axis=1)
         within = (joints >= self._lower - 1e-6) & (joints <= self._upper + 1e-6)
@@ -77,27 +80,14 @@ class Postures:
             farthest = np.sqrt(np.maximum(_FARTHEST**2 - height**2, 0.0))
             tilt = np.clip((radius - np.clip(radius, nearest, farthest)) / _HAND, -_STEEPEST, _STEEPEST)
         level = outward * tilt[:, None]
-        out = np.concatenate([level, -np.sqrt(1 - tilt**2)[:, None]], axis=1)
-        out[:, :2] += self._lean
-        return out / np.linalg.norm(out, axis=1, keepdims=True)
+        out = np.concatenate([level + self._lean, -np.sqrt(1 - tilt**2)[:, None]], axis=1)
+        return out / np.sqrt((out**2).sum(axis=1, keepdims=True))
 
 
-def _about_z(angle: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(angle), 3, 3))
-    out[:, 0, 0] = out[:, 1, 1] = np.cos(angle)
-    out[:, 1, 0] = np.sin(angle)
-    out[:, 0, 1] = -out[:, 1, 0]
-    out[:, 2, 2] = 1
-    return out
-
-
-def _about_y(angle: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(angle), 3, 3))
-    out[:, 0, 0] = out[:, 2, 2] = np.cos(angle)
-    out[:, 0, 2] = np.sin(angle)
-    out[:, 2, 0] = -out[:, 0, 2]
-    out[:, 1, 1] = 1
-    return out
+def _turned_back(one: np.ndarray, other: np.ndarray, angle: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Components along two axes, as seen from a link that is turned by `angle` from the one axis to the other."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * one + sin * other, cos * other - sin * one
 
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:

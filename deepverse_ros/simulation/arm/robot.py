@@ -12,10 +12,11 @@ from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.motions import KINDS, REVISIT_FRAMES, SHARES, MotionGenerator
 from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 from deepverse_ros.simulation.arm.ood_scenes import ArmOodScenes
+from deepverse_ros.simulation.arm.pairs import draw_pair
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks.avoid import Avoid
 from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
-from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, RobotSimulation, Script, SimulatedRobot
+from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, Pair, RobotSimulation, Script, SimulatedRobot
 
 NEAR = "near"  # the setting whose episodes are mostly of contacts
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
@@ -102,6 +103,11 @@ class DrawnArmSimulation(ArmSimulation):
         except RuntimeError:
             return None
         return GoalPicture(*self.goal_frame(joints), self.object_positions)
+
+    def begin_pair(self, scene: int, rng: np.random.Generator, steps: int) -> Pair | None:
+        """See `RobotSimulation.begin_pair`."""
+        self.reset(scene, base_offset=(0.0, 0.0))
+        return draw_pair(self, rng, steps)
 
     def begin_avoid(self, seed: int) -> GoalPicture:
         """The task "avoid" of `seed` below `SCENE_SEEDS`; see `RobotSimulation.begin_avoid`."""

@@ -1,7 +1,6 @@
 """The simulated arm: physics, an RGB-D camera and ground truth."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
 from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene
 from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
+from deepverse_ros.simulation.base import Snapshot
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 
 _TIMESTEP = 0.005
@@ -18,14 +18,6 @@ _LEAD = np.array([0.10] * 7 + [1.0])
 # What a pixel or a geom belongs to: what stands fast, the robot, or `_THING` + k for thing k.
 _FAST, _ROBOT, _THING = 0, 1, 2
 _THINGS_GROUP = 1  # of geoms, so that pictures can leave the things out
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A moment of a simulated scene. time: seconds; values: the state of the physics and of the arm's control."""
-
-    time: float
-    values: tuple[np.ndarray, ...]
 
 
 class ArmSimulation:
@@ -138,7 +130,7 @@ class ArmSimulation:
         mujoco.mj_forward(self._model, self._data)
 
     def snapshot(self) -> Snapshot:
-        """This moment of the present scene, for `restore`."""
+        """The present moment, for `restore`."""
         data = self._data
         values = [data.qpos, data.qvel, data.act, data.ctrl, data.qacc_warmstart, self._reference]
         return Snapshot(data.time, tuple(np.array(v) for v in values))
