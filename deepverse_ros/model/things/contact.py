@@ -242,7 +242,7 @@ class Contact(nn.Module):
         told = z.new_zeros(len(self.told.bias), things.count * things.plans).index_copy(1, rows, _linear(self.told, z))
         gap, radius = gap[None], of(things.radius)[None]
         x = [_scaled(t) for t in (offset, gap, 10 * gap, radius, of(state.last))]
-        heard = F.relu(_linear(self.from_other["first"], torch.cat([*x, of(told)])))
+        heard = F.relu(_linear(self.from_other["first"], torch.cat([*x, of(told)])), inplace=True)
         return _linear(self.from_other["second"], (heard * (apart < _APART)).sum(1))
 
 
@@ -328,4 +328,4 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _mlp(layers: nn.ModuleDict, x: Tensor) -> Tensor:
-    return F.relu(_linear(layers["second"], F.relu(_linear(layers["first"], x))))
+    return F.relu(_linear(layers["second"], F.relu(_linear(layers["first"], x), inplace=True)), inplace=True)

@@ -94,23 +94,28 @@ def test_what_is_held_goes_and_turns_with_the_hand() -> None:
         assert torch.allclose(motion.rotation[:, :, 0], turn, atol=1e-3)
 
 
-def test_what_gives_way_is_not_deeper_within_the_robot_than_it_was() -> None:
+@pytest.mark.parametrize("choice", ["give way", "give way over the ground"])
+def test_what_gives_way_goes_before_the_robot_and_not_into_it(choice: str) -> None:
     parts = swinging()
     beside = at_hand(parts)
     beside[1] += 0.13
     slots = balls([beside])
-    motion, stays = (imagine(only(network(), choice), slots, parts) for choice in ("give way", "stay"))
+    gives, stays = (imagine(only(network(), way), slots, parts) for way in (choice, "stay"))
+    sweeps = Sweeps.of(parts)
+    every = torch.arange(len(parts.radius))[:, None].expand(-1, 6)
 
-    def depth(found: Motion) -> float:
-        sweeps = Sweeps.of(parts)
-        plans = torch.arange(len(parts.start))
-        every = torch.arange(len(parts.radius))[:, None].expand(-1, len(plans))
+    def depth(found: Motion, plan: int) -> float:
         points = found.position[:, -1, 0].T[:, None] + slots.surface[0, 0].T[:, :, None]
-        return -float(sweeps.near(len(sweeps.table) - 1, every, plans).offsets(points)[1][-1].min())
+        return -float(
+            sweeps.near(len(sweeps.table) - 1, every, torch.arange(6)).offsets(points)[1][-1, ..., plan].min()
+        )
 
-    assert depth(stays) > 0.025
-    assert depth(motion) < 0.01
-    assert float(motion.position[0, -1, 0, 1] - beside[1]) == 0  # of the plan that swings away
+    assert depth(stays, 3) > 0.025
+    assert depth(gives, 3) < 0.005
+    assert torch.equal(gives.position[0], stays.position[0])  # of the plan that swings away
+    fingers = parts.end[5, -1, -2:].mean(0)
+    assert float(stays.position[5, -1, 0, 1]) < float(fingers[1]) - 0.2  # a fast hand went through it
+    assert float(gives.position[5, -1, 0, 1]) > float(fingers[1]) + 0.02
 
 
 def test_what_falls_comes_to_lie_on_the_ground_below_it() -> None:
