@@ -9,6 +9,9 @@ from deepverse_ros import files
 from deepverse_ros.cli.common import Device, Json, Model, results
 from deepverse_ros.errors import CheckpointError, EpisodeError, ShapeError
 
+_RING = 0.03
+"""Metres: radius of a ring around a thing."""
+
 
 def imagine(
     model: Model,
@@ -17,15 +20,17 @@ def imagine(
     start: Annotated[int, typer.Option(min=0, help="First observed frame.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Draw the imagined future above the real one.
+    """Draw the imagined future above the real one; rings show where a model of things imagines each of them.
 
     Example: `deepverse imagine models/arm data_cache/arm/episode_000007.h5 --out imagined.png`
     """
     import numpy as np
+    import torch
 
+    from deepverse_ros import geometry
     from deepverse_ros.data.store import EpisodeStore
     from deepverse_ros.evaluation.prediction.evaluate import windows_of
-    from deepverse_ros.evaluation.reporting.film import film, montage
+    from deepverse_ros.evaluation.reporting.film import film, montage, ringed
     from deepverse_ros.model.world_model import WorldModel
 
     kind = out.suffix.lower()
@@ -43,6 +48,13 @@ def imagine(
         name: np.rint(255 * rgb[0].float().cpu().permute(0, 2, 3, 1).numpy()).clip(0, 255).astype(np.uint8)
         for name, rgb in (("imagined", future.rgb), ("real", one.rgb))
     }
+    things = future.things
+    if things is not None and future.intrinsics is not None and future.camera_to_world is not None:
+        poses = future.camera_to_world[0].cpu()
+        pixels, depth = geometry.project(things.position[0].cpu(), future.intrinsics.cpu(), poses)
+        pixels[things.there[0].cpu() < 0.5] = torch.nan
+        radii = _RING * float(future.intrinsics[0, 0]) / depth
+        rows = {name: ringed(frames, pixels.numpy(), radii.numpy()) for name, frames in rows.items()}
     headings = [f"+{(step + 1) * recorded.dt:.1f} s" for step in range(len(rows["real"]))]
     if kind == ".gif":
         film(out, rows, headings, recorded.dt)

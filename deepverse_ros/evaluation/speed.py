@@ -6,6 +6,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,26 @@ import torch
 
 from deepverse_ros.data.collect import collect
 from deepverse_ros.model.belief import Belief
-from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.planning.objectives.goal_image import GoalImage
+from deepverse_ros.planning.search.icem import Icem, IcemConfig
 from deepverse_ros.planning.search.mpc import Mpc, MpcConfig
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation import robots
+from deepverse_ros.simulation.base import SceneFrames
 
 BATCHES = (1, 16, 64, 256)
 RANKED = (16, 256, 4096)
 BUDGET = 5.0
 """Seconds for a measurement."""
+_SCENES = 12
 
 
 def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200) -> dict[str, Any]:
-    """Measure; what is timed does not depend on the pictures' content, so they are noise.
+    """Measure, on the pictures of that of `_SCENES` simulated scenes which has most things.
+
+    A robot that nothing simulates sees noise, in which there are no things; nothing else depends on what is seen.
 
     Args: repeats: of each measurement, fewer where it is slow; collect_episodes: simulated for the figure of
     `deepverse collect`, 0 leaves it out.
@@ -36,20 +43,23 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
     """
     config = model.config
     robot = model.embodiment
-    rng = np.random.default_rng(0)
-    shape = (config.context, config.height, config.width)
-    rgb = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
-    depth = rng.uniform(robot.camera.near, robot.camera.far, shape).astype(np.float32)
-    home = np.asarray(robot.home, np.float32)
-    past = np.tile(home, (1, config.context - 1, 1))
+    seen = _simulated(model) if robot.name in robots.names() else _noise(model)
+    stands = seen.joints[-1].astype(np.float32)
+    past = seen.joints[None, 1:].astype(np.float32)
 
     def observe() -> Belief:
-        return model.observe(Observation.from_numpy(rgb, depth), past)
+        return model.observe(Observation.from_numpy(seen.rgb, seen.depth, seen.intrinsics, seen.camera_to_world), past)
+
+    def read_goal() -> Goal:
+        return model.encode_goal(seen.rgb[0], seen.depth[0], seen.intrinsics, seen.camera_to_world)
 
     warm_up_ms = model.warm_up()
     belief = observe()
-    plans = robot.limit_plan(rng.uniform(robot.lower, robot.upper, (max(RANKED), config.horizon, len(home))), home)
-    goal = model.encode_goal(rgb[0], depth[0])
+    # Such plans as a search begins with.
+    sampler = Icem(robot, IcemConfig(samples=max(RANKED), horizon=config.horizon))
+    sampler.reset(stands, 0)
+    plans = sampler.ask()[: max(RANKED)]
+    goal = read_goal()
 
     def imagine_decoded() -> None:
         future = model.imagine(belief, plans[:1])
@@ -68,7 +78,7 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
         _timed(f"observe {config.context} frames", lambda: _touch(observe().newest.latents), repeats),
         _timed(f"imagine 1x{h} RGB-D frames", imagine_decoded, repeats),
         _timed(f"observe and imagine 1x{h} RGB-D frames", camera_to_future, repeats),
-        _timed("encode a goal image", lambda: model.encode_goal(rgb[0], depth[0]), repeats),  # ends on the CPU
+        _timed("encode a goal image", read_goal, repeats),  # ends on the CPU
     ]
     for count in BATCHES:
         name = f"imagine {count}x{h} latent frames"
@@ -81,7 +91,7 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
     search = MpcConfig(max_replans=0)
     mpc = Mpc(model, search)
     name = f"plan {search.sampler.samples}x{h}, {search.iterations} iterations"
-    measurements.append(_timed(name, lambda: mpc.plan(belief, goal, home), repeats))
+    measurements.append(_timed(name, lambda: mpc.plan(belief, goal, stands), repeats))
     if collect_episodes:
         rate = collect_rate(robot, collect_episodes, (config.width, config.height))
         name = f"collect at {config.width}x{config.height}"
@@ -95,6 +105,36 @@ def benchmark(model: WorldModel, repeats: int = 20, collect_episodes: int = 200)
         "size": [config.height, config.width],
         "measurements": measurements,
     }
+
+
+def _simulated(model: WorldModel) -> SceneFrames:
+    """The context in the scene of most things, the robot standing still."""
+    c = model.config
+    with closing(robots.of(model.embodiment).simulate(width=c.width, height=c.height)) as simulation:
+        counts = []
+        for seed in range(_SCENES):
+            simulation.reset(seed)
+            counts.append(len(simulation.object_positions))
+        simulation.reset(int(np.argmax(counts)))
+        frames = []
+        for _ in range(c.context):
+            frames.append((*simulation.render(), simulation.joints))
+            simulation.step(simulation.joints)
+        rgb, depth, joints = (np.stack(parts) for parts in zip(*frames, strict=True))
+        return SceneFrames(rgb, depth, simulation.intrinsics, simulation.camera_to_world, joints)
+
+
+def _noise(model: WorldModel) -> SceneFrames:
+    """Noise, of a robot that stands at home."""
+    c, robot = model.config, model.embodiment
+    rng = np.random.default_rng(0)
+    shape = (c.context, c.height, c.width)
+    camera = np.diag([c.width, c.width, 1.0])
+    return SceneFrames(
+        rng.integers(0, 255, (*shape, 3), dtype=np.uint8),
+        rng.uniform(robot.camera.near, robot.camera.far, shape).astype(np.float32),
+        camera, np.eye(4), np.tile(np.asarray(robot.home, np.float32), (c.context, 1)),
+    )  # fmt: skip
 
 
 def collect_rate(embodiment: Embodiment, episodes: int, size: tuple[int, int]) -> float:

@@ -12,6 +12,7 @@ MARGIN = 64
 HEADING = 16
 GAP = 2
 INK, PAPER = (36, 41, 47), (255, 255, 255)
+RINGS = ("red", "lime", "dodgerblue", "gold", "magenta", "cyan", "darkorange", "white")
 
 
 def montage(
@@ -71,6 +72,23 @@ def film(
     durations[-1] += 1000
     path.parent.mkdir(parents=True, exist_ok=True)
     sheets[0].save(path, save_all=True, append_images=sheets[1:], duration=durations, loop=0)
+
+
+def ringed(frames: np.ndarray, pixels: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Frames with a ring around each place, of one colour a column.
+
+    Args: frames uint8 (T, H, W, 3); pixels (T, K, 2) across and down, NaN none; radii (T, K) pixels.
+    Returns: uint8 (T, H, W, 3).
+    """
+    out = []
+    for frame, places, sizes in zip(frames, pixels, radii, strict=True):
+        picture = Image.fromarray(frame)
+        draw = ImageDraw.Draw(picture)
+        for k, ((u, v), size) in enumerate(zip(places, sizes, strict=True)):
+            if np.isfinite([u, v, size]).all():
+                draw.ellipse((u - size, v - size, u + size, v + size), outline=RINGS[k % len(RINGS)])
+        out.append(np.asarray(picture))
+    return np.stack(out)
 
 
 def _fit(frame: np.ndarray, width: int, height: int) -> Image.Image:

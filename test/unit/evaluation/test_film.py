@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.evaluation.reporting.film import GAP, HEADING, MARGIN, film, montage
+from deepverse_ros.evaluation.reporting.film import GAP, HEADING, MARGIN, film, montage, ringed
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -49,3 +49,13 @@ def test_a_film_has_one_picture_a_step(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(rows: dict[str, np.ndarray], headings: list[str], named: str) -> None:
     with pytest.raises(ShapeError, match=named):
         montage(rows, headings)
+
+
+def test_rings_are_drawn_around_places_and_none_where_there_is_nothing() -> None:
+    plain = frames((0, 0, 0), count=2, size=32)
+    pixels = np.array([[[16.0, 10.0], [np.nan, np.nan]], [[20.0, 10.0], [np.nan, np.nan]]])
+    shown = ringed(plain, pixels, np.full((2, 2), 4.0))
+    assert tuple(shown[0, 10, 12]) == (255, 0, 0)
+    assert tuple(shown[1, 10, 24]) == (255, 0, 0)
+    assert not shown[:, 20:].any()
+    assert not plain.any()
