@@ -130,7 +130,7 @@ class Contact(nn.Module):
             plans=plans,
             there=slots.there[:, used].T.flatten(),
             surface=surface,
-            radius=_length(surface).amax(0),
+            radius=slots.surface[:, used].norm(dim=-1).amax(-1).T.flatten(),
             ground=ground,
         )
         position = slots.position[:, used].permute(2, 1, 0).flatten(1)
