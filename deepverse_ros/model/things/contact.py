@@ -97,12 +97,12 @@ class Contact(nn.Module):
         plans, steps = parts.start.shape[0], parts.start.shape[1] - 1
         used = slots.there.any(0).nonzero()[:, 0]
         slots = slots.expand(plans) if len(slots.there) == 1 else slots
-        start = slots.position.new_zeros(())
+        zero = slots.position.new_zeros(())
         motion = Motion(
             position=slots.position[:, None].repeat(1, steps, 1, 1),
-            rotation=torch.eye(3, dtype=start.dtype, device=start.device).repeat(plans, steps, MOST, 1, 1),
+            rotation=torch.eye(3, dtype=zero.dtype, device=zero.device).repeat(plans, steps, MOST, 1, 1),
             std=slots.std[:, None].repeat(1, steps, 1),
-            touched=start.expand(plans, steps, MOST).clone(),
+            touched=zero.expand(plans, steps, MOST).clone(),
         )
         if not len(used):
             return motion
@@ -130,7 +130,7 @@ class Contact(nn.Module):
             plans=plans,
             there=slots.there[:, used].T.flatten(),
             surface=surface,
-            radius=_length(surface).amax(0),
+            radius=slots.surface[:, used].norm(dim=-1).amax(-1).T.flatten(),
             ground=ground,
         )
         position = slots.position[:, used].permute(2, 1, 0).flatten(1)
