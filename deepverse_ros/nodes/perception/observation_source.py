@@ -1,13 +1,15 @@
 """The robot's eyes and joints as a node sees them: topics in, windows of frames for the model out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Header
 
+from deepverse_ros.geometry import Intrinsics
 from deepverse_ros.model.belief import Belief
-from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.perception import camera_input, joint_input, odometry_input
@@ -76,6 +78,33 @@ class ObservationWindow:
     def observed_by(self, model: WorldModel) -> Belief:
         """Raises: ShapeError."""
         return model.observe(self.observation, self.actions, self.proprioception)
+
+    def camera_of(self, picture: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The newest frame's camera, had it taken `picture` (H, W, 3): intrinsics (3, 3), camera_to_world (4, 4).
+
+        Each is None where it is not known.
+        """
+        seen = self.observation
+        matrix, pose = None, None
+        if seen.intrinsics is not None:
+            camera = Intrinsics.from_matrix(seen.intrinsics, *seen.rgb.shape[:-3:-1])
+            matrix = camera.resized(*picture.shape[1::-1]).matrix
+        if seen.camera_to_world is not None:
+            pose = seen.camera_to_world.reshape(-1, 4, 4)[-1].cpu().numpy()
+        return matrix, pose
+
+
+def read_goal(
+    model: WorldModel, see: Callable[[], ObservationWindow | None], rgb: np.ndarray, depth: np.ndarray | None
+) -> Goal:
+    """A goal picture that the camera has taken from where it stands now.
+
+    Args: see: what it sees now, None: nothing yet; asked where the model must be told where its camera stands. rgb
+    (H, W, 3) uint8; depth (H, W) metres or None.
+    Raises: ShapeError where nobody knows that.
+    """
+    window = see() if model.config.posed else None
+    return model.encode_goal(rgb, depth, *((None, None) if window is None else window.camera_of(rgb)))
 
 
 class ObservationSource:

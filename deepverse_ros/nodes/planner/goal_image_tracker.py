@@ -9,9 +9,10 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from deepverse_ros.action import PlanToGoal
-from deepverse_ros.errors import MessageError
+from deepverse_ros.errors import MessageError, ShapeError
 from deepverse_ros.model.observation import Goal
 from deepverse_ros.nodes.messages.goal import goal_from_images
+from deepverse_ros.nodes.perception.observation_source import read_goal
 from deepverse_ros.nodes.planner.goal_controller import GoalController
 from deepverse_ros.nodes.planner.goal_task import GoalTask, Result, stopped_result
 from deepverse_ros.nodes.planner.robot import POLL, Robot
@@ -136,7 +137,11 @@ class GoalImageTracker:
             return
         if self._read is None or not _same_pixels(message, self._read):
             try:
-                self._newest = self._robot.model.encode_goal(*goal_from_images(message, Image()))
+                picture = goal_from_images(message, Image())
+                self._newest = read_goal(self._robot.model, self._robot.input.latest_window, *picture)
+            except ShapeError as error:  # where the camera stands may be known later
+                self._node.warn("goal_image", f"~/goal_image: {error}")
+                return
             except MessageError as error:
                 self._node.warn("goal_image", f"~/goal_image: {error}; the picture was ignored")
         self._read = message

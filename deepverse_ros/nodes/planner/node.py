@@ -22,14 +22,19 @@ from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.goal import goal_from_images, position_from_point
 from deepverse_ros.nodes.messages.image_decoding import picture_size
 from deepverse_ros.nodes.perception.model_loading import load_model
-from deepverse_ros.nodes.perception.observation_source import ObservationSource, base_frame
+from deepverse_ros.nodes.perception.observation_source import (
+    ObservationSource,
+    ObservationWindow,
+    base_frame,
+    read_goal,
+)
 from deepverse_ros.nodes.planner.goal_controller import GoalController
 from deepverse_ros.nodes.planner.goal_image_tracker import GoalImageTracker, TrackingTask
 from deepverse_ros.nodes.planner.goal_task import GoalTask, Result, failed_result
 from deepverse_ros.nodes.planner.outputs import PlanOutputs
 from deepverse_ros.nodes.planner.parameters import PARAMETERS, mpc_config
 from deepverse_ros.nodes.planner.proposed_plans import Proposals
-from deepverse_ros.nodes.planner.robot import Robot
+from deepverse_ros.nodes.planner.robot import POLL, Robot
 from deepverse_ros.nodes.planner.robot_interface import RobotInterface
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.latest_slot import LatestSlot
@@ -254,7 +259,7 @@ class PlannerNode(RobotNode):
             request = task.request
             named = "goal position" if request.goal_position.header.frame_id else "goal image"
             try:
-                self._goal = self._read_goal(request)
+                self._goal = self._read_goal(task)
             except DeepverseError as error:
                 self.warn("goal_image", f"{named}: {error}")
                 return Result(code=Result.INVALID_GOAL, text=f"{named}: {error}", final_distance=float("nan"))
@@ -263,14 +268,24 @@ class PlannerNode(RobotNode):
         self.get_logger().info(f"{task.name}: {result.text} ({counts})")
         return result
 
-    def _read_goal(self, request: PlanToGoal.Goal) -> Goal:
+    def _read_goal(self, task: GoalTask) -> Goal:
         """Raises: MessageError or ShapeError where it cannot be used."""
+        request = task.request
         if not request.goal_position.header.frame_id:
-            return self.model.encode_goal(*goal_from_images(request.goal_image, request.goal_depth))
+            picture = goal_from_images(request.goal_image, request.goal_depth)
+            return read_goal(self.model, lambda: self._first_window(task), *picture)
         for name, image in (("goal_image", request.goal_image), ("goal_depth", request.goal_depth)):
             if image.width or image.height:
                 raise MessageError(f"{name} has {image.width}x{image.height} pixels; with a position it must be 0x0")
         return Goal.at(position_from_point(request.goal_position, base_frame(self, self.model.embodiment)))
+
+    def _first_window(self, task: GoalTask) -> ObservationWindow | None:
+        """What the camera sees; a goal may come before its first image."""
+        latest = time.monotonic() + self.parameters["stale_timeout"]
+        while (window := self.robot.input.latest_window()) is None and time.monotonic() < latest:
+            if task.pause(POLL):
+                return None
+        return window
 
     def _aim(self, goal: Goal) -> None:
         self._goal = goal

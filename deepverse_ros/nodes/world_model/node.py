@@ -29,6 +29,7 @@ from deepverse_ros.nodes.perception.observation_source import (
     ObservationSource,
     ObservationWindow,
     base_frame,
+    read_goal,
 )
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.diagnostics import Quantiles
@@ -280,7 +281,7 @@ class WorldModelNode(RobotNode):
         elif window.state is None or window.problem:
             verdict = rejected(Reason.STALE_INPUT, window.problem)
         else:
-            belief, goal = self._observe(window), self.model.encode_goal(*goal_picture)
+            belief, goal = self._observe(window), read_goal(self.model, lambda: window, *goal_picture)
             # As the planner does it; without memory, as the bounds were calibrated.
             mpc = Mpc(self.model, MpcConfig(limits=limits))
             verdict, future = mpc.judge_plan(belief, goal, plan, window.state.values)

@@ -4,15 +4,21 @@ import threading
 import time
 
 import numpy as np
+import pytest
+import torch
 from rclpy.parameter import Parameter as RosParameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
+from deepverse_ros.errors import ShapeError
+from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.messages.image import image_from_array
 from deepverse_ros.nodes.messages.time import stamp_from_seconds
 from deepverse_ros.nodes.perception import observation_source
-from deepverse_ros.nodes.perception.observation_source import ObservationSource
+from deepverse_ros.nodes.perception.observation_source import ObservationSource, ObservationWindow, read_goal
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.lifecycle import RobotNode
 from deepverse_ros.robot.embodiment import Embodiment
@@ -80,3 +86,37 @@ def test_what_else_the_node_is_busy_with_keeps_neither_pictures_nor_joint_states
         assert not go.is_set()
     finally:
         go.set()
+
+
+def test_a_goal_picture_is_of_the_camera_that_sees_now() -> None:
+    torch.manual_seed(0)
+    told = WorldModelConfig.small_test(Embodiment.load("arm")).model_copy(update={"posed": True})
+    model = WorldModel(told).prepare(torch.device("cpu"), torch.float32)
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, 3] = (0.3, -0.2, 1.1)
+    matrix = np.array([[90.0, 0, 63.5], [0, 90.0, 47.5], [0, 0, 1]], np.float32)
+    rgb = np.zeros((1, 96, 128, 3), np.uint8)
+    window = ObservationWindow(
+        Observation.from_numpy(rgb, None, matrix, np.stack([np.eye(4, dtype=np.float32), pose])[None]),
+        np.zeros((1, 0, 8)), None, None, "", Header(), 0.0, 0.0, True,
+    )  # fmt: skip
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    half, at = window.camera_of(picture)
+    np.testing.assert_allclose(half, [[45, 0, 31.5], [0, 45, 23.5], [0, 0, 1]])
+    np.testing.assert_allclose(at, pose)
+    goal = read_goal(model, lambda: window, picture, None)
+    np.testing.assert_allclose(goal.tool_position, model.encode_goal(picture, None, half, pose).tool_position)
+    with pytest.raises(ShapeError, match="told where its camera stands"):
+        read_goal(model, lambda: None, picture, None)
+
+
+def test_a_model_whose_camera_never_moves_is_not_asked_what_is_seen() -> None:
+    torch.manual_seed(0)
+    model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm"))).prepare(torch.device("cpu"), torch.float32)
+
+    def see() -> None:
+        raise AssertionError("looked")
+
+    picture = np.zeros((48, 64, 3), np.uint8)
+    goal = read_goal(model, see, picture, None)
+    np.testing.assert_allclose(goal.tool_position, model.encode_goal(picture).tool_position)
