@@ -132,7 +132,8 @@ def test_what_a_model_says_of_things_is_asked_of_its_future_and_its_reader(windo
     steps = Things(*(part[:, None].expand(-1, 8, *part.shape[1:]) for part in vars(things(last)).values()))
     asked = []
 
-    def read(rgb, depth, intrinsics, camera_to_world, states):
+    def read(rgb, depth, states, intrinsics, camera_to_world):
+        assert (len(states), tuple(intrinsics.shape), tuple(camera_to_world.shape)) == (len(rgb), (3, 3), (1, 4, 4))
         asked.append((rgb, depth, states))
         return things(first if rgb is asked[0][0] else last)
 
@@ -141,7 +142,8 @@ def test_what_a_model_says_of_things_is_asked_of_its_future_and_its_reader(windo
     )
     coarse = SimpleNamespace(things=steps)
     fake = SimpleNamespace(read_things=read, imagine_coarse=lambda belief, plans: coarse)
-    imagined = imagined_things(fake, windows, SimpleNamespace(things=known), future)
+    belief = SimpleNamespace(things=SimpleNamespace(slots=known))
+    imagined = imagined_things(fake, windows, belief, future)
     figures = errors_of(windows, imagined).figures()["error_m"]
     assert [figures[n]["mean"] for n in ("model", "coarse", "reader")] == pytest.approx([0, 0, 0], abs=1e-6)
     assert figures["pictures"]["mean"] == pytest.approx(0.16)  # the imagined picture shows it where it was
