@@ -32,15 +32,13 @@ class Chain(nn.Module):
     """
 
     local: Tensor
-    link: Tensor
     capsule: Tensor
     radius: Tensor
     carries: Tensor
     axes: Tensor
-    shares: Tensor
     origins: Tensor
-    slides: Tensor
     about: Tensor
+    order: Tensor
 
     def __init__(self, embodiment: Embodiment, body: Body) -> None:
         super().__init__()
@@ -58,20 +56,19 @@ class Chain(nn.Module):
         ]
         turns = [np.asarray(link.axis) for link in body.links]
         carried = [[i + 1 in _above(self.parents, ball[0]) for i in self.moving] for ball in balls]
-        shares = np.zeros((len(self.moving), embodiment.state_dim))
-        for row, i in enumerate(self.moving):
-            shares[row, self.values[i]] = body.links[i].per_unit
+        links = [ball[0] for ball in balls]
+        # By the link that carries them; `order` brings them back into that of the capsules.
+        self.balls = {link: [k for k, own in enumerate(links) if own == link] for link in sorted(set(links))}
+        order = np.argsort(np.concatenate([*self.balls.values()]))
         for name, values in (
             ("local", [b[1] for b in balls]),
             ("radius", [b[3] for b in balls]),
             ("axes", turns),
             ("carries", carried),
-            ("shares", shares),
             ("origins", [link.origin for link in body.links]),
-            ("slides", [[float(body.links[i].motion == "slide")] for i in self.moving]),
         ):
             self.register_buffer(name, torch.tensor(np.asarray(values, np.float32)), persistent=False)
-        for name, index in (("link", [b[0] for b in balls]), ("capsule", [b[2] for b in balls])):
+        for name, index in (("order", order), ("capsule", [b[2] for b in balls])):
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         cross = [np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) for x, y, z in turns]
         about = np.asarray([np.stack([c, c @ c]) for c in cross], np.float32)
@@ -79,44 +76,53 @@ class Chain(nn.Module):
 
     def places(self, states: Tensor) -> Tensor:
         """(R, P, 3) of the balls at states (R, K)."""
-        rotations, origins = self._frames(states)
-        return self._points(rotations, origins)
+        return self._points(*self._frames(states)).permute(2, 1, 0).contiguous()
 
     def origin(self, states: Tensor, frame: str) -> Tensor:
         """(R, 3) metres, base frame: where a frame is at states (R, K)."""
-        return self._frames(states)[1][:, self.names.index(frame)]
+        return self._frames(states)[1][self.names.index(frame)].T
 
     def forward(self, states: Tensor) -> Placed:
         """Args: states (R, K) in physical units."""
         rotations, origins = self._frames(states)
         points = self._points(rotations, origins)
-        links = [i + 1 for i in self.moving]
-        axes = (rotations[:, links] * self.axes[self.moving][:, None]).sum(-1)  # (R, moving, 3)
-        arms = points[:, :, None] - origins[:, None, links]
-        axes = axes[:, None].expand_as(arms)
-        moves = torch.where(self.slides > 0, axes, torch.linalg.cross(axes, arms)) * self.carries[..., None]
-        return Placed(points, moves.mT @ self.shares)
+        slopes: list[list[Tensor]] = [[] for _ in range(states.shape[1])]
+        for row, i in enumerate(self.moving):
+            axis = (rotations[i + 1] * self.axes[i][:, None]).sum(1)[:, None]  # (3, 1, R)
+            if self.links[i].motion == "slide":
+                move = axis.expand_as(points)
+            else:
+                move = torch.linalg.cross(axis.expand_as(points), points - origins[i + 1][:, None], dim=0)
+            slopes[self.values[i] or 0].append(self.links[i].per_unit * self.carries[:, row, None] * move)
+        whole = torch.stack([torch.stack(parts).sum(0) if parts else torch.zeros_like(points) for parts in slopes])
+        return Placed(points.permute(2, 1, 0).contiguous(), whole.permute(3, 2, 1, 0).contiguous())
 
-    def _points(self, rotations: Tensor, origins: Tensor) -> Tensor:
-        return origins[:, self.link] + (rotations[:, self.link] * self.local[:, None]).sum(-1)
+    def _points(self, rotations: list[Tensor], origins: list[Tensor]) -> Tensor:
+        """(3, P, R) of the balls."""
+        placed = [self.local[mine] @ rotations[link] + origins[link][:, None] for link, mine in self.balls.items()]
+        return torch.cat(placed, 1)[:, self.order]
 
-    def _frames(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotations (R, L, 3, 3) and origins (R, L, 3) of the base and of all links."""
-        rows = len(states)
-        rotations = [torch.eye(3, dtype=states.dtype, device=states.device).expand(rows, 3, 3)]
-        origins = [states.new_zeros(rows, 3)]
+    def _frames(self, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Rotations (3, 3, R) and origins (3, R) of the base and of all links.
+
+        The many come last, so that every operation runs over long rows.
+        """
+        values = states.T.contiguous()
+        count = values.shape[1]
+        rotations = [torch.eye(3, dtype=values.dtype, device=values.device)[..., None].expand(3, 3, count)]
+        origins = [values.new_zeros(3, count)]
         for i, link in enumerate(self.links):
             rotation, origin = rotations[self.parents[i]], origins[self.parents[i]]
-            shift = self.origins[i]
-            value = None if self.values[i] is None else link.per_unit * states[:, self.values[i], None]
+            shift, index = self.origins[i][:, None], self.values[i]
+            value = None if index is None else link.per_unit * values[index]
             if value is not None and link.motion == "slide":
-                shift = shift + self.axes[i] * value
-            origins.append(origin + (rotation * shift[..., None, :]).sum(-1))
+                shift = shift + self.axes[i][:, None] * value
+            origins.append(origin + (rotation * shift).sum(1))
             if value is not None and link.motion == "turn":  # Rodrigues' formula
-                sine, rest = value.sin()[..., None], (1 - value.cos())[..., None]
-                rotation = rotation + sine * (rotation @ self.about[i, 0]) + rest * (rotation @ self.about[i, 1])
+                once, twice = self.about[i, 0].mT @ rotation, self.about[i, 1].mT @ rotation
+                rotation = rotation + value.sin() * once + (1 - value.cos()) * twice
             rotations.append(rotation)
-        return torch.stack(rotations, 1), torch.stack(origins, 1)
+        return rotations, origins
 
 
 def _starts(embodiment: Embodiment) -> list[int]:
