@@ -241,7 +241,9 @@ class TrainingConfig(_Frozen):
     context: int = Field(default=4, ge=1, le=64)
     horizon: int = Field(default=8, ge=1, le=64)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    precision: Precision = Field(default="bf16", description="of products in training; float32 for exact comparisons")
+    precision: Precision = Field(
+        default="auto", description="of products in training; auto: bf16 where the hardware has it; float32: exact"
+    )
     init: str | None = Field(default=None, description="checkpoint whose weights training starts from")
     level: float = Field(default=0.9, gt=0, lt=1, description="conformal level of the shipped bounds")
     calibration_plans: int = Field(

@@ -63,7 +63,7 @@ class CoarseStage:
         train: EncodedEpisodes,
         held_out: EncodedEpisodes,
         seed: int,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.module = model.coarse
         self.config = config

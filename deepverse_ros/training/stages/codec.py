@@ -53,7 +53,7 @@ class CodecStage:
 
     def __init__(
         self, codec: Codec, config: CodecStageConfig, train: Episodes, held_out: Episodes, context: int, horizon: int,
-        device: torch.device, precision: Precision = "bf16",
+        device: torch.device, precision: Precision = "auto",
     ) -> None:  # fmt: skip
         self.codec = codec.to(device).channels_last()
         self.config = config

@@ -33,7 +33,7 @@ class ContactStage:
         config: ContactStageConfig,
         train: PracticeWindows,
         held_out: PracticeWindows,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.module = module
         self.config = config

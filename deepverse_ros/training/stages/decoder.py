@@ -34,7 +34,7 @@ class DecoderStage(CodecStage):
         config: DecoderStageConfig,
         train: EncodedEpisodes,
         held_out: EncodedEpisodes,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         c = model.config
         super().__init__(

@@ -25,7 +25,7 @@ def encode_episodes(
     model: WorldModel,
     episodes: Episodes,
     progress: Callable[[int, int, str], None],
-    precision: Precision = "bf16",
+    precision: Precision = "auto",
     blind_every: int = 0,
 ) -> EncodedEpisodes:
     """Run the codec once over every frame.
@@ -58,7 +58,7 @@ class DynamicsStage:
         train: EncodedEpisodes,
         held_out: EncodedEpisodes,
         seed: int = 0,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.model = model
         self.config = config

@@ -16,7 +16,7 @@ _STRIDE = 4
 
 
 @torch.inference_mode()
-def novelty_features(model: WorldModel, episodes: Episodes, precision: Precision = "bf16") -> tuple[Tensor, Tensor]:
+def novelty_features(model: WorldModel, episodes: Episodes, precision: Precision = "auto") -> tuple[Tensor, Tensor]:
     """Content (N, P) and texture (N, 12) of every fourth frame.
 
     Content with depth and without, because a goal picture has none; texture also as a camera of a higher resolution

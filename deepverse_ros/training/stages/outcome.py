@@ -34,7 +34,7 @@ class OutcomeStage:
         train: EncodedEpisodes,
         held_out: EncodedEpisodes,
         seed: int,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.module = model.outcome_readout
         self.config = config

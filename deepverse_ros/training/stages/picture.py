@@ -30,7 +30,7 @@ class PictureStage:
         train: Episodes,
         held_out: Episodes,
         device: torch.device,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config

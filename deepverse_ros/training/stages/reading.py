@@ -66,7 +66,7 @@ class ReadingStage:
         train: Episodes,
         held_out: Episodes,
         device: torch.device,
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         self.module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config

@@ -59,7 +59,7 @@ def stage(episodes: Episodes, **settings: object) -> DynamicsStage:
     given = DynamicsStageConfig.model_validate(
         {"steps": 2, "batch": 4, "learning_rate": 1e-3} | NOTHING_SPOILT | settings
     )
-    return DynamicsStage(model, given, encoded, encoded, precision="fp32")
+    return DynamicsStage(model, given, encoded, encoded, precision="float32")
 
 
 def losses(made: DynamicsStage, step: int = 0) -> dict[str, Tensor]:
