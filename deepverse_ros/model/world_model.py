@@ -35,8 +35,8 @@ from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
 from deepverse_ros.model.stance import displacement, reconcile
-from deepverse_ros.model.things.model import COARSE_POINTS, ThingsBelief, ThingsFuture, ThingsModel
-from deepverse_ros.model.things.slots import SURFACE, Things
+from deepverse_ros.model.things.model import COARSE, FINE, Detail, ThingsBelief, ThingsFuture, ThingsModel
+from deepverse_ros.model.things.slots import Things
 from deepverse_ros.robot.embodiment import Embodiment
 
 # Frames decoded at once: bounds the memory of full-resolution features.
@@ -364,11 +364,11 @@ class WorldModel(nn.Module):
             poses, self.embodiment.dt, shown, None if ahead is None else ahead.things, belief.displaced,
         )  # fmt: skip
 
-    def _ahead(self, belief: Belief, actions: Tensor, points: int = SURFACE) -> ThingsFuture | None:
+    def _ahead(self, belief: Belief, actions: Tensor, detail: Detail = FINE) -> ThingsFuture | None:
         """What plans do to robot and things; None where the belief knows no things. Args: points: of a surface."""
         if self.things is None or belief.things is None:
             return None
-        return self.things.imagine(belief.things, belief.newest.states[:, 0], actions, belief.displaced, points)
+        return self.things.imagine(belief.things, belief.newest.states[:, 0], actions, belief.displaced, detail)
 
     def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
         """See `stance.reconcile`."""
@@ -386,7 +386,7 @@ class WorldModel(nn.Module):
         camera = self._camera_of(belief)
         actions = self.inputs.plans(plans, len(belief))
         future = self.coarse.imagine(belief.embedding, actions, None if camera is None else camera.features)
-        ahead = self._ahead(belief, actions, COARSE_POINTS)
+        ahead = self._ahead(belief, actions, COARSE)
         if ahead is None:
             return future
         spread = torch.maximum(future.uncertainty, ahead.stance.std)

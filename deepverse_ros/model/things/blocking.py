@@ -21,9 +21,11 @@ from deepverse_ros.robot.embodiment import Embodiment
 
 BEHIND = 0.15
 """rad that a joint is behind its target, from which on the robot counts as blocked."""
-# A path that keeps so far from the ground is free, metres. A step is followed in so many parts: a tool moves 25 cm in
-# one, and must not come out behind what it runs into.
-_MARGIN, _PARTS = 0.03, 3
+PARTS = 3
+"""Of a step in which a blocked robot is followed: a tool moves 25 cm in one, and must not come out behind what it runs
+into."""
+# A path that keeps so far from the ground is free, metres.
+_MARGIN = 0.03
 # How far ahead of a blocked joint its driver lets the reference run, rad.
 _LEAD = 0.10
 # Contacts, per square metre, against joints of stiffness 1 per square rad; and how far a ball may be inside, metres.
@@ -32,8 +34,8 @@ _HARDNESS, _SLACK, _MOST_SLACK = 3e3, 0.008, 0.02
 _BENT = 0.04
 # Who is seen to stand deeper in the ground, metres, is not pushed out of it at once: the ground is misread.
 _DEEPEST = 0.01
-# Balls that hold a robot at once, at most.
-_CONTACTS = 3
+# Balls that may come to touch in a step: those whose path goes lowest; and that hold a robot at once, at most.
+_CLOSEST, _CONTACTS = 10, 3
 # The networks are not told of ground that is farther, metres.
 _NEAR = 0.1
 # Metres: the least, and those from which training starts.
@@ -79,7 +81,9 @@ class Blocking(nn.Module):
         self.rest = _network(seen, width, dim + 2)
         self.free_std = nn.Parameter(torch.tensor(math.log(_STD)))
 
-    def stands(self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor) -> Stance | None:
+    def stands(
+        self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor, parts: int = PARTS
+    ) -> Stance | None:
         """Where plans bring the robot.
 
         Args:
@@ -87,13 +91,16 @@ class Blocking(nn.Module):
             plans: (N, H, K) physical units.
             ground: of batch N or 1, in the base frame.
             shift: (N or 1, 3) metres that the robot stands beside its joints' word.
+            parts: of a step, in which a blocked robot is followed.
         Returns: None for a robot that does not measure the quantities of its actions, or whose body is not described.
         """
         if self.chain is None:
             return None
         ground, shift = ground.filled(), shift.expand(len(plans), 3)
         told = torch.where(torch.isfinite(newest), newest, plans[:, 0])
-        near = self._near(torch.cat([told[:, None], plans], 1), ground, shift)
+        rooms = self._rooms(torch.cat([told[:, None], plans], 1), ground, shift)
+        near = (rooms < _MARGIN).any(-1)
+        closest = rooms.topk(min(_CLOSEST, rooms.shape[-1]), -1, largest=False).indices
         joints = reference = told
         out = []
         for t, command in enumerate(plans.unbind(1)):
@@ -105,7 +112,9 @@ class Blocking(nn.Module):
             asked = (near[:, t] | (before != told).any(-1)).nonzero()[:, 0]
             if len(asked):
                 some = ground if len(ground.heights) == 1 else ground[asked]
-                pressed = self._press(before[asked], reference[asked], command[asked], some, shift[asked])
+                pressed = self._press(
+                    before[asked], reference[asked], command[asked], closest[asked, t], some, shift[asked], parts
+                )
                 joints, std, blocked = (
                     whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
                 )
@@ -114,44 +123,43 @@ class Blocking(nn.Module):
         return Stance(*(torch.stack(parts, 1) for parts in zip(*out, strict=True)))
 
     @torch.no_grad()
-    def _near(self, path: Tensor, ground: HeightMap, shift: Tensor) -> Tensor:
-        """(N, H) whether a step between two states of a path (N, H + 1, K) comes near the ground at its middle or end.
+    def _rooms(self, path: Tensor, ground: HeightMap, shift: Tensor) -> Tensor:
+        """(N, H, P) metres over the ground, at least, of balls at beginning, middle and end of the steps of a path.
 
-        Heights are the highest around each ball, so that nothing thin hides between the moments looked at.
+        Heights are the highest around each ball, so that nothing thin hides between the moments looked at. Halfway, a
+        ball is at most 1 cm beside the chord that stands for its way.
+        Args: path (N, H + 1, K) states.
         """
         assert self.chain is not None
-        moments = torch.stack([(path[:, 1:] + path[:, :-1]) / 2, path[:, 1:]], 2)
-        points = self.chain.places(moments.flatten(0, 2)).unflatten(0, moments.shape[:3])
-        points = points + shift[:, None, None, None]
-        around = highest_around(ground, float(self.chain.radius.max()) + _MARGIN)
-        room = points[..., 2] - around.at(points) - self.chain.radius
-        return (room < _MARGIN).flatten(2).any(-1)
+        ends = self.chain.places(path.flatten(0, 1)).unflatten(0, path.shape[:2]) + shift[:, None, None]
+        points = torch.stack([ends[:, :-1], (ends[:, :-1] + ends[:, 1:]) / 2, ends[:, 1:]])
+        around = highest_around(ground, self.chain.largest + _MARGIN)
+        heights = around.at(points.movedim(0, 1)).movedim(1, 0)
+        return (points[..., 2] - heights).amin(0) - self.chain.radius
 
     def _press(
-        self, joints: Tensor, target: Tensor, command: Tensor, ground: HeightMap, shift: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, joints: Tensor, target: Tensor, command: Tensor, balls: Tensor, ground: HeightMap, shift: Tensor,
+        parts: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """One step of R robots from joints to where they are driven, both (R, K).
 
+        Args: balls (R, B): those that may come to touch; parts: of the step.
         Returns: joints (R, K), std (R,) and blocked (R,) as in `Stance`.
         """
         assert self.chain is not None
-        placed = self.chain(joints)
-        gap, away = nearness(ground, placed.points + shift[:, None])
-        ahead = nearness(ground, self.chain.places(target) + shift[:, None])[0]
-        features = self._features(joints, target - joints, target - command, gap, ahead)
+        contacts = self._contacts(joints, balls, ground, shift)
+        features = self._features(joints, target - joints, target - command, balls, contacts, target - joints)
         stiff, slack, stick = self.springs(features).split([joints.shape[-1], self.capsules, 1], -1)
-        slack = (_SLACK + _MOST_SLACK * slack.tanh())[:, self.chain.capsule]
+        stiffness, stick = (3 * stiff.tanh()).exp(), stick.exp()
+        slack = (_SLACK + _MOST_SLACK * slack.tanh()).gather(1, self.chain.capsule[balls])
         now, touched = joints, torch.zeros(len(joints), dtype=torch.bool, device=joints.device)
-        for part in range(1, _PARTS + 1):
+        for part in range(1, parts + 1):
             if part > 1:
-                placed = self.chain(now)
-                gap, away = nearness(ground, placed.points + shift[:, None])
-            free = torch.lerp(joints, target, part / _PARTS) - now
-            contacts = _Contacts((gap - self.chain.radius + slack).clamp_min(-_DEEPEST), away, placed.slopes)
-            move, hit = contacts.balance(free, (3 * stiff.tanh()).exp(), stick.exp())
-            now, touched = _within(now + move, joints, self.steps), touched | hit
-        gap, _ = nearness(ground, self.chain.places(now) + shift[:, None])
-        features = self._features(now, target - joints, target - now, gap, ahead)
+                contacts = self._contacts(now, balls, ground, shift)
+            free = torch.lerp(joints, target, part / parts) - now
+            move, hit = contacts.slackened(slack).balance(free, stiffness, stick)
+            before, now, touched = now, _within(now + move, joints, self.steps), touched | hit
+        features = self._features(now, target - joints, target - now, balls, contacts, now - before)
         left, log_std, behind = self.rest(features).split([joints.shape[-1], 1, 1], -1)
         pressed = now + left * self.steps
         sure = self.behind(command - target)
@@ -161,14 +169,26 @@ class Blocking(nn.Module):
             torch.where(touched, behind[:, 0].sigmoid(), sure.to(target.dtype)),
         )
 
-    def _features(self, joints: Tensor, move: Tensor, off: Tensor, gap: Tensor, ahead: Tensor) -> Tensor:
-        """What the networks know: a posture, where it is driven, and how near its capsules come to the ground."""
+    def _contacts(self, joints: Tensor, balls: Tensor, ground: HeightMap, shift: Tensor) -> "_Contacts":
+        """Some balls (R, B) of robots at joints (R, K)."""
         assert self.chain is not None
-        index = self.chain.capsule.expand_as(gap)
-        least = [
-            gap.new_full((len(gap), self.capsules), _NEAR).scatter_reduce(1, index, room - self.chain.radius, "amin")
-            for room in (gap, ahead)
-        ]
+        frames = self.chain.frames(joints)
+        points = self.chain.points(frames).gather(1, balls[..., None].expand(-1, -1, 3))
+        gap, away = nearness(ground, points + shift[:, None])
+        slopes = self.chain.slopes(frames, points, balls)
+        return _Contacts(gap - self.chain.radius[balls], (away[..., None] * slopes).sum(-2), slopes)
+
+    def _features(
+        self, joints: Tensor, move: Tensor, off: Tensor, balls: Tensor, contacts: "_Contacts", ahead: Tensor
+    ) -> Tensor:
+        """What the networks know: a posture, where it is driven, and how near its capsules come to the ground.
+
+        Args: ahead (R, K): also how near where the joints go by that.
+        """
+        assert self.chain is not None
+        index = self.chain.capsule[balls]
+        far = joints.new_full((len(joints), self.capsules), _NEAR)
+        least = [far.scatter_reduce(1, index, room, "amin") for room in (contacts.room, contacts.after(ahead))]
         rooms = (torch.cat(least, -1) / _NEAR).clamp(-1, 1)
         return torch.cat([self.posture(joints), move / self.steps, off / self.steps, rooms], -1)
 
@@ -178,14 +198,23 @@ class Blocking(nn.Module):
 
 
 class _Contacts(NamedTuple):
-    """Balls of R robots beside the ground.
+    """B balls of R robots beside the ground.
 
-    room: (R, P) metres between them. away: (R, P, 3) from the ground. slopes: (R, P, 3, K) as in `Placed`.
+    room: (R, B) metres between them. slope: (R, B, K) metres that it grows a unit of each joint. slopes: (R, B, 3, K)
+    metres that the balls go.
     """
 
     room: Tensor
-    away: Tensor
+    slope: Tensor
     slopes: Tensor
+
+    def slackened(self, slack: Tensor) -> "_Contacts":
+        """Args: slack (R, B) metres that a ball may be inside; who is deeper than can be is not pushed out at once."""
+        return self._replace(room=(self.room + slack).clamp_min(-_DEEPEST))
+
+    def after(self, move: Tensor) -> Tensor:
+        """(R, B) metres of room after joints moved by (R, K)."""
+        return self.room + (self.slope @ move[..., None])[..., 0]
 
     def balance(self, free: Tensor, stiffness: Tensor, stick: Tensor) -> tuple[Tensor, Tensor]:
         """How joints move that springs pull by `free`, where balls would meet the ground.
@@ -193,24 +222,23 @@ class _Contacts(NamedTuple):
         Args: free, stiffness (R, K); stick (R, 1): stiffness of contacts against sliding.
         Returns: (R, K), and which robots touch (R,).
         """
-        slope = (self.away[..., None] * self.slopes).sum(-2)
-        room = self.room + (slope @ free[..., None])[..., 0]
+        room, move = self.after(free), free
         touched = room.amin(-1) < 0
-        held, move = torch.zeros_like(room, dtype=torch.bool), free
+        held = torch.zeros_like(room, dtype=torch.bool)
+        # How balls press and slide, one below the other.
+        ways = torch.cat([self.slope, self.slopes.flatten(1, 2)], 1)
         # One ball more at a time, the one that is deepest: all at once would lay the whole hand flat on the ground.
         for _ in range(_CONTACTS):
-            deepest = torch.zeros_like(held).scatter(1, room.argmin(-1, keepdim=True), True)
-            held = (held | deepest) & (room < 0)
-            hit = held.to(free.dtype)[..., None]
-            pressing = slope * hit
-            sliding = (self.slopes * hit[..., None]).flatten(1, 2)
-            stuck = sliding.mT @ sliding / hit.sum(1, keepdim=True).clamp_min(1)
+            held = (held | (room <= room.amin(-1, keepdim=True))) & (room < 0)
+            hit = held.to(free.dtype)
+            sliding = stick * hit / hit.sum(-1, keepdim=True).clamp_min(1)
+            weights = torch.cat([_HARDNESS * hit, sliding.repeat_interleave(3, 1)], 1)
             # A motor pushes only so strongly: beyond, a joint's spring gets the softer the farther it is bent.
             springs = stiffness * _BENT / ((free - move).abs() + _BENT)
-            stiff = torch.diag_embed(springs) + _HARDNESS * (pressing.mT @ pressing) + stick[..., None] * stuck
-            pull = springs * free - _HARDNESS * (pressing.mT @ self.room[..., None])[..., 0]
-            move = torch.linalg.solve(stiff, pull)
-            room = self.room + (slope @ move[..., None])[..., 0]
+            stiff = (ways * weights[..., None]).mT @ ways + torch.diag_embed(springs)
+            pull = springs * free - (self.slope.mT @ (_HARDNESS * hit * self.room)[..., None])[..., 0]
+            move = torch.linalg.solve_ex(stiff, pull)[0]
+            room = self.after(move)
         return torch.where(touched[:, None], move, free), touched
 
 

@@ -1,133 +1,160 @@
-"""Points on the robot's body and how they move with each measured value, as tensors that gradients pass through."""
+"""The links of a body as tensors that gradients pass through: its parts, balls that fill them, and how these move.
+
+A handful of matrix products places all of them, however many robots there are: with few robots, what takes time is the
+number of operations.
+"""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepverse_ros.model.things.body import Parts
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.kinematics import Body, spheres_along
+from deepverse_ros.robot.kinematics import Body, Link, spheres_along
 
 # Between neighbouring balls of a capsule, at most, in radii.
 _SPACING = 1.5
 
 
-class Placed(NamedTuple):
-    """Balls that fill the body's capsules, at R states.
-
-    points: (R, P, 3) of their centres, metres in the base frame.
-    slopes: (R, P, 3, K) metres a unit of each measured value.
-    """
-
-    points: Tensor
-    slopes: Tensor
-
-
 class Chain(nn.Module):
-    """The links of a body and P balls on those parts that may touch what the robot stands beside.
+    """A body of C capsules, and P balls on those of them that may touch what the robot stands beside.
 
-    capsule: (P,) which of the body's capsules a ball belongs to. radius: (P,) metres.
+    capsule: (P,) which capsule a ball belongs to. radius: (P,) metres, at most `largest`.
     """
 
     local: Tensor
     capsule: Tensor
     radius: Tensor
-    carries: Tensor
     axes: Tensor
-    origins: Tensor
-    about: Tensor
-    order: Tensor
+    slides: Tensor
+    carries: Tensor
+    moves: Tensor
+    motions: Tensor
+    values: Tensor
+    units: Tensor
+    ends: Tensor
+    carriers: Tensor
+    moving: Tensor
+    radii: Tensor
 
     def __init__(self, embodiment: Embodiment, body: Body) -> None:
         super().__init__()
-        names = [body.base, *(link.name for link in body.links)]
+        self.tool_frame = embodiment.tool_frame
+        self.names = [body.base, *(link.name for link in body.links)]
+        self.parents = [self.names.index(link.parent) for link in body.links]
         firsts = dict(zip((m.name for m in embodiment.measured), _starts(embodiment), strict=True))
-        self.links, self.names = body.links, names
-        self.parents = [names.index(link.parent) for link in body.links]
-        self.values = [None if link.modality is None else firsts[link.modality] + link.index for link in body.links]
-        self.moving = [i for i, value in enumerate(self.values) if value is not None]
-        balls = [
-            (names.index(c.frame), np.asarray(c.start) * (1 - share) + np.asarray(c.end) * share, k, c.radius)
-            for k, c in enumerate(body.capsules)
-            if not c.mounted
-            for share in spheres_along(math.dist(c.start, c.end), c.radius, _SPACING * c.radius)[0]
-        ]
-        turns = [np.asarray(link.axis) for link in body.links]
-        carried = [[i + 1 in _above(self.parents, ball[0]) for i in self.moving] for ball in balls]
+        values = [0 if link.modality is None else firsts[link.modality] + link.index for link in body.links]
+        moving = [i for i, link in enumerate(body.links) if link.modality is not None]
+        balls = sorted(
+            (
+                (self.names.index(c.frame), k, np.asarray(c.start) * (1 - share) + np.asarray(c.end) * share, c.radius)
+                for k, c in enumerate(body.capsules)
+                if not c.mounted
+                for share in spheres_along(math.dist(c.start, c.end), c.radius, _SPACING * c.radius)[0]
+            ),
+            key=lambda ball: ball[:2],
+        )
         links = [ball[0] for ball in balls]
-        # By the link that carries them; `order` brings them back into that of the capsules.
-        self.balls = {link: [k for k, own in enumerate(links) if own == link] for link in sorted(set(links))}
-        order = np.argsort(np.concatenate([*self.balls.values()]))
-        for name, values in (
-            ("local", [b[1] for b in balls]),
-            ("radius", [b[3] for b in balls]),
-            ("axes", turns),
-            ("carries", carried),
-            ("origins", [link.origin for link in body.links]),
+        self.largest = max(ball[3] for ball in balls)
+        self.counts = {link: links.count(link) for link in dict.fromkeys(links)}
+        moved = [body.links[i] for i in moving]
+        above = [_above(self.parents, link) for link in links]
+        moves = np.zeros((len(moved), embodiment.state_dim))
+        for row, i in enumerate(moving):
+            moves[row, values[i]] = body.links[i].per_unit
+        for name, numbers in (
+            ("local", [[*ball[2], 1.0] for ball in balls]),
+            ("radius", [ball[3] for ball in balls]),
+            ("axes", [link.axis for link in moved]),
+            ("slides", [float(link.motion == "slide") for link in moved]),
+            ("carries", [[i + 1 in own for i in moving] for own in above]),
+            ("moves", moves),
+            ("motions", [_motions(link) for link in body.links]),
+            ("units", [link.per_unit * (link.modality is not None) for link in body.links]),
+            ("ends", [[[*c.start, 1.0], [*c.end, 1.0]] for c in body.capsules]),
+            ("radii", body.radii),
         ):
-            self.register_buffer(name, torch.tensor(np.asarray(values, np.float32)), persistent=False)
-        for name, index in (("order", order), ("capsule", [b[2] for b in balls])):
+            self.register_buffer(name, torch.tensor(np.asarray(numbers, np.float32)), persistent=False)
+        carriers = [self.names.index(c.frame) for c in body.capsules]
+        for name, index in (
+            ("capsule", [ball[1] for ball in balls]),
+            ("values", values),
+            ("carriers", carriers),
+            ("moving", [i + 1 for i in moving]),
+        ):
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
-        cross = [np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) for x, y, z in turns]
-        about = np.asarray([np.stack([c, c @ c]) for c in cross], np.float32)
-        self.register_buffer("about", torch.from_numpy(about), persistent=False)
+
+    def frames(self, states: Tensor) -> Tensor:
+        """(1 + links, R, 4, 4) poses of base and links in the base frame at states (R, K), physical units."""
+        value = states.T[self.values] * self.units[:, None]
+        told = torch.stack([torch.ones_like(value), value.sin(), 1 - value.cos(), value], -1)
+        local = (told @ self.motions).unflatten(-1, (4, 4))
+        frames = [torch.eye(4, dtype=local.dtype, device=local.device).expand(len(states), 4, 4)]
+        for parent, own in zip(self.parents, local.unbind(0), strict=True):
+            frames.append(frames[parent] @ own if parent else own)
+        return torch.stack(frames)
+
+    def points(self, frames: Tensor) -> Tensor:
+        """(R, P, 3) metres: centres of the balls. Args: frames: as of `frames`."""
+        flat = frames[:, :, :3].flatten(1, 2)
+        own = self.local.split([*self.counts.values()])
+        placed = [flat[link] @ points.T for link, points in zip(self.counts, own, strict=True)]
+        return torch.cat(placed, -1).unflatten(0, (-1, 3)).mT
 
     def places(self, states: Tensor) -> Tensor:
-        """(R, P, 3) of the balls at states (R, K)."""
-        return self._points(*self._frames(states)).permute(2, 1, 0).contiguous()
+        """(R, P, 3) metres: centres of the balls at states (R, K)."""
+        return self.points(self.frames(states))
+
+    def slopes(self, frames: Tensor, points: Tensor, balls: Tensor) -> Tensor:
+        """(R, B, 3, K) metres a unit of each measured value. Args: balls (R, B) and their points (R, B, 3)."""
+        links = frames[self.moving, :, :3]
+        # Links last, (R, 1, M) and (R, B, M): long rows are several times as fast as rows of three.
+        axes = [axis.T[:, None] for axis in (links[..., :3] * self.axes[:, None, None]).sum(-1).unbind(-1)]
+        x, y, z = (points[..., i, None] - links[:, None, :, i, 3].permute(2, 1, 0) for i in range(3))
+        turns = (axes[1] * z - axes[2] * y, axes[2] * x - axes[0] * z, axes[0] * y - axes[1] * x)
+        moves = torch.stack([torch.lerp(turn, axis, self.slides) for turn, axis in zip(turns, axes, strict=True)], 2)
+        return (moves * self.carries[balls][:, :, None]).flatten(0, 2).mm(self.moves).unflatten(0, moves.shape[:3])
 
     def origin(self, states: Tensor, frame: str) -> Tensor:
         """(R, 3) metres, base frame: where a frame is at states (R, K)."""
-        return self._frames(states)[1][self.names.index(frame)].T
+        return self.frames(states)[self.names.index(frame), :, :3, 3]
 
-    def forward(self, states: Tensor) -> Placed:
-        """Args: states (R, K) in physical units."""
-        rotations, origins = self._frames(states)
-        points = self._points(rotations, origins)
-        slopes: list[list[Tensor]] = [[] for _ in range(states.shape[1])]
-        for row, i in enumerate(self.moving):
-            axis = (rotations[i + 1] * self.axes[i][:, None]).sum(1)[:, None]  # (3, 1, R)
-            if self.links[i].motion == "slide":
-                move = axis.expand_as(points)
-            else:
-                move = torch.linalg.cross(axis.expand_as(points), points - origins[i + 1][:, None], dim=0)
-            slopes[self.values[i] or 0].append(self.links[i].per_unit * self.carries[:, row, None] * move)
-        whole = torch.stack([torch.stack(parts).sum(0) if parts else torch.zeros_like(points) for parts in slopes])
-        return Placed(points.permute(2, 1, 0).contiguous(), whole.permute(3, 2, 1, 0).contiguous())
-
-    def _points(self, rotations: list[Tensor], origins: list[Tensor]) -> Tensor:
-        """(3, P, R) of the balls."""
-        placed = [self.local[mine] @ rotations[link] + origins[link][:, None] for link, mine in self.balls.items()]
-        return torch.cat(placed, 1)[:, self.order]
-
-    def _frames(self, states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Rotations (3, 3, R) and origins (3, R) of the base and of all links.
-
-        The many come last, so that every operation runs over long rows.
-        """
-        values = states.T.contiguous()
-        count = values.shape[1]
-        rotations = [torch.eye(3, dtype=values.dtype, device=values.device)[..., None].expand(3, 3, count)]
-        origins = [values.new_zeros(3, count)]
-        for i, link in enumerate(self.links):
-            rotation, origin = rotations[self.parents[i]], origins[self.parents[i]]
-            shift, index = self.origins[i][:, None], self.values[i]
-            value = None if index is None else link.per_unit * values[index]
-            if value is not None and link.motion == "slide":
-                shift = shift + self.axes[i][:, None] * value
-            origins.append(origin + (rotation * shift).sum(1))
-            if value is not None and link.motion == "turn":  # Rodrigues' formula
-                once, twice = self.about[i, 0].mT @ rotation, self.about[i, 1].mT @ rotation
-                rotation = rotation + value.sin() * once + (1 - value.cos()) * twice
-            rotations.append(rotation)
-        return rotations, origins
+    def parts(self, states: Tensor) -> Parts:
+        """The body at states (..., K) in physical units, as the robot measures them."""
+        before = states.shape[:-1]
+        frames = self.frames(states.flatten(0, -2))
+        link = frames[self.carriers][:, :, :3]  # (C, R, 3, 4)
+        start, end = (link.flatten(1, 2) @ self.ends.mT).unflatten(1, (-1, 3)).permute(3, 1, 0, 2)
+        link = link.transpose(0, 1)
+        start, end, origin, rotation, tool = (
+            t.unflatten(0, before)
+            for t in (start, end, link[..., 3], link[..., :3], frames[self.names.index(self.tool_frame), :, :3, 3])
+        )
+        return Parts(start, end, origin, rotation, self.radii, tool)
 
 
 def _starts(embodiment: Embodiment) -> list[int]:
     """Where each measured modality begins in a state vector."""
     return [0, *np.cumsum([m.dim for m in embodiment.measured])[:-1].tolist()]
+
+
+def _motions(link: Link) -> np.ndarray:
+    """(4, 16) poses in the parent's frame by what is added to them times 1, sine, 1 - cosine and value of a motion.
+
+    Rodrigues' formula.
+    """
+    x, y, z = link.axis
+    about = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    motions = np.zeros((4, 4, 4))
+    motions[0] = np.eye(4)
+    motions[0, :3, 3] = link.origin
+    if link.motion == "turn":
+        motions[1, :3, :3], motions[2, :3, :3] = about, about @ about
+    else:
+        motions[3, :3, 3] = link.axis
+    return motions.reshape(4, 16)
 
 
 def _above(parents: list[int], frame: int) -> set[int]:

@@ -257,9 +257,9 @@ class _Things:
     radius: Tensor
     ground: HeightMap
 
-    def map_of(self, plan: Tensor) -> Tensor:
-        """Which ground is that of each plan."""
-        return plan if len(self.ground.heights) > 1 else torch.zeros_like(plan)
+    def map_of(self, plan: Tensor) -> Tensor | None:
+        """Which ground is that of each plan; None: they share one."""
+        return plan if len(self.ground.heights) > 1 else None
 
     def between(self, position: Tensor) -> Tensor:
         """Metres (K, K, N) between the balls around things at (3, K, N); infinite where one of both is not there."""

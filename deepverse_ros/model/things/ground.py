@@ -40,16 +40,26 @@ class HeightMap:
 
     def at(self, points: Tensor) -> Tensor:
         """Heights (B, ...) under points (B, ..., 3); beyond the map, those at its border."""
-        which = torch.arange(len(points), device=points.device).reshape(-1, *[1] * (points.ndim - 2))
-        return self.under(points[..., 0], points[..., 1], which if len(self.heights) > 1 else torch.zeros_like(which))
+        return self.over(points[..., 0], points[..., 1])
 
-    def under(self, x: Tensor, y: Tensor, which: Tensor) -> Tensor:
-        """As `at`, under x, y (...) metres. Args: which (...) of the B maps each of them is over; broadcast."""
-        rows, columns = (
-            ((value - LOWER[axis]) / CELL_SIDE).floor().long().clamp(0, count - 1)
+    def over(self, x: Tensor, y: Tensor) -> Tensor:
+        """As `at`, under x, y (B, ...) metres."""
+        which = None
+        if len(self.heights) > 1:
+            which = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        return self.under(x, y, which)
+
+    def under(self, x: Tensor, y: Tensor, which: Tensor | None) -> Tensor:
+        """As `at`, under x, y (...) metres.
+
+        Args: which (...), broadcast: of the B maps each of them is over; None: there is only one.
+        """
+        rows, columns = (  # what is cut to whole numbers need not be rounded down: below 0 is the border
+            ((value - LOWER[axis]) / CELL_SIDE).long().clamp_(0, count - 1)
             for value, axis, count in ((x, 0, ROWS), (y, 1, COLUMNS))
         )
-        return self.heights.flatten()[(which * ROWS + rows) * COLUMNS + columns]
+        cells = rows.mul_(COLUMNS).add_(columns)
+        return self.heights.flatten()[cells if which is None else cells + which * (ROWS * COLUMNS)]
 
     def __getitem__(self, index: slice | Tensor) -> "HeightMap":
         return HeightMap(self.heights[index])

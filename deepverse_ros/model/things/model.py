@@ -13,8 +13,7 @@ from deepverse_ros import geometry
 from deepverse_ros.model import body_rendering
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import Camera
-from deepverse_ros.model.things.blocking import Blocking, Stance
-from deepverse_ros.model.things.body import parts_at
+from deepverse_ros.model.things.blocking import PARTS, Blocking, Stance
 from deepverse_ros.model.things.clustering import Found, find
 from deepverse_ros.model.things.contact import Contact
 from deepverse_ros.model.things.ground import HeightMap, map_heights
@@ -24,13 +23,25 @@ from deepverse_ros.model.things.reader import Reader, points_of
 from deepverse_ros.model.things.slots import MOVED, SURFACE, Motion, Slots, Things
 from deepverse_ros.model.things.tracker import track
 
-COARSE_POINTS = 8
-"""Of a thing's surface, that the coarse level computes with."""
 # A pixel shows the robot where its depth is that of a capsule's surface, or so much behind it (capsules are wider than
 # the robot); metres before and behind.
 _BEFORE, _BEHIND = 0.02, 0.12
 # A pixel that may show a thing is no ground.
 _MAY_BE = -1.5
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How closely futures are computed.
+
+    points: of a thing's surface that are looked at. parts: of a step in which a blocked robot is followed.
+    """
+
+    points: int
+    parts: int
+
+
+FINE, COARSE = Detail(SURFACE, PARTS), Detail(8, 1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ class ThingsModel(nn.Module):
         )
 
     def imagine(
-        self, belief: ThingsBelief, state: Tensor, plans: Tensor, shift: Tensor, points: int = SURFACE
+        self, belief: ThingsBelief, state: Tensor, plans: Tensor, shift: Tensor, detail: Detail = FINE
     ) -> ThingsFuture:
         """What plans bring about.
 
@@ -125,14 +136,14 @@ class ThingsModel(nn.Module):
             state: (1 or N, K) as measured at the newest frame, NaN unknown.
             plans: (N, H, A) physical units.
             shift: (1 or N, 3) metres.
-            points: of a thing's surface that are looked at.
         """
-        stance = self.blocking.stands(state, plans, belief.ground, shift)
+        stance, chain = self.blocking.stands(state, plans, belief.ground, shift, detail.parts), self.blocking.chain
         assert stance is not None
+        assert chain is not None
         begin = torch.where(torch.isfinite(state), state, plans[:, 0]).expand(len(plans), -1)
-        parts = parts_at(self.embodiment, torch.cat([begin[:, None], stance.joints], 1))
+        parts = chain.parts(torch.cat([begin[:, None], stance.joints], 1))
         shift = shift.expand(len(plans), 3)[:, None]
-        motion = self.contact.imagine(belief.slots, parts.shifted(shift), belief.ground, points)
+        motion = self.contact.imagine(belief.slots, parts.shifted(shift), belief.ground, detail.points)
         return ThingsFuture(stance, parts.tool[:, 1:] + shift, motion, _read(belief.slots, motion))
 
     def pictures(self, belief: ThingsBelief, motion: Motion, camera: Camera) -> MovedPictures:

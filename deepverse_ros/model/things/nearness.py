@@ -23,7 +23,8 @@ def nearness(ground: HeightMap, points: Tensor) -> tuple[Tensor, Tensor]:
     offsets = _offsets(points)
     far = offsets.norm(dim=-1)
     shift = F.pad(offsets, (0, 1))
-    above = points[..., None, 2] - ground.at(points[..., None, :] + shift)  # (R, P, S)
+    x, y, z = (points[..., i, None] for i in range(3))
+    above = z - ground.over(x + offsets[:, 0], y + offsets[:, 1])  # (R, P, S)
     inside = above[..., 0] <= 0
     # From outside the nearest column's side or top; from inside the shortest way up or to a lower column.
     up = above.clamp_min(0)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from deepverse_ros import geometry
 from deepverse_ros.data.practice import STEPS, Practice, looks
-from deepverse_ros.model.things.body import Parts, parts_at
+from deepverse_ros.model.things.body import Parts
+from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.model.things.ground import LEAST, LOWER, UPPER, HeightMap
 from deepverse_ros.model.things.slots import MOST, MOVED, Slots
 from deepverse_ros.robot.embodiment import Embodiment
@@ -50,8 +51,8 @@ class _TurnedGround(HeightMap):
     def filled(self) -> HeightMap:
         return self
 
-    def under(self, x: Tensor, y: Tensor, which: Tensor) -> Tensor:
-        turn = self.turn[which]
+    def under(self, x: Tensor, y: Tensor, which: Tensor | None) -> Tensor:
+        turn = self.turn[0 if which is None else which]
         back = [turn[..., 0, axis] * x + turn[..., 1, axis] * y for axis in (0, 1)]
         return super().under(back[0], back[1], which)
 
@@ -60,10 +61,13 @@ class PracticeWindows:
     """Windows of `steps` steps that begin at the frames of a practice that a camera looked at."""
 
     def __init__(self, practice: Practice, embodiment: Embodiment, device: torch.device, steps: int = STEPS) -> None:
-        """Raises: ValueError for more steps than follow every look."""
+        """Raises: ValueError for more steps than follow every look, or where the body is not described."""
         if steps > STEPS:
             raise ValueError(f"steps: at most {STEPS} follow the frames that are looked at, got {steps}")
-        self.embodiment, self.device, self.steps = embodiment, device, steps
+        if embodiment.body is None:
+            raise ValueError(f"the body of '{embodiment.name}' is not described")
+        self._chain = Chain(embodiment, embodiment.body).to(device)
+        self.device, self.steps = device, steps
         self._practice = practice
         self._looks = np.array(looks(practice.poses.shape[1]))
         there = (practice.pixels >= PIXELS) & np.isfinite(practice.poses[..., 0][:, self._looks])
@@ -125,7 +129,7 @@ class PracticeWindows:
         heights = torch.from_numpy(data.ground[episode, look]).to(self.device, torch.float32)
         return Window(
             slots=slots,
-            parts=parts_at(self.embodiment, torch.from_numpy(data.measured[rows, times[:, 1:]]).to(self.device)),
+            parts=self._chain.parts(torch.from_numpy(data.measured[rows, times[:, 1:]]).to(self.device)),
             ground=_TurnedGround(heights, torch.eye(2, device=self.device).expand(len(index), 2, 2)),
             position=place[:, 2:],
             rotation=since,

@@ -79,7 +79,7 @@ def test_it_learns_where_another_arm_comes_to_stand() -> None:
     stage = BlockingStage(stage.module, ARM, stage.config, taught, taught, torch.device("cpu"))
     optimizer = torch.optim.Adam(stage.module.parameters(), 1e-2)
     first = stage.validate()
-    for step in range(25):
+    for step in range(40):
         optimizer.zero_grad()
         stage.loss(step, Draw.of_step(0, step))["total"].backward()
         optimizer.step()

@@ -8,7 +8,7 @@ import torch
 
 from deepverse_ros.data.practice import Practice, looks
 from deepverse_ros.model.config import ThingsConfig
-from deepverse_ros.model.things.body import parts_at
+from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.model.things.contact import Contact
 from deepverse_ros.model.things.ground import COLUMNS, ROWS
 from deepverse_ros.model.things.slots import MOST, SURFACE
@@ -19,6 +19,8 @@ from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.stages.contact import ContactStage
 
 ARM = Embodiment.load("arm_near")
+assert ARM.body is not None
+CHAIN = Chain(ARM, ARM.body)
 CPU = torch.device("cpu")
 LOW = np.array([0.0, 1.0, 0.0, -1.5, 0.0, 0.65, 0.0, 0.6])
 FRAMES, RADIUS = 24, 0.03
@@ -29,7 +31,7 @@ def toy(episodes: int, seed: int) -> Practice:
     rng = np.random.default_rng(seed)
     states = np.tile(LOW, (episodes, FRAMES, 1))
     states[..., 0] += rng.uniform(-1, 1, (episodes, 1)) + np.arange(FRAMES) * rng.uniform(-0.1, 0.1, (episodes, 1))
-    parts = parts_at(ARM, torch.from_numpy(states))
+    parts = CHAIN.parts(torch.from_numpy(states).float())
     start, end, radius = parts.start.numpy(), parts.end.numpy(), parts.radius.numpy()
     place = np.full((episodes, FRAMES, MOST, 3), np.nan)
     touched = np.zeros((episodes, FRAMES, MOST), np.uint8)

@@ -1,15 +1,15 @@
 import numpy as np
 import torch
 
-from deepverse_ros.model.things.body import parts_at
+from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.robot.embodiment import Embodiment
 
 
 def test_parts_are_where_the_capsules_are() -> None:
     arm = Embodiment.load("arm")
     states = torch.tensor(np.random.default_rng(0).uniform(arm.lower, arm.upper, (2, 3, arm.state_dim)))
-    parts = parts_at(arm, states)
     assert arm.body is not None
+    parts = Chain(arm, arm.body).parts(states.float())
     start, end = arm.body.capsule_ends(arm.measured_values(states.numpy()))
     assert np.allclose(parts.start.numpy(), start, atol=1e-5)
     assert np.allclose(parts.end.numpy(), end, atol=1e-5)

@@ -1,7 +1,6 @@
 import numpy as np
 import torch
 
-from deepverse_ros.model.things.body import parts_at
 from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -12,7 +11,7 @@ STATES = torch.tensor(np.random.default_rng(0).uniform(ARM.lower, ARM.upper, (20
 
 
 def test_balls_lie_on_the_axes_of_their_capsules_and_reach_the_ends() -> None:
-    parts, points = parts_at(ARM, STATES), CHAIN.places(STATES)
+    parts, points = CHAIN.parts(STATES), CHAIN.places(STATES)
     for end in (parts.start, parts.end):
         for k in CHAIN.capsule.unique().tolist():
             gap = (points[:, CHAIN.capsule == k] - end[:, k, None]).norm(dim=-1).amin(1)
@@ -31,9 +30,10 @@ def test_what_always_is_beside_the_table_is_left_out() -> None:
 def test_slopes_are_those_of_the_places() -> None:
     few = STATES[:4]
     slopes = torch.autograd.functional.jacobian(lambda states: CHAIN.places(states).sum(0), few)
-    placed = CHAIN(few)
-    assert torch.allclose(placed.slopes, slopes.permute(2, 0, 1, 3), atol=1e-5)
-    assert torch.allclose(placed.points, CHAIN.places(few))
+    balls = torch.stack([torch.randperm(len(CHAIN.radius)) for _ in few])
+    points = CHAIN.places(few).gather(1, balls[..., None].expand(-1, -1, 3))
+    found = CHAIN.slopes(CHAIN.frames(few), points, balls)
+    assert torch.allclose(found, slopes.permute(2, 0, 1, 3)[torch.arange(len(few))[:, None], balls], atol=1e-5)
 
 
 def test_the_tool_is_where_the_body_says() -> None:

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_sweep import ARM, moving
+from test_sweep import ARM, CHAIN, moving
 
 from deepverse_ros.model.config import ThingsConfig
 from deepverse_ros.model.things import contact as module
-from deepverse_ros.model.things.body import Parts, parts_at
+from deepverse_ros.model.things.body import Parts
 from deepverse_ros.model.things.contact import Contact
 from deepverse_ros.model.things.ground import CELL_SIDE, COLUMNS, ROWS, HeightMap
 from deepverse_ros.model.things.slots import SURFACE, Motion, Slots, nothing
 from deepverse_ros.model.things.sweep import Sweeps
 
-LOW = torch.tensor([0.0, 1.0, 0.0, -1.5, 0.0, 0.65, 0.0, 0.6], dtype=torch.float64)
+LOW = torch.tensor([0.0, 1.0, 0.0, -1.5, 0.0, 0.65, 0.0, 0.6], dtype=torch.float32)
 """Joints with the open gripper pointing down, close above the table."""
 
 
@@ -61,7 +61,7 @@ def swinging(plans: int = 6, steps: int = 4) -> Parts:
     """The arm swings over the table to either side, each plan at a speed of its own."""
     states = LOW.repeat(plans, steps + 1, 1)
     states[..., 0] += torch.arange(steps + 1) * torch.linspace(-0.2, 0.2, plans)[:, None]
-    return parts_at(ARM, states)
+    return CHAIN.parts(states)
 
 
 def at_hand(parts: Parts) -> list[float]:
@@ -82,7 +82,7 @@ def same(a: Motion, b: Motion, atol: float = 1e-5) -> bool:
 def test_what_is_held_goes_and_turns_with_the_hand() -> None:
     states = moving(5, 6, seed=3)
     states[..., 7] = 0.3  # the fingers keep their opening
-    parts = parts_at(ARM, states)
+    parts = CHAIN.parts(states)
     hand = next(k for k, c in enumerate(ARM.body.capsules) if c.frame.startswith("finger"))
     for plan in range(5):
         mine = parts[plan : plan + 1]

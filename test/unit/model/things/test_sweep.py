@@ -1,11 +1,13 @@
 import numpy as np
 import torch
 
-from deepverse_ros.model.things.body import parts_at
+from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.model.things.sweep import Sweeps, rotation_of, rotation_vector
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm_near")
+assert ARM.body is not None
+CHAIN = Chain(ARM, ARM.body)
 
 
 def moving(plans: int, steps: int, seed: int = 0) -> torch.Tensor:
@@ -13,7 +15,7 @@ def moving(plans: int, steps: int, seed: int = 0) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     start = np.asarray(ARM.home) + rng.normal(0, 0.2, (plans, 1, 8))
     way = np.cumsum(rng.uniform(-1, 1, (plans, steps, 8)) * ARM.max_step, 1)
-    return torch.from_numpy(np.clip(np.concatenate([start, start + way], 1), ARM.lower, ARM.upper))
+    return torch.from_numpy(np.clip(np.concatenate([start, start + way], 1), ARM.lower, ARM.upper)).float()
 
 
 def test_rotation_vectors_come_back() -> None:
@@ -27,7 +29,7 @@ def test_rotation_vectors_come_back() -> None:
 
 def test_no_part_comes_nearer_in_a_step_than_the_least_gap_says() -> None:
     states = moving(4, 2)
-    parts = parts_at(ARM, states)
+    parts = CHAIN.parts(states)
     sweeps = Sweeps.of(parts)
     points = torch.randn(3, 5, 4) * 0.3 + torch.tensor([0.5, 0.0, 0.2])[:, None, None]
     plan = torch.arange(4).repeat(5)
@@ -42,7 +44,7 @@ def test_no_part_comes_nearer_in_a_step_than_the_least_gap_says() -> None:
 
 
 def test_what_sticks_to_a_link_goes_with_it() -> None:
-    parts = parts_at(ARM, moving(3, 1))
+    parts = CHAIN.parts(moving(3, 1))
     sweeps = Sweeps.of(parts)
     local = torch.tensor([0.02, -0.01, 0.05])
     for part in range(len(parts.radius)):
