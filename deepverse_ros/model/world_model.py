@@ -358,21 +358,17 @@ class WorldModel(nn.Module):
                 shown = self.things.pictures(belief.things, ahead.motion, camera)
         else:
             # A robot whose states are its actions stands where it was told, unless its tool is seen elsewhere.
-            stands = self.reconcile_state(actions, outcome.tool_position, outcome.tool_std)
+            stands = reconcile(self.embodiment, actions, outcome.tool_position, outcome.tool_std)
         return Future(
             self, belief.source, latents, states if stands is None else stands, readout, spread, belief.intrinsics,
             poses, self.embodiment.dt, shown, None if ahead is None else ahead.things, belief.displaced,
         )  # fmt: skip
 
     def _ahead(self, belief: Belief, actions: Tensor, detail: Detail = FINE) -> ThingsFuture | None:
-        """What plans do to robot and things; None where the belief knows no things. Args: points: of a surface."""
+        """What plans do to robot and things; None where the belief knows no things."""
         if self.things is None or belief.things is None:
             return None
         return self.things.imagine(belief.things, belief.newest.states[:, 0], actions, belief.displaced, detail)
-
-    def reconcile_state(self, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
-        """See `stance.reconcile`."""
-        return reconcile(self.embodiment, actions, tool, std)
 
     def predict_future(
         self, observation: Observation, planned_actions: Values, past_actions: Values | None = None

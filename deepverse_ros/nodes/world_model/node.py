@@ -67,10 +67,22 @@ HEARTBEAT_PERIOD = 0.1
 
 @dataclass(frozen=True)
 class _Condition:
-    """What the last observation said about itself."""
+    """What the last observation said about itself. displaced: metres that the robot is seen beside its joints' word."""
 
     ood_score: float
     out_of_distribution: bool
+    displaced: float
+
+    def problem(self) -> str:
+        """Empty where there is none."""
+        if self.out_of_distribution:
+            return f"input is out of distribution (score {self.ood_score:.2f}, threshold 1.00)"
+        if self.displaced:
+            return (
+                f"the robot is seen {100 * self.displaced:.0f} cm beside where its joints say, and imagined there; "
+                "check the joints' zeros and the camera's extrinsics"
+            )
+        return ""
 
 
 class WorldModelNode(RobotNode):
@@ -209,7 +221,8 @@ class WorldModelNode(RobotNode):
         belief = window.observed_by(self.model)
         if self._memory is not None:
             self.model.remember(self._memory, belief, window.stamp)
-        self._condition = _Condition(belief.ood_score, belief.out_of_distribution)
+        displaced = float(belief.displaced.norm(dim=-1).max())
+        self._condition = _Condition(belief.ood_score, belief.out_of_distribution, displaced)
         return belief
 
     def _on_error(self, error: BaseException) -> None:
@@ -330,9 +343,8 @@ class WorldModelNode(RobotNode):
         if problem := self.input.stale() or self.input.state.problem():
             return DiagnosticStatus.WARN, problem, values
         if condition is not None:
-            values["ood_score"] = condition.ood_score
-            if condition.out_of_distribution:
-                text = f"input is out of distribution (score {condition.ood_score:.2f}, threshold 1.00)"
+            values |= {"ood_score": condition.ood_score, "displaced_m": condition.displaced}
+            if text := condition.problem():
                 return DiagnosticStatus.WARN, text, values
         level, text = (DiagnosticStatus.OK, "") if self._watching is None else self._watching.reports.check()
         return level, text, values

@@ -11,6 +11,7 @@ from torch import Tensor
 from deepverse_ros.model.codec import Decoded
 from deepverse_ros.model.dynamics import to_cells
 from deepverse_ros.model.readout import Camera
+from deepverse_ros.model.stance import reconcile
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.batches.windows import EncodedEpisodes
 from deepverse_ros.training.config import DecoderStageConfig
@@ -66,7 +67,7 @@ class DecoderStage(CodecStage):
         # Where the robot stands is read as when somebody imagines; of the newest frame it is measured.
         led = whole.actions[torch.arange(len(rows))[:, None], torch.from_numpy(ahead[rows]) + c.context - 2]
         read = self.model.read_outcome(chosen, led, self.train.camera(index[rows], now, self.device))
-        stands = self.model.reconcile_state(led, read.tool_position, read.tool_std)
+        stands = reconcile(self.model.embodiment, led, read.tool_position, read.tool_std)
         if stands is not None:
             states = torch.where(torch.from_numpy(ahead[rows] > 0).to(self.device)[..., None], stands, states)
         return Imagined(torch.from_numpy(rows).to(self.device), cells, states)

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepverse_ros.model.codec import Source
 from deepverse_ros.model.dynamics import KeyValue, Past, Prediction, Steps, to_tokens
 from deepverse_ros.model.fidelity import psnr
+from deepverse_ros.model.stance import reconcile
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.batches.windows import EncodedEpisodes
@@ -232,7 +233,7 @@ def _drawn(model: WorldModel, episodes: Episodes, latents: Tensor, windows: Step
     horizon = latents.shape[1]
     plans = windows.actions[:, c.context - 1 : c.window - 1]
     outcome = model.read_outcome(latents, plans, episodes.camera(index, 0 * index, model.device))
-    states = model.reconcile_state(plans, outcome.tool_position, outcome.tool_std)
+    states = reconcile(model.embodiment, plans, outcome.tool_position, outcome.tool_std)
     if states is None or not model.embodiment.camera.fixed:
         return None
     matrices, poses = (

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Path
@@ -18,6 +19,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from deepverse_ros.geometry import Intrinsics
+from deepverse_ros.model.config import ThingsConfig, WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.msg import ActionPlan, PlanVerdict, PredictedFrames
 from deepverse_ros.nodes.messages import predicted_frames
@@ -31,6 +33,7 @@ from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception import camera_input
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.world_model.node import WorldModelNode
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.srv import EvaluatePlan, Imagine
 
 NAMES = [f"joint_{i}" for i in range(1, 8)] + ["gripper_joint"]
@@ -87,13 +90,18 @@ def status(node) -> tuple[bytes, str, dict[str, str]]:
     return now.level, now.message, {v.key: v.value for v in now.values}
 
 
-def test_a_frame_in_is_eight_predicted_frames_out(robot, sensors, start, arm):
-    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+def mount_camera(robot) -> None:
+    """It stands 1 m before the robot's base and 2 m above it."""
     pose = np.eye(4)
     pose[:3, 3] = 1.0, 0.0, 2.0
     static = robot.peer.create_publisher(TFMessage, "/tf_static", qos.latched())
     header = Header(frame_id="base_link")
     static.publish(TFMessage(transforms=[transform_from_matrix(pose, header, "camera_optical_frame")]))
+
+
+def test_a_frame_in_is_eight_predicted_frames_out(robot, sensors, start, arm):
+    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+    mount_camera(robot)
     node = start()
     robot.until(lambda: len(frames) > 5 and frames[-1].camera_poses)
     newest = frames[-1]
@@ -386,6 +394,22 @@ def test_without_depth_or_joints_it_says_what_it_lacks(robot, sensors, start):
     node.trigger_configure()
     node.trigger_activate()
     robot.until(lambda: frames)
+
+
+def test_diagnostics_tell_of_a_robot_that_is_seen_beside_where_its_joints_say(robot, sensors, start, tmp_path):
+    config = WorldModelConfig.small_test(Embodiment.load("arm_near"))
+    model = WorldModel(config.model_copy(update={"things": ThingsConfig(), "posed": True}))
+    with torch.no_grad():  # sure that the tool is in the middle of every picture
+        model.picture_readout.place[-1].weight.zero_()
+        model.picture_readout.place[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.0, -4.0]))
+    model.novelty.trust_all()
+    model.save(tmp_path / "displaced")
+    mount_camera(robot)
+    node = start(checkpoint=str(tmp_path / "displaced"))
+    robot.until(lambda: "cm beside where its joints say" in status(node)[1])
+    level, _, values = status(node)
+    assert level == DiagnosticStatus.WARN
+    assert float(values["displaced_m"]) > 0.05
 
 
 def test_diagnostics_tell_of_silence_strangeness_and_deaf_ends(robot, sensors, start, small_checkpoint, tmp_path, arm):
