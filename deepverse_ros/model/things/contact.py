@@ -18,7 +18,7 @@ from deepverse_ros.model.config import ThingsConfig
 from deepverse_ros.model.things.body import Parts
 from deepverse_ros.model.things.ground import HeightMap
 from deepverse_ros.model.things.slots import MOST, SURFACE, Motion, Slots
-from deepverse_ros.model.things.sweep import Near, Sweeps, carried, dot, rotation_of, turned
+from deepverse_ros.model.things.sweep import Near, Sweeps, after, carried, dot, rotation_of, turned
 from deepverse_ros.robot.embodiment import Embodiment
 
 _PARTS, _OTHERS = 3, 2
@@ -141,7 +141,7 @@ class Contact(nn.Module):
             last=slots.last[:, used].permute(2, 1, 0).flatten(1),
             variance=slots.std[:, used].T.flatten().square(),
             untouched=still,
-            hidden=still.expand(len(self.keep), -1),
+            hidden=still.repeat(len(self.keep), 1),
         )
         states = []
         for step in range(len(sweeps.table)):
@@ -173,17 +173,17 @@ class Contact(nn.Module):
 
         surface = self._surface(points, shape, heights, offset, gap, near, names)
         pairs, carry = self._pairs(seen.position, gap, near, names)
-        thing = torch.cat([
-            _scaled(seen.last), _scaled(things.radius[rows][None]), _scaled(heights.amin(0)[None]),
-            _scaled(10 * heights.amin(0)[None]), _scaled(heights.mean(0)[None]), _scaled(shape.abs().amax(1)),
-            _scaled(away), _scaled(10 * _length(away)[None]), things.around(seen.position, shape, rows, plan),
+        lowest = heights.amin(0)
+        thing = _scaled([
+            seen.last, things.radius[rows][None], lowest[None], 10 * lowest[None], heights.mean(0)[None],
+            shape.abs().amax(1), away, 10 * _length(away)[None], things.around(seen.position, shape, rows, plan),
         ])  # fmt: skip
         z = F.silu(_linear(self.enter, torch.cat([surface, pairs.sum(1), thing, mine.hidden])))
         z = F.silu(z + self._others(z, state.seen(), shape, things, rows, between))
 
         out = _linear(self.out, z)
-        fall = torch.stack([away[0] * 0, away[0] * 0, -heights.amin(0).clamp(0, _MOST_FALL)])
         none = torch.zeros_like(away)
+        fall = torch.cat([none[:2], -lowest[None].clamp(0, _MOST_FALL)])
         ways = torch.cat([torch.stack([none, seen.last[:3], away, flat, fall], 1), carry], 1)
         turns = torch.cat([torch.stack([none, seen.last[3:], none, none, none], 1), near.turn], 1)
         asked = out[8 + _FREE :]
@@ -191,16 +191,18 @@ class Contact(nn.Module):
         share = torch.cat([out[8 : 8 + _FREE], stick]).softmax(0)
         translation = (share * ways).sum(1) + 0.05 * out[:3]
         turn = (share * turns).sum(1) + 0.3 * out[3:6]
-        after = _State(
+        gone = _State(
             position=mine.position + translation,
-            rotation=torch.stack([turned(rotation_of(turn), column) for column in mine.rotation.unbind(1)], 1),
+            rotation=after(rotation_of(turn), mine.rotation),
             last=torch.cat([translation, turn]),
             variance=mine.variance + out[6].exp().clamp(_LEAST_STD, _MOST_STD).square(),
             untouched=mine.untouched - F.softplus(out[7]),
             hidden=z + self.keep.sigmoid()[:, None] * (mine.hidden - z),
         )
-        changed = zip(vars(rest).values(), vars(after).values(), strict=True)
-        return _State(*(old.index_copy(-1, rows, new) for old, new in changed))
+        # Most of a state is hidden, and nobody asks for what that was: it is changed in place.
+        hidden = rest.hidden.index_copy_(-1, rows, gone.hidden)
+        names = ("position", "rotation", "last", "variance", "untouched")
+        return _State(*(getattr(rest, n).index_copy(-1, rows, getattr(gone, n)) for n in names), hidden)
 
     def _surface(
         self, points: Tensor, shape: Tensor, heights: Tensor, offset: Tensor, gap: Tensor, near: Near, names: Tensor
@@ -213,16 +215,16 @@ class Contact(nn.Module):
         way = offset.flatten(0, 1).gather(1, nearest.expand(9, 1, -1, -1))[:, 0]
         gap = gap.gather(1, nearest.expand(3, 1, -1, -1))[:, 0]
         heights = heights[None]
-        told = [_scaled(t) for t in (shape, heights, 10 * heights, way, gap, 10 * gap, local, stuck)]
-        return _mlp(self.from_surface, torch.cat([*told, link[24:]])).amax(1)
+        told = _scaled([shape, heights, 10 * heights, way, gap, 10 * gap, local, stuck])
+        return _mlp(self.from_surface, torch.cat([told, link[24:]])).amax(1)
 
     def _pairs(self, position: Tensor, gap: Tensor, near: Near, names: Tensor) -> tuple[Tensor, Tensor]:
         """What the parts tell: (pair, K, R); and how far things go that stick to them: (3, K, R)."""
         local, carry = near.carried(position[:, None])
         offset, _ = near.offsets(position[:, None])
         gap = gap.amin(2)
-        told = [_scaled(t) for t in (local, carry, near.turn, offset[..., 0, :].flatten(0, 1), gap, 10 * gap)]
-        return _mlp(self.from_part, torch.cat([*told, names])), carry
+        told = _scaled([local, carry, near.turn, offset[..., 0, :].flatten(0, 1), gap, 10 * gap])
+        return _mlp(self.from_part, torch.cat([told, names])), carry
 
     def _others(
         self, z: Tensor, state: _State, shape: Tensor, things: "_Things", rows: Tensor, between: Tensor
@@ -241,8 +243,8 @@ class Contact(nn.Module):
         gap = distance - dot(shape[:, :, None], way[:, None]).amax(0) - dot(theirs, -way[:, None]).amax(0)
         told = z.new_zeros(len(self.told.bias), things.count * things.plans).index_copy(1, rows, _linear(self.told, z))
         gap, radius = gap[None], of(things.radius)[None]
-        x = [_scaled(t) for t in (offset, gap, 10 * gap, radius, of(state.last))]
-        heard = F.relu(_linear(self.from_other["first"], torch.cat([*x, of(told)])), inplace=True)
+        x = _scaled([offset, gap, 10 * gap, radius, of(state.last)])
+        heard = F.relu(_linear(self.from_other["first"], torch.cat([x, of(told)])), inplace=True)
         return _linear(self.from_other["second"], (heard * (apart < _APART)).sum(1))
 
 
@@ -277,11 +279,11 @@ class _Things:
         return self.there & (live | beside.any(1).flatten())
 
     def around(self, position: Tensor, shape: Tensor, rows: Tensor, plan: Tensor) -> Tensor:
-        """How high the lowest point of things is over the ground beside them, in all directions: (8, R), scaled."""
+        """Metres (8, R) from the ground beside things, in all directions, up to their lowest point."""
         angle = torch.arange(_PROBES, dtype=shape.dtype, device=shape.device)[:, None] * (2 * torch.pi / _PROBES)
         away = self.radius[rows] + 0.03
         x, y = position[0] + away * angle.cos(), position[1] + away * angle.sin()
-        return _scaled(position[2] + shape[2].amin(0) - self.ground.under(x, y, self.map_of(plan)))
+        return position[2] + shape[2].amin(0) - self.ground.under(x, y, self.map_of(plan))
 
 
 def _ways_out(offset: Tensor, gap: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
@@ -302,9 +304,9 @@ def _ways_out(offset: Tensor, gap: Tensor, radius: Tensor) -> tuple[Tensor, Tens
     return way, flat * (dot(way, way) / (dot(flat, flat) + 1e-8)).clamp_max(9)
 
 
-def _scaled(values: Tensor) -> Tensor:
+def _scaled(values: list[Tensor]) -> Tensor:
     """Metres, or metres a step, as a network likes them: 1 is 10 cm, and what is far is no further than 30."""
-    return (10 * values).clamp(-3, 3)
+    return (10 * torch.cat(values)).clamp(-3, 3)
 
 
 def _length(vectors: Tensor) -> Tensor:

@@ -107,18 +107,22 @@ def carried(link: Tensor, shift: Tensor, points: Tensor) -> tuple[Tensor, Tensor
     """
     arm = points - link[:3]
     rotation, turn = link[3:12].unflatten(0, (3, 3)), link[12:21].unflatten(0, (3, 3))
-    local = rotation[0] * arm[0] + rotation[1] * arm[1] + rotation[2] * arm[2]
-    return local, turned(turn, arm) + shift
+    return (rotation * arm[:, None]).sum(0), turned(turn, arm) + shift
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Products of vectors (3, ...)."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return (a * b).sum(0)
 
 
 def turned(rotation: Tensor, vectors: Tensor) -> Tensor:
     """Vectors (3, ...) turned by rotations (3, 3, ...)."""
-    return rotation[:, 0] * vectors[0] + rotation[:, 1] * vectors[1] + rotation[:, 2] * vectors[2]
+    return (rotation * vectors).sum(1)
+
+
+def after(rotation: Tensor, before: Tensor) -> Tensor:
+    """One rotation (3, 3, ...) after another one."""
+    return (rotation[:, :, None] * before).sum(1)
 
 
 def rotation_of(vector: Tensor) -> Tensor:
@@ -126,13 +130,12 @@ def rotation_of(vector: Tensor) -> Tensor:
     square = dot(vector, vector)
     angle = (square + _SMALL).sqrt()
     sine, rest = angle.sin() / angle, 2 * ((angle / 2).sin() / angle).square()
-    x, y, z = vector
-    rows = [
-        [1 - rest * (y * y + z * z), rest * x * y - sine * z, rest * x * z + sine * y],
-        [rest * x * y + sine * z, 1 - rest * (x * x + z * z), rest * y * z - sine * x],
-        [rest * x * z - sine * y, rest * y * z + sine * x, 1 - rest * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row) for row in rows])
+    x, y, z = sine * vector
+    none = torch.zeros_like(x)
+    # Rodrigues' formula, the square of the cross product's matrix written out: v v^T - |v|^2.
+    cross = torch.stack([none, -z, y, z, none, -x, -y, x, none]).unflatten(0, (3, 3))
+    one = torch.eye(3, dtype=vector.dtype, device=vector.device).reshape(3, 3, *[1] * square.ndim)
+    return (1 - rest * square) * one + cross + rest * vector[:, None] * vector
 
 
 def rotation_vector(rotation: Tensor) -> Tensor:
