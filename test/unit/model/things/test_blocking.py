@@ -67,6 +67,19 @@ def test_an_arm_that_is_sent_into_the_table_stays_upon_it(blocking: Blocking) ->
     assert float(stance.std[0, -1]) > float(stance.std[0, 0])
 
 
+def test_followed_in_one_part_an_arm_comes_to_stand_nearly_where_it_does_in_three(blocking: Blocking) -> None:
+    plans = torch.cat([down(), down() * 0.9 + HOME * 0.1])
+    fine = blocking.stands(HOME[None], plans, TABLE, STAYS)
+    coarse = blocking.stands(HOME[None], plans, TABLE, STAYS, parts=1)
+    assert blocking.chain is not None
+    assert fine is not None
+    assert coarse is not None
+    tools = [blocking.chain.origin(stance.joints.flatten(0, 1), ARM.tool_frame) for stance in (fine, coarse)]
+    told = blocking.chain.origin(plans.flatten(0, 1), ARM.tool_frame)
+    assert float((tools[0] - told).norm(dim=-1).max()) > 0.05
+    assert float((tools[0] - tools[1]).norm(dim=-1).max()) < 0.02
+
+
 def test_an_arm_comes_free_again(blocking: Blocking) -> None:
     plans = torch.cat([down(), down().flip(1), HOME.expand(1, 2, -1)], 1)
     stance = blocking.stands(HOME[None], plans, TABLE, STAYS)
