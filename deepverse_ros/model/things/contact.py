@@ -202,7 +202,8 @@ class Contact(nn.Module):
         # Most of a state is hidden, and nobody asks for what that was: it is changed in place.
         hidden = rest.hidden.index_copy_(-1, rows, gone.hidden)
         names = ("position", "rotation", "last", "variance", "untouched")
-        return _State(*(getattr(rest, n).index_copy(-1, rows, getattr(gone, n)) for n in names), hidden)
+        changed = {name: getattr(rest, name).index_copy(-1, rows, getattr(gone, name)) for name in names}
+        return _State(**changed, hidden=hidden)
 
     def _surface(
         self, points: Tensor, shape: Tensor, heights: Tensor, offset: Tensor, gap: Tensor, near: Near, names: Tensor
