@@ -154,7 +154,7 @@ def _train_things(
     run(ReadingStage(things.reader, config.reading, *episodes, where, precision), config.reading, 6)
     training, held_out = _practice(config, config.practice, processes, console)
     windows, seen = (PracticeWindows(some, model.embodiment, where) for some in (training, held_out))
-    run(ContactStage(things.contact, config.contact, windows, seen, precision), config.contact, 7)
+    run(ContactStage(things.contact, config.contact, windows, seen), config.contact, 7)
     drives, driven = (Drives.of(some) for some in (training, held_out))
     run(BlockingStage(things.blocking, model.embodiment, config.blocking, drives, driven, where), config.blocking, 8)
 

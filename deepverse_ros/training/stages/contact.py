@@ -11,7 +11,6 @@ from deepverse_ros.model.things.slots import MOST, SURFACE, Motion
 from deepverse_ros.training.batches.practice import PracticeWindows, Window
 from deepverse_ros.training.config import ContactStageConfig
 from deepverse_ros.training.engine.draw import Draw
-from deepverse_ros.training.engine.precision import Precision, autocast
 
 POINTS = (8, SURFACE)
 """Of a surface, in turns: as few as many plans are ranked with, and all."""
@@ -23,28 +22,24 @@ _FAR, _STAYED = 0.05, 0.01  # metres from which on a thing went, and up to which
 
 
 class ContactStage:
-    """Trains the network that tells how things move with the robot."""
+    """Trains the network that tells how things move with the robot.
+
+    In float32: what it computes with is millimetres of places decimetres away, which bfloat16 does not hold.
+    """
 
     name = "contact"
 
     def __init__(
-        self,
-        module: Contact,
-        config: ContactStageConfig,
-        train: PracticeWindows,
-        held_out: PracticeWindows,
-        precision: Precision = "auto",
+        self, module: Contact, config: ContactStageConfig, train: PracticeWindows, held_out: PracticeWindows
     ) -> None:
         self.module = module
         self.config = config
         self.train = train
         self.held_out = held_out
-        self.precision = precision
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         window = self.train.drawn(self.config.batch, draw)
-        with autocast(self.train.device, self.precision):
-            motion = self.module.imagine(window.slots, window.parts, window.ground, POINTS[step % len(POINTS)])
+        motion = self.module.imagine(window.slots, window.parts, window.ground, POINTS[step % len(POINTS)])
         known = window.known
         path = (window.position - window.start[:, None]).norm(dim=-1).cummax(1).values
         error = motion.position - window.position

@@ -75,7 +75,7 @@ def windows() -> PracticeWindows:
 def stage(windows: PracticeWindows, held_out: PracticeWindows, batch: int = 16) -> ContactStage:
     torch.manual_seed(0)
     config = ContactStageConfig(steps=100, batch=batch, learning_rate=1e-3)
-    return ContactStage(Contact(ThingsConfig(), ARM), config, windows, held_out, "float32")
+    return ContactStage(Contact(ThingsConfig(), ARM), config, windows, held_out)
 
 
 def test_a_push_is_learned_in_a_hundred_steps(windows: PracticeWindows) -> None:
