@@ -127,12 +127,14 @@ class Blocking(nn.Module):
         """(N, H, P) metres over the ground, at least, of balls at beginning, middle and end of the steps of a path.
 
         Heights are the highest around each ball, so that nothing thin hides between the moments looked at. Halfway, a
-        ball is at most 1 cm beside the chord that stands for its way.
+        ball may be 6 cm below the line from where it begins to where it ends: its middle is looked up too.
         Args: path (N, H + 1, K) states.
         """
         assert self.chain is not None
-        ends = self.chain.places(path.flatten(0, 1)).unflatten(0, path.shape[:2]) + shift[:, None, None]
-        points = torch.stack([ends[:, :-1], (ends[:, :-1] + ends[:, 1:]) / 2, ends[:, 1:]])
+        moments = torch.cat([path, (path[:, :-1] + path[:, 1:]) / 2], 1)
+        places = self.chain.places(moments.flatten(0, 1)).unflatten(0, moments.shape[:2]) + shift[:, None, None]
+        ends, middle = places[:, : path.shape[1]], places[:, path.shape[1] :]
+        points = torch.stack([ends[:, :-1], middle, ends[:, 1:]])
         around = highest_around(ground, self.chain.largest + _MARGIN)
         heights = around.at(points.movedim(0, 1)).movedim(1, 0)
         return (points[..., 2] - heights).amin(0) - self.chain.radius

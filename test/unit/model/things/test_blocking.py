@@ -80,6 +80,19 @@ def test_followed_in_one_part_an_arm_comes_to_stand_nearly_where_it_does_in_thre
     assert float((tools[0] - tools[1]).norm(dim=-1).max()) < 0.02
 
 
+def test_an_arm_touches_that_is_free_at_both_ends_of_a_step_and_between_them_on_the_line(blocking: Blocking) -> None:
+    start = torch.tensor([-2.019, 1.438, 2.268, 1.207, 2.917, -0.100, -2.139, 0.310])
+    end = torch.tensor([-2.316, 1.735, 1.919, 1.468, 2.967, 0.371, -1.668, 0.810])
+    assert blocking.chain is not None
+    first, middle, last = (blocking.chain.places(s[None])[0, :, 2] for s in (start, (start + end) / 2, end))
+    room, on_the_way = torch.stack([first, (first + last) / 2, last]), middle - blocking.chain.radius
+    assert float((room - blocking.chain.radius).min()) > 0.03
+    assert float(on_the_way.min()) < 0
+    stance = blocking.stands(start[None], end[None, None], TABLE, STAYS)
+    assert stance is not None
+    assert float((stance.joints[0, 0] - end).abs().max()) > 1e-3
+
+
 def test_an_arm_comes_free_again(blocking: Blocking) -> None:
     plans = torch.cat([down(), down().flip(1), HOME.expand(1, 2, -1)], 1)
     stance = blocking.stands(HOME[None], plans, TABLE, STAYS)
