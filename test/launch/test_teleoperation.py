@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_launch import launched, until
+from judging_pace import skip_rest, too_slow
 from teleoperator import ARM, Teleoperator
 
 from deepverse_ros.msg import PrefilterStatus
@@ -17,6 +18,7 @@ from deepverse_ros.safety.zones import Zones
 RATE = float(os.environ.get("DEEPVERSE_TELEOPERATION_RATE", "50"))
 HOME = np.array(ARM.home[:7])
 SECONDS = 10.0
+HORIZON = 8 * ARM.dt
 SPEED, TOWARDS = 0.3, np.array([-1.0, 0, 0, 0, 0, 0, 0])
 """rad/s of joint 1, which takes the arm to the zone `cabinet`."""
 FREE = (PrefilterStatus.PASS, PrefilterStatus.SLOW)
@@ -54,6 +56,11 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
             start = hand.joints[-1].copy()
             hand.lead(lambda t: start.copy(), 30.0, lambda: hand.passed)
             hand.lead(lambda t: start + (HOME - start) * min(t / 4, 1), 8.0)
+            latency = [v.latency_ms for v in hand.verdicts]
+            if too_slow(latency, HORIZON):
+                hand.lead(lambda t: HOME + SPEED * t * TOWARDS, 8.0)
+                held = [s.text for s in hand.status if s.state not in FREE]
+                skip_rest(latency, held[1:], times_in("cabinet", np.array(hand.joints)) == 0)
             assert hand.state in FREE, hand.status[-1].text
             status, verdicts, joints = (len(of) for of in (hand.status, hand.verdicts, hand.joints))
             before = hand.counts[-1]

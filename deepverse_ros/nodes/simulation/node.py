@@ -70,6 +70,8 @@ PARAMETERS = (
     *trajectory_action_server.PARAMETERS,
 )
 PHYSICS_STEP = 0.005
+CLOCK_STEPS = 4
+"""Steps of physics from one /clock to the next: who goes by it must not take two moments between images for one."""
 FIRST_STAMP = 1.0
 """Seconds on /clock when the simulation begins: a zero stamp would mean "not set"."""
 START_TIMEOUT = 60.0
@@ -260,17 +262,34 @@ class SimNode(RobotNode):
                 announced = True
             owed += period
             steps = round(owed / PHYSICS_STEP)
-            seconds = steps * PHYSICS_STEP
-            owed -= seconds
-            simulation.advance(seconds, self._commands.target(self._time, seconds))
-            self._time += seconds
+            owed -= steps * PHYSICS_STEP
+            due = self._advance(simulation, steps, due)
             self._joints = simulation.joints.astype(np.float32)
             self._publish(simulation)
-            due += period / self._p.real_time_factor
-            late = time.monotonic() - due
-            if late > period:
+            self._until(due)
+            if time.monotonic() > due + period:
                 due = time.monotonic()  # too slow for real time: fall behind instead of hurrying later
-            self._stop.wait(max(0.0, -late))
+
+    def _advance(self, simulation: RobotSimulation, steps: int, due: float) -> float:
+        """Move on to the next image, step by step where others go by /clock.
+
+        Args: due: monotonic seconds at which this image is due. Returns: at which the next one is.
+        """
+        clock = self._topics.get("clock")
+        while steps > 0:
+            part = min(steps, CLOCK_STEPS) if clock is not None else steps
+            seconds = part * PHYSICS_STEP
+            simulation.advance(seconds, self._commands.target(self._time, seconds))
+            self._time += seconds
+            steps -= part
+            due += seconds / self._p.real_time_factor
+            if clock is not None and steps > 0:  # the last one comes with the image
+                clock.publish(Clock(clock=self._header("").stamp))
+                self._until(due)
+        return due
+
+    def _until(self, due: float) -> None:
+        self._stop.wait(max(0.0, due - time.monotonic()))
 
     def _do_jobs(self, simulation: RobotSimulation) -> None:
         while not self._jobs.empty():

@@ -1,0 +1,36 @@
+"""Whether this machine judges commands so slowly that a robot behind the prefilter has to stand still."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+LATE = ("verdict", "better again")
+"""A word of every reason that a prefilter has for waiting because verdicts come late."""
+
+
+def too_slow(latencies_ms: Sequence[float], horizon: float) -> bool:
+    """Whether the future that a verdict has imagined is about over when the next verdict comes.
+
+    Args: latencies_ms: from an image, or a command, to its verdict. horizon: seconds that are imagined.
+    """
+    assert len(latencies_ms) >= 2, "hardly anything was judged, and that is no question of pace"
+    return bool(2e-3 * np.quantile(latencies_ms, 0.95) > 0.8 * horizon)
+
+
+def late(reasons: Sequence[str]) -> bool:
+    """Whether a prefilter that gives these reasons waits for verdicts, and for nothing else."""
+    return all(any(word in text for word in LATE) for text in reasons)
+
+
+def skip_rest(latencies_ms: Sequence[float], reasons: Sequence[str], at_rest: bool) -> None:
+    """End a test on such a machine: what was commanded waited for verdicts and for nothing else, or the robot stood.
+
+    Args: reasons: the prefilter's, while nothing passed. at_rest: whether the robot is where nothing happens to it.
+    """
+    assert late(reasons), set(reasons)
+    assert at_rest
+    pytest.skip(
+        f"a judgement takes up to {1e-3 * np.quantile(latencies_ms, 0.95):.1f} s here, too long for a robot to move: "
+        "only that it holds was tested"
+    )
