@@ -36,6 +36,7 @@ from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
 from deepverse_ros.model.stance import displacement, reconcile
 from deepverse_ros.model.things.model import COARSE, FINE, Detail, ThingsBelief, ThingsFuture, ThingsModel
+from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.things.slots import Things
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -399,14 +400,16 @@ class WorldModel(nn.Module):
 
     @torch.inference_mode()
     def reconstruct(
-        self, belief: Belief, rgb: Tensor, depth: Tensor | None = None, states: Tensor | None = None
-    ) -> Future:
+        self, belief: Belief, rgb: Tensor, depth: Tensor | None = None, states: Tensor | None = None,
+        moved: MovedPictures | None = None,
+    ) -> Future:  # fmt: skip
         """True later frames through the codec: what a perfect dynamics would reach (the codec's ceiling).
 
         Args:
             rgb: (B, H, 3, h, w) in [0, 1].
             depth: (B, H, h, w) metres.
             states: (B, H, K) as the robot measured them; the belief's batch is B.
+            moved: the things where they truly are in these frames.
         """
         frames = self.frames(self.inputs.fitted(Observation(rgb, depth))).flatten(0, 1)
         cells, _, _ = self.codec.encode(frames)
@@ -430,6 +433,8 @@ class WorldModel(nn.Module):
             belief.intrinsics,
             where,
             self.embodiment.dt,
+            moved,
+            displaced=belief.displaced,
         )
 
     @torch.inference_mode()

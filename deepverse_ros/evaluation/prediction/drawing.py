@@ -29,6 +29,17 @@ def starts(frames: int, window: int, stride: int) -> np.ndarray:
     return np.arange(0, max(frames - window + 1, 0), stride)
 
 
+def thing_poses(episode: Episode) -> np.ndarray | None:
+    """(T, 8, 7): metres and a quaternion x y z w of the first 8 things, NaN beyond them; None where nobody knows."""
+    if "object_poses" not in episode.state:
+        return None
+    values = episode.state["object_poses"]
+    known = values.reshape(len(values), values.shape[1] // 7, 7)[:, :MOST]
+    out = np.full((len(values), MOST, 7), np.nan, np.float32)
+    out[:, : known.shape[1]] = known
+    return out
+
+
 def thing_positions(episode: Episode) -> np.ndarray | None:
     """(T, K, 3) metres in the base frame, of the first 8 things at most; None where nobody knows."""
     for name, width in (("object_poses", 7), ("object_positions", 3)):

@@ -20,7 +20,7 @@ from deepverse_ros.data.collect import collect
 from deepverse_ros.data.store import Episode, EpisodeStore
 from deepverse_ros.errors import EmbodimentError, EpisodeError, ShapeError
 from deepverse_ros.evaluation.prediction import metrics, moving_world, registry, uncertainty
-from deepverse_ros.evaluation.prediction.drawing import drawn_windows, starts, thing_positions
+from deepverse_ros.evaluation.prediction.drawing import drawn_windows, starts, thing_poses, thing_positions
 from deepverse_ros.evaluation.prediction.lpips import Lpips
 from deepverse_ros.evaluation.prediction.metrics import gap_closed
 from deepverse_ros.evaluation.prediction.moving_world import MovingWorld
@@ -28,7 +28,9 @@ from deepverse_ros.evaluation.prediction.registry import Metric, Predicted
 from deepverse_ros.evaluation.prediction.windows import Windows
 from deepverse_ros.model.inputs import MAX_HORIZON, codec_frames
 from deepverse_ros.model.observation import Observation
+from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.world_model import WorldModel
+from deepverse_ros.training.batches.moved import true_motion, truly_moved
 
 EVALUATION_SEEDS = 10_000_000
 """Episodes simulated for evaluation are collected with seeds from here on; training stays below 1,000,000."""
@@ -52,7 +54,8 @@ DEFINITIONS = {  # of what is no metric in `registry`
     **moving_world.DEFINITIONS,
     "persistence": "the last seen frame, repeated",
     "shuffled": "the model, given the actions of a window of another episode",
-    "codec": "the true future frame, encoded and decoded with the same context and the joints as they were measured",
+    "codec": "the true future frame, encoded and decoded with the same context, the joints as they were measured and "
+    "the things where they truly went",
 }
 
 
@@ -109,6 +112,8 @@ def _told_by_simulator(episode: Episode, frames: np.ndarray, fitted: Observation
         told["things"] = things[frames[:, context - 1 :]]
         if "object_touched" in state:
             told["touched"] = state["object_touched"][frames[:, context:], : things.shape[1]] > 0
+    if (poses := thing_poses(episode)) is not None:
+        told["poses"] = poses[frames[:, context - 1 :]]
     if "base_position" in state:
         told["base"] = state["base_position"][frames[:, context - 1]]
     if episode.segmentation is not None:
@@ -275,7 +280,8 @@ def _scores(
     """
     belief = model.observe(windows.seen, windows.past)
     true = model.imagine(belief, windows.plans)
-    codec = model.reconstruct(belief, windows.rgb, windows.depth, torch.from_numpy(windows.states).float())
+    states = torch.from_numpy(windows.states).float()
+    codec = model.reconstruct(belief, windows.rgb, windows.depth, states, _truly_moved(model, windows))
     shuffled = model.imagine(belief, others)
     predicted = {
         "model": Predicted(true.rgb.float().cpu(), true.depth.float().cpu()),
@@ -298,6 +304,21 @@ def _scores(
     yield ("uncertainty", "spread_m"), true.uncertainty.float().cpu().numpy()
     stays = np.linalg.norm(windows.tool[:, :1] - windows.tool[:, 1:], axis=-1)
     yield ("tool_position_error_m", "persistence_mean"), stays
+
+
+def _truly_moved(model: WorldModel, windows: Windows) -> MovedPictures | None:
+    """Windows' newest frames with their things where they truly went; None where nobody knows."""
+    seen, labels, poses = windows.seen, windows.segmentation_seen, windows.poses
+    if model.things is None or labels is None or poses is None or seen.intrinsics is None:
+        return None
+    assert seen.camera_to_world is not None
+    camera = model.inputs.camera(seen.intrinsics, seen.camera_to_world.expand(len(windows), 4, 4))
+    assert camera is not None
+    before, after = torch.from_numpy(poses).to(model.device).split([1, poses.shape[1] - 1], 1)
+    return truly_moved(
+        model.frames(model.inputs.fitted(seen)), labels.to(model.device), before[:, 0],
+        true_motion(before[:, 0], after), camera.intrinsics, camera.camera_to_world, model.embodiment.camera,
+    )  # fmt: skip
 
 
 def _read(model: WorldModel, windows: Windows, rgb: Tensor, depth: Tensor) -> Tensor:

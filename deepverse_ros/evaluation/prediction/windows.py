@@ -28,6 +28,7 @@ class Windows:
     segmentation_seen: (B, C, h, w) uint8 of the seen frames: 0 what stands fast, 1 the robot, 2 + k thing k.
     segmentation: (B, H, h, w) of the future frames.
     things: (B, 1+H, K, 3) metres in the base frame, of K things from the last seen frame on.
+    poses: (B, 1+H, 8, 7) the same, x y z and a quaternion x y z w, of 8 things, NaN where there is none.
     touched: (B, H, K) bool: the robot touched it in the step that leads to a future frame.
     base: (B, 3) metres, where the robot's base really stands.
     """
@@ -42,6 +43,7 @@ class Windows:
     segmentation_seen: Tensor | None = None
     segmentation: Tensor | None = None
     things: np.ndarray | None = None
+    poses: np.ndarray | None = None
     touched: np.ndarray | None = None
     base: np.ndarray | None = None
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.model.things.moved import draw_moved, is_elsewhere
+from deepverse_ros.model.things.moved import MovedPictures, is_elsewhere
 from deepverse_ros.model.things.plate import clean_plate, dilated
 from deepverse_ros.model.things.slots import MOST, Motion, Slots, nothing
+from deepverse_ros.robot.embodiment import Camera
 from deepverse_ros.training.batches.dataset import Episodes
 
 _ROBOT, _FIRST_THING = 1, 2
@@ -39,14 +40,27 @@ def moved_pictures(
     rows = np.broadcast_to(index[:, None], times.shape)
     frames = episodes.frames(rows, times, device)
     labels = torch.from_numpy(episodes.segmentation[rows, times]).to(device)
-    plate = clean_plate(frames, dilated(labels > 0, 1))
     before = episodes.poses[index, newest].to(device)
     after = episodes.poses[index[:, None], newest[:, None] + ahead].to(device)
-    camera = episodes.embodiment.camera
-    return draw_moved(
-        frames[:, -1], plate, true_slots(labels[:, -1], before), dilated(labels[:, -1] == _ROBOT, 1),
-        true_motion(before, after, shake), episodes.intrinsics[index].to(device),
-        episodes.camera_to_world[index, newest].to(device), camera.near, camera.far,
+    return truly_moved(
+        frames, labels, before, true_motion(before, after, shake), episodes.intrinsics[index].to(device),
+        episodes.camera_to_world[index, newest].to(device), episodes.embodiment.camera,
+    ).draw()  # fmt: skip
+
+
+def truly_moved(
+    frames: Tensor, labels: Tensor, before: Tensor, motion: Motion, intrinsics: Tensor, camera_to_world: Tensor,
+    camera: Camera,
+) -> MovedPictures:  # fmt: skip
+    """What is drawn of windows whose things are known.
+
+    Args: frames (B, T, 5, H, W) as the codec takes them; labels (B, T, H, W) and before (B, 8, 7), at the newest frame,
+    see `true_slots`; motion (B, N); intrinsics and camera_to_world: of the newest frames.
+    """
+    plate = clean_plate(frames, dilated(labels > 0, 1))
+    return MovedPictures(
+        frames[:, -1], plate, true_slots(labels[:, -1], before), dilated(labels[:, -1] == _ROBOT, 1), motion,
+        intrinsics, camera_to_world, camera.near, camera.far,
     )  # fmt: skip
 
 

@@ -6,11 +6,11 @@ import torch
 from pushed_square import ARM, ROBOT, SIZE, pushed
 
 from deepverse_ros.data.collect import EpisodeGenerator
-from deepverse_ros.evaluation.prediction.evaluate import windows_of
+from deepverse_ros.evaluation.prediction.evaluate import evaluate, windows_of
 from deepverse_ros.evaluation.prediction.kinematic_copy import KinematicCopy, copied
 from deepverse_ros.evaluation.prediction.registry import Predicted
 from deepverse_ros.evaluation.prediction.world import WorldErrors, world_pixels
-from deepverse_ros.model.config import WorldModelConfig
+from deepverse_ros.model.config import ThingsConfig, WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 
@@ -139,3 +139,12 @@ def test_the_simulated_robot_is_drawn_where_it_goes():
     true, drawn = (p[0].permute(0, 2, 3, 1)[both] for p in (seen.rgb, shown.rgb))
     last = seen.last_rgb.expand_as(seen.rgb[0]).permute(0, 2, 3, 1)[both]
     assert (drawn - true).square().mean() < 0.5 * (last - true).square().mean()
+
+
+def test_the_codec_is_shown_its_things_where_they_truly_went():
+    # A fresh decoder mostly copies them. One that is not told finds them where they were, and its gap is none.
+    torch.manual_seed(0)
+    config = WorldModelConfig.small_test(ARM, SIZE).model_copy(update={"things": ThingsConfig(), "posed": True})
+    model = WorldModel(config).requires_grad_(False).eval()
+    mse = evaluate(model, [pushed(1), pushed(2)])["world"]["mse"]
+    assert mse["codec"][-1] < 0.5 * mse["persistence"][-1]
