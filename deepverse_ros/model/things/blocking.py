@@ -62,6 +62,8 @@ class Blocking(nn.Module):
     steps: Tensor
     lead: Tensor
     turns: Tensor
+    lower: Tensor
+    upper: Tensor
 
     def __init__(self, embodiment: Embodiment, width: int) -> None:
         super().__init__()
@@ -73,7 +75,8 @@ class Blocking(nn.Module):
         turns = np.array([m.units == "rad" for m in embodiment.modalities for _ in range(m.dim)])
         steps = embodiment.max_step
         lead = np.where(turns, np.float32(_LEAD), steps)
-        for name, values in (("turns", turns), ("steps", steps), ("lead", lead)):
+        limits = (("lower", embodiment.lower), ("upper", embodiment.upper))
+        for name, values in (("turns", turns), ("steps", steps), ("lead", lead), *limits):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
         self.posture = ActionFeatures(embodiment)
         seen = self.posture.dim + 2 * dim + 2 * self.capsules
@@ -163,7 +166,7 @@ class Blocking(nn.Module):
             before, now, touched = now, _within(now + move, joints, self.steps), touched | hit
         features = self._features(now, target - joints, target - now, balls, contacts, now - before)
         left, log_std, behind = self.rest(features).split([joints.shape[-1], 1, 1], -1)
-        pressed = now + left * self.steps
+        pressed = (now + left * self.steps).clamp(self.lower, self.upper)
         sure = self.behind(command - target)
         return (
             torch.where(touched[:, None], pressed, target),

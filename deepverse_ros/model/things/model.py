@@ -3,7 +3,7 @@
 It stands on the robot's own body, because who touches what is a matter of where its parts go.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.things.blocking import PARTS, Blocking, Stance
 from deepverse_ros.model.things.clustering import Found, find
 from deepverse_ros.model.things.contact import Contact
+from deepverse_ros.model.things.grip import Grip
 from deepverse_ros.model.things.ground import HeightMap, map_heights
 from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.things.plate import clean_plate, dilated
@@ -89,6 +90,7 @@ class ThingsModel(nn.Module):
         self.embodiment = robot
         self.reader = Reader(config.things.reader)
         self.blocking = Blocking(robot, config.things.blocking)
+        self.grip = Grip(robot)
         self.contact = Contact(config.things, robot)
 
     def observe(self, frames: Tensor, states: Tensor, camera: Camera, poses: Tensor, shift: Tensor) -> ThingsBelief:
@@ -141,10 +143,12 @@ class ThingsModel(nn.Module):
         assert stance is not None
         assert chain is not None
         begin = torch.where(torch.isfinite(state), state, plans[:, 0]).expand(len(plans), -1)
-        parts = chain.parts(torch.cat([begin[:, None], stance.joints], 1))
         shift = shift.expand(len(plans), 3)[:, None]
-        motion = self.contact.imagine(belief.slots, parts.shifted(shift), belief.ground, detail.points)
-        return ThingsFuture(stance, parts.tool[:, 1:] + shift, motion, _read(belief.slots, motion))
+        parts = chain.parts(torch.cat([begin[:, None], stance.joints], 1)).shifted(shift)
+        joints, parts = self.grip.close(begin, stance.joints, parts, belief.slots)
+        stance = replace(stance, joints=joints)
+        motion = self.contact.imagine(belief.slots, parts, belief.ground, detail.points)
+        return ThingsFuture(stance, parts.tool[:, 1:], motion, _read(belief.slots, motion))
 
     def pictures(self, belief: ThingsBelief, motion: Motion, camera: Camera) -> MovedPictures:
         """The newest frame with its things where they will be, drawn when somebody looks. Args: camera: of batch B."""
