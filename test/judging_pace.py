@@ -23,13 +23,13 @@ def late(reasons: Sequence[str]) -> bool:
     return all(any(word in text for word in LATE) for text in reasons)
 
 
-def skip_rest(latencies_ms: Sequence[float], reasons: Sequence[str], at_rest: bool) -> None:
-    """End a test on such a machine: what was commanded waited for verdicts and for nothing else, or the robot stood.
+def skip_rest(latencies_ms: Sequence[float], reasons: Sequence[str], unharmed: bool) -> None:
+    """End a test on such a machine: what was commanded waited for verdicts, for nothing else, and nothing came of it.
 
-    Args: reasons: the prefilter's, while nothing passed. at_rest: whether the robot is where nothing happens to it.
+    Args: reasons: the prefilter's, while nothing passed. unharmed: whether the robot came to no harm.
     """
     assert late(reasons), set(reasons)
-    assert at_rest
+    assert unharmed
     pytest.skip(
         f"a judgement takes up to {1e-3 * np.quantile(latencies_ms, 0.95):.1f} s here, too long for a robot to move: "
         "only that it holds was tested"
