@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-LATE = ("verdict", "better again")
-"""A word of every reason that a prefilter has for waiting because verdicts come late."""
+LATE = (
+    "no verdict answers for this command", "waits for a verdict of its own", "better again",
+    "seconds since that verdict's image", "seconds since the newest verdict", "has sent no verdict yet",
+)  # fmt: skip
+"""Part of every reason that a prefilter has for waiting because verdicts come late."""
 
 
 def too_slow(latencies_ms: Sequence[float], horizon: float) -> bool:

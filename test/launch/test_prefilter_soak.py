@@ -17,7 +17,7 @@ import pytest
 import yaml
 from arm_launch import launched, until
 from commander import RATE, Commander
-from judging_pace import late, skip_rest, too_slow
+from judging_pace import skip_rest, too_slow
 from sensor_msgs.msg import CameraInfo, JointState
 
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
@@ -167,7 +167,7 @@ def test_a_long_run_leaks_nothing_and_loses_nothing(tmp_path):
     if not LONG and too_slow(latency, HORIZON):
         skip_rest(latency, lost, stops >= len(to_rest))
     # A busy machine may judge so slowly that the arm has to wait; nothing else may be amiss.
-    assert not lost if LONG else late(lost), set(lost)
+    assert not lost if LONG else all("no verdict answers for the command" in reason for reason in lost), set(lost)
     assert len(dangers[ZONE]) >= max(1, SECONDS // LONGEST - 1)
     assert stops >= len(to_rest)
     assert to_rest.max() < 1000
