@@ -133,12 +133,12 @@ class Driven(ABC):
 class Rover(Driven):
     """A unicycle whose speeds follow what it is told within a moment; where nothing comes it goes on."""
 
-    def __init__(self, robot: Any, folder: Path, **parameters: Any) -> None:
+    def __init__(self, robot: Any, folder: Path, dt: float = ROVER["dt"], **parameters: Any) -> None:
         self.speed = np.zeros(2)
         self.place = np.zeros(3)  # x, y (m), heading (rad)
         self.silent = False
         self._odometry = robot.peer.create_publisher(Odometry, "odom", qos.sensor_output())
-        super().__init__(robot, folder, ROVER, Twist, command_type="twist", **parameters)
+        super().__init__(robot, folder, {**ROVER, "dt": dt}, Twist, command_type="twist", **parameters)
 
     def camera(self) -> np.ndarray:
         x, y, heading = self.place
@@ -260,7 +260,8 @@ def test_without_odometry_nothing_is_planned_and_a_base_rests(rover):
 
 
 def test_with_a_prefilter_between_a_base_does_what_passes(robot, tmp_path):
-    rover = Rover(robot, tmp_path, passed_command_topic="to_the_robot")
+    # Steps that last longer than a judgement takes, on a slow machine too.
+    rover = Rover(robot, tmp_path, dt=0.6, passed_command_topic="to_the_robot")
     zone = {"name": "far_away", "type": "stop", "frame_id": "odom", "min_points": 1,
             "shape": {"kind": "box", "size": [0.1, 0.1, 0.1]}, "position": [0.0, 500.0, 0.0]}  # fmt: skip
     (tmp_path / "zones.yaml").write_text(yaml.safe_dump({"zones": [zone]}))
@@ -268,6 +269,7 @@ def test_with_a_prefilter_between_a_base_does_what_passes(robot, tmp_path):
         WorldModelNode, checkpoint=str(rover.checkpoint), embodiment=str(rover.file), device="cpu", torch_threads=1,
         zones=str(tmp_path / "zones.yaml"), watched_command_topic="wanted", passed_command_topic="to_the_robot",
         watched_command_type="twist", max_depth_scale=100.0, verdict_deadline=10.0, stale_timeout=5.0,
+        verdict_valid_for=2.0,
     )  # fmt: skip
     remaps = ["-r", "~/command_in:=wanted", "-r", "~/command_out:=to_the_robot"]
     gate = robot.start(
