@@ -89,14 +89,16 @@ def ablate(
     out: Annotated[Path, typer.Option(help="Folder of the trainings; what is finished there is not repeated.")] = Path(
         "runs/ablation"
     ),
-    markdown: Annotated[Path | None, typer.Option(help="Also write a page with the table.", metavar="FILE")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also put the table into a page, as a section of its own.", metavar="FILE")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Train with and without options of the dynamics stage, and compare what is imagined.
+    """Train with and without what a config asks about, and compare what is imagined.
 
     Example: `deepverse ablate config/training/ablation.yaml --markdown docs/ablations.md`
     """
-    from deepverse_ros.evaluation.ablation import AblationConfig, ablate, page, to_markdown
+    from deepverse_ros.evaluation.ablation import AblationConfig, ablate, placed, section, to_markdown
     from deepverse_ros.training.engine.loop import Interrupted
 
     settings = AblationConfig.load(config)
@@ -107,7 +109,8 @@ def ablate(
         raise typer.Exit(130) from None
     print(to_markdown(rows), end="")
     if markdown:
-        markdown.write_text(page(settings, rows, f"deepverse ablate {config} --markdown {markdown}"))
+        new = section(settings, rows, f"deepverse ablate {config} --markdown {markdown}")
+        markdown.write_text(placed(markdown.read_text() if markdown.exists() else "", new))
 
 
 def calibrate(
