@@ -1,8 +1,11 @@
 """Where a commanded robot comes to stand: at its command, unless something that stands fast is in the way.
 
-A blocked robot is pressed against the ground by springs in its joints: it stands where these and the contacts balance.
-Small networks say how stiff each joint is in such a posture, how much the contact sticks, and what the springs leave
-unexplained. Without contact nothing of this is asked, and the robot stands exactly at its command.
+A blocked robot is pressed against the ground by its motors, which push like springs up to a limit, and slides on it
+against friction: it stands where these and the contacts balance. How stiff and how strong the joints are, how hard and
+how rough the ground is, is learned, with what small networks find of it in a posture, how much of the way each joint
+goes, and what all this leaves unexplained. They know on which sides the ground is, and how far the robot stood behind
+its last command already: who was held, be it by what nobody sees, is held for longer. Where neither is so, nothing of
+this is asked, and the robot stands exactly at its command.
 """
 
 import math
@@ -28,16 +31,21 @@ into."""
 _MARGIN = 0.03
 # How far ahead of a blocked joint its driver lets the reference run, rad.
 _LEAD = 0.10
-# Contacts, per square metre, against joints of stiffness 1 per square rad; and how far a ball may be inside, metres.
-_HARDNESS, _SLACK, _MOST_SLACK = 3e3, 0.008, 0.02
-# rad (or units) that a joint's spring is bent by where its motor begins to reach its limit.
-_BENT = 0.04
+# From which learning starts: a contact's stiffness against joints of 1 / rad, per metre, across it and along it, for
+# the ground is known to a few centimetres only; friction; and rad that a motor is behind where it pushes its most.
+_HARDNESS, _STICKS, _FRICTION, _BENT = 5.0, 3.0, 1.0, 0.01
+# How far a ball may be inside the ground, metres, and how far more or less a posture may make it.
+_SLACK, _MOST_SLACK = 0.008, 0.02
 # Who is seen to stand deeper in the ground, metres, is not pushed out of it at once: the ground is misread.
 _DEEPEST = 0.01
-# Balls that may come to touch in a step: those whose path goes lowest; and that hold a robot at once, at most.
-_CLOSEST, _CONTACTS = 10, 3
-# The networks are not told of ground that is farther, metres.
-_NEAR = 0.1
+# Balls that may come to touch in a step: those whose path goes lowest.
+_CLOSEST = 10
+# Rounds in which motors and contacts find their balance, and the share of the way to it that each goes.
+_ROUNDS, _SHARE = 8, 0.7
+# Those of them whose sides the networks are told.
+_TOLD = 3
+# The networks are not told of ground that is farther, metres; nor of how much more a joint stands off its command, rad.
+_NEAR, _HELD = 0.1, 0.5
 # Metres: the least, and those from which training starts.
 _LEAST_STD, _STD, _PRESSED_STD = 1e-3, 4e-3, 2e-2
 
@@ -79,9 +87,12 @@ class Blocking(nn.Module):
         for name, values in (("turns", turns), ("steps", steps), ("lead", lead), *limits):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
         self.posture = ActionFeatures(embodiment)
-        seen = self.posture.dim + 2 * dim + 2 * self.capsules
+        seen = self.posture.dim + 4 * dim + 2 * self.capsules + _TOLD * (1 + dim + 3)
         self.springs = _network(seen, width, dim + self.capsules + 1)
-        self.rest = _network(seen, width, dim + 2)
+        self.rest = _network(seen, width, 2 * dim + 2)
+        self.stiffness = nn.Parameter(torch.zeros(dim))
+        self.bent = nn.Parameter(torch.full((dim,), math.log(_BENT)))
+        self.surface = nn.Parameter(torch.tensor([_HARDNESS, _STICKS, _FRICTION]).log())
         self.free_std = nn.Parameter(torch.tensor(math.log(_STD)))
 
     def stands(
@@ -107,17 +118,18 @@ class Blocking(nn.Module):
         joints = reference = told
         out = []
         for t, command in enumerate(plans.unbind(1)):
-            before = joints
+            before = joints.detach()  # contacts make small errors grow beyond all bounds
             reference = _within(command, _within(reference, before, self.lead), self.steps)
             joints, std = reference, (_LEAST_STD + self.free_std.exp()).expand(len(plans))
             blocked = self.behind(command - joints).to(std.dtype)
             # Off its plan, a robot's path is another than the one that was looked at beforehand.
-            asked = (near[:, t] | (before != told).any(-1)).nonzero()[:, 0]
+            asked = (near[:, t] | (before != told).any(-1) | self.behind(command - reference)).nonzero()[:, 0]
             if len(asked):
                 some = ground if len(ground.heights) == 1 else ground[asked]
                 pressed = self._press(
-                    before[asked], reference[asked], command[asked], closest[asked, t], some, shift[asked], parts
-                )
+                    before[asked], told[asked], reference[asked], command[asked], closest[asked, t], some, shift[asked],
+                    parts,
+                )  # fmt: skip
                 joints, std, blocked = (
                     whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
                 )
@@ -143,33 +155,38 @@ class Blocking(nn.Module):
         return (points[..., 2] - heights).amin(0) - self.chain.radius
 
     def _press(
-        self, joints: Tensor, target: Tensor, command: Tensor, balls: Tensor, ground: HeightMap, shift: Tensor,
-        parts: int,
+        self, joints: Tensor, told: Tensor, target: Tensor, command: Tensor, balls: Tensor, ground: HeightMap,
+        shift: Tensor, parts: int,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """One step of R robots from joints to where they are driven, both (R, K).
+        """One step of R robots from joints, which were told to be elsewhere, to where they are driven, each (R, K).
 
         Args: balls (R, B): those that may come to touch; parts: of the step.
         Returns: joints (R, K), std (R,) and blocked (R,) as in `Stance`.
         """
         assert self.chain is not None
         contacts = self._contacts(joints, balls, ground, shift)
-        features = self._features(joints, target - joints, target - command, balls, contacts, target - joints)
-        stiff, slack, stick = self.springs(features).split([joints.shape[-1], self.capsules, 1], -1)
-        stiffness, stick = (3 * stiff.tanh()).exp(), stick.exp()
+        # Who is held already, or told to go farther than one goes in a step, may be so by what nobody sees.
+        held, beyond = told - joints, command - target
+        known = [held.clamp(-_HELD, _HELD), beyond.clamp(-_HELD, _HELD), target - joints]
+        features = self._features(joints, [*known, torch.zeros_like(held)], balls, contacts, target - joints)
+        stiff, slack, rough = self.springs(features).split([joints.shape[-1], self.capsules, 1], -1)
+        hardness, sticks, friction = self.surface.exp()
+        motors = _Motors((self.stiffness + stiff.tanh()).exp(), self.bent.exp())
+        surface = _Surface(hardness, sticks, friction * rough.tanh().exp())
         slack = (_SLACK + _MOST_SLACK * slack.tanh()).gather(1, self.chain.capsule[balls])
-        now, touched = joints, torch.zeros(len(joints), dtype=torch.bool, device=joints.device)
+        now, touched = joints, self.behind(held) | self.behind(beyond)
         for part in range(1, parts + 1):
             if part > 1:
                 contacts = self._contacts(now, balls, ground, shift)
             free = torch.lerp(joints, target, part / parts) - now
-            move, hit = contacts.slackened(slack).balance(free, stiffness, stick)
+            move, hit = contacts.slackened(slack).balance(free, motors, surface)
             before, now, touched = now, _within(now + move, joints, self.steps), touched | hit
-        features = self._features(now, target - joints, target - now, balls, contacts, now - before)
-        left, log_std, behind = self.rest(features).split([joints.shape[-1], 1, 1], -1)
-        pressed = (now + left * self.steps).clamp(self.lower, self.upper)
-        sure = self.behind(command - target)
+        features = self._features(now, [*known, now - joints], balls, contacts, now - before)
+        left, goes, log_std, behind = self.rest(features).split([joints.shape[-1], joints.shape[-1], 1, 1], -1)
+        pressed = _within(joints + 2 * goes.sigmoid() * (now - joints) + left * self.steps, joints, self.steps)
+        sure = self.behind(beyond)
         return (
-            torch.where(touched[:, None], pressed, target),
+            torch.where(touched[:, None], pressed.clamp(self.lower, self.upper), target),
             _LEAST_STD + torch.where(touched, math.log(_PRESSED_STD) + log_std[:, 0].clamp(-4, 4), self.free_std).exp(),
             torch.where(touched, behind[:, 0].sigmoid(), sure.to(target.dtype)),
         )
@@ -181,21 +198,28 @@ class Blocking(nn.Module):
         points = self.chain.points(frames).gather(1, balls[..., None].expand(-1, -1, 3))
         gap, away = nearness(ground, points + shift[:, None])
         slopes = self.chain.slopes(frames, points, balls)
-        return _Contacts(gap - self.chain.radius[balls], (away[..., None] * slopes).sum(-2), slopes)
+        return _Contacts(gap - self.chain.radius[balls], away, (away[..., None] * slopes).sum(-2), slopes)
 
     def _features(
-        self, joints: Tensor, move: Tensor, off: Tensor, balls: Tensor, contacts: "_Contacts", ahead: Tensor
+        self, joints: Tensor, known: list[Tensor], balls: Tensor, contacts: "_Contacts", ahead: Tensor
     ) -> Tensor:
-        """What the networks know: a posture, where it is driven, and how near its capsules come to the ground.
+        """What the networks know: a posture, what is told of its joints, and how near its capsules come to the ground.
 
-        Args: ahead (R, K): also how near where the joints go by that.
+        Args: known: (R, K) each; ahead (R, K): also how near where the joints go by that.
         """
         assert self.chain is not None
         index = self.chain.capsule[balls]
         far = joints.new_full((len(joints), self.capsules), _NEAR)
-        least = [far.scatter_reduce(1, index, room, "amin") for room in (contacts.room, contacts.after(ahead))]
+        after = contacts.after(ahead)
+        least = [far.scatter_reduce(1, index, room, "amin") for room in (contacts.room, after)]
         rooms = (torch.cat(least, -1) / _NEAR).clamp(-1, 1)
-        return torch.cat([self.posture(joints), move / self.steps, off / self.steps, rooms], -1)
+        # Of the nearest: which ways lead away from the ground, in joints and in space, the louder the nearer it is.
+        room, which = after.topk(_TOLD, -1, largest=False)
+        near = (1 - room / _NEAR).clamp(0, 2)[..., None]
+        sides = torch.cat([contacts.slope * self.steps / _NEAR, contacts.away], -1)
+        sides = near * sides.gather(1, which[..., None].expand(-1, -1, sides.shape[-1]))
+        told = [part / self.steps for part in known]
+        return torch.cat([self.posture(joints), *told, rooms, near.flatten(1), sides.flatten(1)], -1)
 
     def behind(self, off: Tensor) -> Tensor:
         """(...) whether a joint is that far off its command. Args: off (..., K)."""
@@ -205,11 +229,12 @@ class Blocking(nn.Module):
 class _Contacts(NamedTuple):
     """B balls of R robots beside the ground.
 
-    room: (R, B) metres between them. slope: (R, B, K) metres that it grows a unit of each joint. slopes: (R, B, 3, K)
-    metres that the balls go.
+    room: (R, B) metres between them. away: (R, B, 3) the way out of it. slope: (R, B, K) metres that it grows a unit of
+    each joint. slopes: (R, B, 3, K) metres that the balls go.
     """
 
     room: Tensor
+    away: Tensor
     slope: Tensor
     slopes: Tensor
 
@@ -221,30 +246,57 @@ class _Contacts(NamedTuple):
         """(R, B) metres of room after joints moved by (R, K)."""
         return self.room + (self.slope @ move[..., None])[..., 0]
 
-    def balance(self, free: Tensor, stiffness: Tensor, stick: Tensor) -> tuple[Tensor, Tensor]:
-        """How joints move that springs pull by `free`, where balls would meet the ground.
+    def balance(self, free: Tensor, motors: "_Motors", surface: "_Surface") -> tuple[Tensor, Tensor]:
+        """How joints move that motors pull by `free`, where balls would meet the ground.
 
-        Args: free, stiffness (R, K); stick (R, 1): stiffness of contacts against sliding.
+        A motor's spring, and what keeps a ball from sliding, give way as soon as they are pulled by more than they
+        bear: in rounds, each with the stiffness that this leaves at the last round's place.
+        Args: free (R, K).
         Returns: (R, K), and which robots touch (R,).
         """
         room, move = self.after(free), free
         touched = room.amin(-1) < 0
         held = torch.zeros_like(room, dtype=torch.bool)
-        # How balls press and slide, one below the other.
-        ways = torch.cat([self.slope, self.slopes.flatten(1, 2)], 1)
-        # One ball more at a time, the one that is deepest: all at once would lay the whole hand flat on the ground.
-        for _ in range(_CONTACTS):
+        along = self.slopes - self.away[..., None] * self.slope[..., None, :]
+        # What a contact's stiffness is to the joints: of all balls across the ground, then of all along it.
+        across = self.slope[..., :, None] * self.slope[..., None, :]
+        share = torch.cat([across, along.mT @ along], 1).flatten(2)
+        sticks = surface.sticks.expand_as(room)
+        for turn in range(_ROUNDS):
+            # One ball more at a time, the one that is deepest: all at once would lay the whole hand flat on the ground.
             held = (held | (room <= room.amin(-1, keepdim=True))) & (room < 0)
             hit = held.to(free.dtype)
-            sliding = stick * hit / hit.sum(-1, keepdim=True).clamp_min(1)
-            weights = torch.cat([_HARDNESS * hit, sliding.repeat_interleave(3, 1)], 1)
-            # A motor pushes only so strongly: beyond, a joint's spring gets the softer the farther it is bent.
-            springs = stiffness * _BENT / ((free - move).abs() + _BENT)
-            stiff = (ways * weights[..., None]).mT @ ways + torch.diag_embed(springs)
-            pull = springs * free - (self.slope.mT @ (_HARDNESS * hit * self.room)[..., None])[..., 0]
-            move = torch.linalg.solve_ex(stiff, pull)[0]
+            press = surface.hardness * hit
+            stiff = (torch.cat([press, sticks * hit], 1)[:, None] @ share).reshape(across.shape[0], *across.shape[2:])
+            springs = motors.springs(free - move.detach())
+            stiff.diagonal(dim1=-2, dim2=-1).add_(springs)
+            pull = springs * free - (self.slope.mT @ (press * self.room)[..., None])[..., 0]
+            found = torch.linalg.solve_ex(stiff, pull)[0]
+            move = torch.lerp(move, found, _SHARE) if turn else found
             room = self.after(move)
+            slid = (along @ move.detach()[:, None, :, None])[..., 0].norm(dim=-1).clamp_min(1e-5)
+            most = surface.friction * surface.hardness * (-room.detach()).clamp_min(0)
+            sticks = torch.minimum(most / slid, surface.sticks)
         return torch.where(touched[:, None], move, free), touched
+
+
+class _Motors(NamedTuple):
+    """Of R robots. stiffness (R, K) at rest. bent (K,): rad (or units) behind, from which on they push their most."""
+
+    stiffness: Tensor
+    bent: Tensor
+
+    def springs(self, behind: Tensor) -> Tensor:
+        """(R, K) stiffness that is left. Args: behind (R, K): how far joints are behind where they are pulled."""
+        return self.stiffness * self.bent / torch.maximum(behind.abs(), self.bent)
+
+
+class _Surface(NamedTuple):
+    """Of the ground. hardness, sticks: stiffness of a contact across and along it; friction (R, 1)."""
+
+    hardness: Tensor
+    sticks: Tensor
+    friction: Tensor
 
 
 def _within(value: Tensor, middle: Tensor, reach: Tensor) -> Tensor:

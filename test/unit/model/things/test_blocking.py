@@ -93,6 +93,33 @@ def test_an_arm_touches_that_is_free_at_both_ends_of_a_step_and_between_them_on_
     assert float((stance.joints[0, 0] - end).abs().max()) > 1e-3
 
 
+def test_a_pressed_arm_slides_on_smooth_ground_and_hardly_on_rough() -> None:
+    aside = down()[:, -1:].repeat(1, 4, 1)
+    aside[0, :, 0] += torch.linspace(0.1, 0.4, 4)
+    gone = []
+    for friction in (0.05, 3.0):
+        untrained = Blocking(ARM, 16).eval().requires_grad_(False)
+        untrained.surface[2] = np.log(friction)
+        assert untrained.chain is not None
+        stance = untrained.stands(HOME[None], torch.cat([down(), aside], 1), TABLE, STAYS)
+        assert stance is not None
+        gone.append(float(untrained.chain.origin(stance.joints[0], ARM.tool_frame)[-1, 1]))
+    assert gone[0] > 0.15
+    assert 0 < gone[1] < 0.6 * gone[0]
+
+
+def test_weak_joints_give_way_where_strong_ones_press() -> None:
+    wrist = []
+    for strength in (0.0, -3.0):
+        untrained = Blocking(ARM, 16).eval().requires_grad_(False)
+        untrained.stiffness[5] = strength
+        stance = untrained.stands(HOME[None], down(), TABLE, STAYS)
+        assert stance is not None
+        wrist.append(float((stance.joints - down())[0, -1, 5]))
+    assert wrist[1] < -0.02
+    assert abs(wrist[0]) < 0.1 * abs(wrist[1])
+
+
 def test_an_arm_comes_free_again(blocking: Blocking) -> None:
     plans = torch.cat([down(), down().flip(1), HOME.expand(1, 2, -1)], 1)
     stance = blocking.stands(HOME[None], plans, TABLE, STAYS)
@@ -129,7 +156,9 @@ def test_no_arm_moves_faster_than_it_can(blocking: Blocking) -> None:
     plans = (HOME + torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0])).repeat(1, 2, 1)
     stance = blocking.stands(HOME[None], plans, TABLE, STAYS)
     assert stance is not None
-    assert torch.allclose(stance.joints[0, :, 0], torch.tensor(ARM.max_step[0]) * torch.tensor([1.0, 2.0]))
+    fastest = torch.tensor(ARM.max_step[0]) * torch.tensor([1.0, 2.0])
+    assert (stance.joints[0, :, 0] <= fastest + 1e-6).all()
+    assert torch.allclose(stance.joints[0, :, 0], fastest, rtol=0.02), "what little is learned of such steps aside"
 
 
 def test_an_unknown_state_is_taken_to_be_the_first_command(blocking: Blocking) -> None:
