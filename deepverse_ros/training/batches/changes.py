@@ -15,7 +15,7 @@ _UNCHANGED = 0.1
 
 
 class Labels(NamedTuple):
-    """Of pixels: thing (N, H, W) bool; weight (N, H, W) from 0, nobody knows, to 1, for sure."""
+    """Of pixels: thing (N, H, W) bool; weight (N, H, W): what each counts, 0 where nobody knows."""
 
     thing: Tensor
     weight: Tensor

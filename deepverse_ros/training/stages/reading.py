@@ -24,8 +24,9 @@ from deepverse_ros.training.engine.precision import Precision, autocast
 
 # In Episodes.segmentation, the first thing's.
 _FIRST = 2
-# Few pixels are of things.
-_THING_WEIGHT = 2.0
+# Few pixels are of things; and of what is small or half hidden, such as what the hand holds, so few that each counts
+# as much more as it has fewer than that, up to so many times.
+_THING_WEIGHT, _PIXELS, _MOST_WEIGHT = 2.0, 60, 6.0
 # Errors of votes are counted in this unit, metres.
 _UNIT = 0.02
 # A thing is found within so many metres.
@@ -88,7 +89,7 @@ class ReadingStage:
             return {"total": pixels, "pixels": pixels}
         label = torch.from_numpy(self.train.segmentation[index, times]).to(self.device)
         middles = self.train.poses[index, times, :, :3].to(self.device)
-        sure = Labels(label >= _FIRST, torch.ones_like(votes.logit))
+        sure = Labels(label >= _FIRST, _small_counts(label))
         losses = {"pixels": _pixel_loss(votes.logit, sure), **_vote_loss(votes, label, middles)}
         return {"total": losses["pixels"] + self.config.vote_weight * losses["votes"], **losses}
 
@@ -225,6 +226,13 @@ def _pixel_loss(logit: Tensor, labels: Labels) -> Tensor:
     weight = labels.weight * torch.where(labels.thing, _THING_WEIGHT, 1.0)
     loss = F.binary_cross_entropy_with_logits(logit, labels.thing.float(), reduction="none")
     return (loss * weight).sum() / weight.sum().clamp_min(1)
+
+
+def _small_counts(label: Tensor) -> Tensor:
+    """(B, H, W) what each pixel counts: 1 but where a thing shows few. Args: label as in Episodes.segmentation."""
+    which = label.long() + torch.arange(len(label), device=label.device)[:, None, None] * 256
+    count = torch.bincount(which.flatten(), minlength=256 * len(label))[which]
+    return torch.where(label >= _FIRST, (_PIXELS / count).clamp(1.0, _MOST_WEIGHT), 1.0)
 
 
 def _vote_loss(votes: Votes, label: Tensor, middles: Tensor) -> dict[str, Tensor]:
