@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from deepverse_ros.msg import CommandVerdict
+from deepverse_ros.nodes.messages.time import stamp_seconds
+
 LATE = (
     "no verdict answers for this command", "waits for a verdict of its own", "better again",
     "seconds since that verdict's image", "seconds since the newest verdict", "has sent no verdict yet",
@@ -19,6 +22,13 @@ def too_slow(latencies_ms: Sequence[float], horizon: float) -> bool:
     """
     assert len(latencies_ms) >= 2, "hardly anything was judged, and that is no question of pace"
     return bool(2e-3 * np.quantile(latencies_ms, 0.95) > 0.8 * horizon)
+
+
+def oldest_used(verdicts: Sequence[CommandVerdict]) -> float:
+    """Seconds that what a verdict rests on is old, at most, when the next one comes."""
+    stamps = np.array([stamp_seconds(v.header.stamp) for v in verdicts])
+    latency = 1e-3 * np.array([v.latency_ms for v in verdicts])
+    return float((stamps[1:] + latency[1:] - stamps[:-1]).max())
 
 
 def late(reasons: Sequence[str]) -> bool:

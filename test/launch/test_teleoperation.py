@@ -1,15 +1,16 @@
 """A teleoperation behind the prefilter: where it stays clear the arm follows it, and before a zone it stops."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arm_launch import launched, until
-from judging_pace import late, skip_rest, too_slow
+from judging_pace import late, oldest_used, skip_rest, too_slow
 from teleoperator import ARM, Teleoperator
 
-from deepverse_ros.msg import CommandVerdict, PrefilterStatus
+from deepverse_ros.msg import PrefilterStatus
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.robot.self_filter import RobotSelfFilter
 from deepverse_ros.safety.view import View
@@ -44,16 +45,6 @@ def times_in(zone: str, joints: np.ndarray) -> int:
     return int((clearance <= 0).any(1).sum())
 
 
-def oldest_used(verdicts: list[CommandVerdict]) -> float:
-    """Seconds that what a verdict rests on is old, at most, when the next one comes."""
-    stamps, latency = (np.array([get(v) for v in verdicts]) for get in (_stamp, lambda v: 1e-3 * v.latency_ms))
-    return float((stamps[1:] + latency[1:] - stamps[:-1]).max())
-
-
-def _stamp(verdict: CommandVerdict) -> float:
-    return stamp_seconds(verdict.header.stamp)
-
-
 @pytest.mark.timeout(180)
 def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
     log = tmp_path / "log"
@@ -67,15 +58,18 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
             hand.lead(lambda t: start.copy(), 30.0, lambda: hand.passed)
             hand.lead(lambda t: start + (HOME - start) * min(t / 4, 1), 8.0)
             latency = [v.latency_ms for v in hand.verdicts]
-            if too_slow(latency, HORIZON):
+            kept_pace = oldest_used(hand.verdicts) < 0.8 * HORIZON
+            if too_slow(latency, HORIZON) or not (kept_pace or hand.state in FREE):
                 hand.lead(lambda t: HOME + SPEED * t * TOWARDS, 8.0)
-                held = [s.text for s in hand.status if s.state not in FREE]
+                held = [s.text for s in hand.status if s.state not in FREE and not s.zone]
                 skip_rest(latency, held[1:], times_in("cabinet", np.array(hand.joints)) == 0)
             assert hand.state in FREE, hand.status[-1].text
             status, verdicts, joints = (len(of) for of in (hand.status, hand.verdicts, hand.joints))
             before = hand.counts[-1]
             sent = hand.lead(curve, SECONDS)
-            until(lambda: sent[-1][1] in hand.passed, 5.0, "the last set-point")
+            end = time.monotonic() + 5.0
+            while sent[-1][1] not in hand.passed and time.monotonic() < end:
+                time.sleep(0.02)
             had, passed = np.array(hand.counts[-1]) - before
             missed = [at - sent[0][0] for at, number in sent if number not in hand.passed]
             followed, states = np.array(hand.joints[joints:]), hand.status[status:]
@@ -93,7 +87,7 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
     print(
         f"{RATE:g} Hz: {share:.1%} of {len(sent)} set-points passed, not those at {np.unique(np.round(missed, 1))} s; "
         f"{passed} of {had} that the prefilter got\n"
-        f"{len(judged)} verdicts, up to {np.diff([_stamp(v) for v in judged]).max():.2f} s apart, "
+        f"{len(judged)} verdicts, up to {np.diff([stamp_seconds(v.header.stamp) for v in judged]).max():.2f} s apart, "
         f"{np.median(latency):.0f} ms (p50) and {max(latency):.0f} ms (worst) after what they judge; actions "
         f"{sorted({v.finding.action for v in judged})}, states {sorted({s.state for s in states})}\n"
         f"towards '{zone}' it came to {stopped[0]:.2f} rad, and back to {after[0]:.2f}"
@@ -102,6 +96,7 @@ def test_a_teleoperation_moves_the_arm_and_is_stopped_before_a_zone(tmp_path):
     assert np.abs(followed[:, None] - wanted[None]).max(2).min(1).max() < 0.1  # no other way
     assert times_in("cabinet", all_the_way) == 0
     went = {
+        "arrived": sent[-1][1] in hand.passed,
         "passed": passed / had >= 0.95,
         "replaced": share >= 0.9,  # on a busy machine a set-point may be before the prefilter has looked at it
         "followed": np.ptp(followed[:, 0]) > 0.9 * np.ptp(wanted[:, 0]),
