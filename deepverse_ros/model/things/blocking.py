@@ -40,10 +40,10 @@ _SLACK, _MOST_SLACK = 0.008, 0.02
 _DEEPEST = 0.01
 # Balls that may come to touch in a step: those whose path goes lowest.
 _CLOSEST = 10
-# Rounds in which motors and contacts find their balance, and the share of the way to it that each goes.
-_ROUNDS, _SHARE = 8, 0.7
 # Those of them whose sides the networks are told.
 _TOLD = 3
+# Rounds in which motors and contacts find their balance, and the share of the way to it that each goes.
+_ROUNDS, _SHARE = 8, 0.7
 # The networks are not told of ground that is farther, metres; nor of how much more a joint stands off its command, rad.
 _NEAR, _HELD = 0.1, 0.5
 # Metres: the least, and those from which training starts.

@@ -16,7 +16,7 @@ from deepverse_ros.training.batches.changes import labels_from_change
 from deepverse_ros.training.batches.dataset import Episodes
 from deepverse_ros.training.config import ReadingStageConfig
 from deepverse_ros.training.engine.draw import Draw
-from deepverse_ros.training.stages.reading import ReadingStage
+from deepverse_ros.training.stages.reading import ReadingStage, _small_counts
 
 CPU = torch.device("cpu")
 
@@ -164,3 +164,15 @@ def test_where_one_episode_does_not_know_its_things_none_does(tmp_path: Path, th
     loaded = stored(tmp_path, things)
     assert loaded.poses is loaded.touched is loaded.segmentation is None
     assert loaded[1:].poses is None
+
+
+def test_pixels_of_what_shows_few_count_for_more_but_not_without_bound() -> None:
+    label = torch.zeros(2, 20, 20, dtype=torch.uint8)
+    label[0, :10, :10] = 2  # large
+    label[0, 12, :20] = 3  # a third of what counts once
+    label[0, 15, :2] = 4
+    label[1, :, 0] = 2  # the same thing is small in another frame
+    label[1, 5, 5:10] = 1  # the robot
+    counts = _small_counts(label)
+    for frame, which, each in ((0, 2, 1.0), (0, 3, 3.0), (0, 4, 6.0), (1, 2, 3.0), (1, 1, 1.0), (0, 0, 1.0)):
+        assert (counts[frame][label[frame] == which] == each).all(), (frame, which)
