@@ -176,3 +176,19 @@ def test_pixels_of_what_shows_few_count_for_more_but_not_without_bound() -> None
     counts = _small_counts(label)
     for frame, which, each in ((0, 2, 1.0), (0, 3, 3.0), (0, 4, 6.0), (1, 2, 3.0), (1, 1, 1.0), (0, 0, 1.0)):
         assert (counts[frame][label[frame] == which] == each).all(), (frame, which)
+
+
+def test_frames_in_which_a_thing_moves_or_is_raised_are_seen_more_often_than_they_are() -> None:
+    still = episodes(40, frames=8)
+    assert still.poses is not None
+    poses = still.poses[:, :1].expand(-1, 8, -1, -1).clone()
+    poses[3, 5:, 0, 0] += 0.1  # moves from frame 4 to 5
+    poses[7, 2, 0, 2] += 0.05  # is raised, which is a motion, too, from 1 to 3
+    train = replace(still, poses=poses)
+    chosen = [stage(train, train, batch=400)._chosen(Draw.of_step(0, step)) for step in range(4)]
+    index, times = (np.concatenate(part) for part in zip(*chosen, strict=True))
+    raised = (index == 7) & (times == 2)
+    moving = ((index == 3) & np.isin(times, [4, 5])) | ((index == 7) & np.isin(times, [1, 2, 3]))
+    assert 0.25 < raised.mean() < 0.36  # a quarter, and a fifth of those that move
+    assert 0.45 < (raised | moving).mean() < 0.55
+    assert len(set(index)) == 40
