@@ -22,8 +22,8 @@ from deepverse_ros.training.engine.curves import picture_rows
 from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.engine.precision import Precision, autocast
 
-# In a batch, the expected share of frames in which a thing moves, and of those in which one is off what it lay on. Both are
-# rare (24 % and 6 % of the arm's frames) and what has to be imagined next; half covered by a hand, things look otherwise.
+# In a batch, the expected share of frames in which a thing moves, and of those in which one is off what it lay on. Both
+# are rare (24 % and 6 % of the arm's) and what has to be imagined next; half covered by a hand, things look otherwise.
 _MOVING, _RAISED = 0.25, 0.25
 # From one frame to the next a thing that moves goes so far, and a raised one is so high above its lowest; metres.
 _MOVES, _RISES = 0.005, 0.03
