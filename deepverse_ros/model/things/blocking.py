@@ -27,6 +27,8 @@ BEHIND = 0.15
 PARTS = 3
 """Of a step in which a blocked robot is followed: a tool moves 25 cm in one, and must not come out behind what it runs
 into."""
+ROUNDS = 8
+"""In which motors and contacts find their balance."""
 # A path that keeps so far from the ground is free, metres.
 _MARGIN = 0.03
 # How far ahead of a blocked joint its driver lets the reference run, rad.
@@ -42,8 +44,8 @@ _DEEPEST = 0.01
 _CLOSEST = 10
 # Those of them whose sides the networks are told.
 _TOLD = 3
-# Rounds in which motors and contacts find their balance, and the share of the way to it that each goes.
-_ROUNDS, _SHARE = 8, 0.7
+# The share of the way to the balance that each round goes.
+_SHARE = 0.7
 # The networks are not told of ground that is farther, metres; nor of how much more a joint stands off its command, rad.
 _NEAR, _HELD = 0.1, 0.5
 # Metres: the least, and those from which training starts.
@@ -96,7 +98,7 @@ class Blocking(nn.Module):
         self.free_std = nn.Parameter(torch.tensor(math.log(_STD)))
 
     def stands(
-        self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor, parts: int = PARTS
+        self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor, parts: int = PARTS, rounds: int = ROUNDS
     ) -> Stance | None:
         """Where plans bring the robot.
 
@@ -105,7 +107,7 @@ class Blocking(nn.Module):
             plans: (N, H, K) physical units.
             ground: of batch N or 1, in the base frame.
             shift: (N or 1, 3) metres that the robot stands beside its joints' word.
-            parts: of a step, in which a blocked robot is followed.
+            parts, rounds: of a step, in which a blocked robot is followed; of each part, in which its balance is found.
         Returns: None for a robot that does not measure the quantities of its actions, or whose body is not described.
         """
         if self.chain is None:
@@ -124,14 +126,18 @@ class Blocking(nn.Module):
             blocked = self.behind(command - joints).to(std.dtype)
             # Off its plan, a robot's path is another than the one that was looked at beforehand.
             asked = (near[:, t] | (before != told).any(-1) | self.behind(command - reference)).nonzero()[:, 0]
+            drive = _Drive(before, told, reference, command).of(asked)
+            balls = _Balls(closest[:, t], ground, shift).of(asked)
+            contacts = self._contacts(drive.joints, balls)
+            if parts == 1:  # no more is looked at: who cannot touch by that comes where it is driven
+                kept = self._may_touch(drive, contacts).nonzero()[:, 0]
+                asked, drive, balls, contacts = asked[kept], drive.of(kept), balls.of(kept), contacts.of(kept)
             if len(asked):
-                some = ground if len(ground.heights) == 1 else ground[asked]
-                pressed = self._press(
-                    before[asked], told[asked], reference[asked], command[asked], closest[asked, t], some, shift[asked],
-                    parts,
-                )  # fmt: skip
                 joints, std, blocked = (
-                    whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
+                    whole.index_put((asked,), part)
+                    for whole, part in zip(
+                        (joints, std, blocked), self._press(drive, balls, contacts, parts, rounds), strict=True
+                    )
                 )
             out.append((joints, std, blocked))
             told = command
@@ -154,32 +160,36 @@ class Blocking(nn.Module):
         heights = around.at(points.movedim(0, 1)).movedim(1, 0)
         return (points[..., 2] - heights).amin(0) - self.chain.radius
 
-    def _press(
-        self, joints: Tensor, told: Tensor, target: Tensor, command: Tensor, balls: Tensor, ground: HeightMap,
-        shift: Tensor, parts: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """One step of R robots from joints, which were told to be elsewhere, to where they are driven, each (R, K).
+    def _may_touch(self, drive: "_Drive", contacts: "_Contacts") -> Tensor:
+        """(R,) whether the ground, or what nobody sees, may be in the way, whatever the networks say."""
+        room = contacts.after(drive.target - drive.joints).amin(-1) + _SLACK - _MOST_SLACK
+        return (room < 0) | self.behind(drive.held) | self.behind(drive.beyond)
 
-        Args: balls (R, B): those that may come to touch; parts: of the step.
+    def _press(
+        self, drive: "_Drive", balls: "_Balls", contacts: "_Contacts", parts: int, rounds: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of R robots.
+
+        Args: contacts: of the balls where the robots stand; parts, rounds: as in `stands`.
         Returns: joints (R, K), std (R,) and blocked (R,) as in `Stance`.
         """
         assert self.chain is not None
-        contacts = self._contacts(joints, balls, ground, shift)
+        joints, target = drive.joints, drive.target
         # Who is held already, or told to go farther than one goes in a step, may be so by what nobody sees.
-        held, beyond = told - joints, command - target
+        held, beyond = drive.held, drive.beyond
         known = [held.clamp(-_HELD, _HELD), beyond.clamp(-_HELD, _HELD), target - joints]
         features = self._features(joints, [*known, torch.zeros_like(held)], balls, contacts, target - joints)
         stiff, slack, rough = self.springs(features).split([joints.shape[-1], self.capsules, 1], -1)
         hardness, sticks, friction = self.surface.exp()
         motors = _Motors((self.stiffness + stiff.tanh()).exp(), self.bent.exp())
         surface = _Surface(hardness, sticks, friction * rough.tanh().exp())
-        slack = (_SLACK + _MOST_SLACK * slack.tanh()).gather(1, self.chain.capsule[balls])
+        slack = (_SLACK + _MOST_SLACK * slack.tanh()).gather(1, self.chain.capsule[balls.which])
         now, touched = joints, self.behind(held) | self.behind(beyond)
         for part in range(1, parts + 1):
             if part > 1:
-                contacts = self._contacts(now, balls, ground, shift)
+                contacts = self._contacts(now, balls)
             free = torch.lerp(joints, target, part / parts) - now
-            move, hit = contacts.slackened(slack).balance(free, motors, surface)
+            move, hit = contacts.slackened(slack).balance(free, motors, surface, rounds)
             before, now, touched = now, _within(now + move, joints, self.steps), touched | hit
         features = self._features(now, [*known, now - joints], balls, contacts, now - before)
         left, goes, log_std, behind = self.rest(features).split([joints.shape[-1], joints.shape[-1], 1, 1], -1)
@@ -191,24 +201,24 @@ class Blocking(nn.Module):
             torch.where(touched, behind[:, 0].sigmoid(), sure.to(target.dtype)),
         )
 
-    def _contacts(self, joints: Tensor, balls: Tensor, ground: HeightMap, shift: Tensor) -> "_Contacts":
-        """Some balls (R, B) of robots at joints (R, K)."""
+    def _contacts(self, joints: Tensor, balls: "_Balls") -> "_Contacts":
+        """Of robots at joints (R, K)."""
         assert self.chain is not None
         frames = self.chain.frames(joints)
-        points = self.chain.points(frames).gather(1, balls[..., None].expand(-1, -1, 3))
-        gap, away = nearness(ground, points + shift[:, None])
-        slopes = self.chain.slopes(frames, points, balls)
-        return _Contacts(gap - self.chain.radius[balls], away, (away[..., None] * slopes).sum(-2), slopes)
+        points = self.chain.points(frames).gather(1, balls.which[..., None].expand(-1, -1, 3))
+        gap, away = nearness(balls.ground, points + balls.shift[:, None])
+        slopes = self.chain.slopes(frames, points, balls.which)
+        return _Contacts(gap - self.chain.radius[balls.which], away, (away[..., None] * slopes).sum(-2), slopes)
 
     def _features(
-        self, joints: Tensor, known: list[Tensor], balls: Tensor, contacts: "_Contacts", ahead: Tensor
+        self, joints: Tensor, known: list[Tensor], balls: "_Balls", contacts: "_Contacts", ahead: Tensor
     ) -> Tensor:
         """What the networks know: a posture, what is told of its joints, and how near its capsules come to the ground.
 
         Args: known: (R, K) each; ahead (R, K): also how near where the joints go by that.
         """
         assert self.chain is not None
-        index = self.chain.capsule[balls]
+        index = self.chain.capsule[balls.which]
         far = joints.new_full((len(joints), self.capsules), _NEAR)
         after = contacts.after(ahead)
         least = [far.scatter_reduce(1, index, room, "amin") for room in (contacts.room, after)]
@@ -226,6 +236,40 @@ class Blocking(nn.Module):
         return ((off.abs() > BEHIND) & self.turns).any(-1)
 
 
+class _Drive(NamedTuple):
+    """Of R robots, (R, K) each: where they stand, were told to, are driven to in this step, and are told to come to."""
+
+    joints: Tensor
+    told: Tensor
+    target: Tensor
+    command: Tensor
+
+    @property
+    def held(self) -> Tensor:
+        """How far a robot stands behind what it was told."""
+        return self.told - self.joints
+
+    @property
+    def beyond(self) -> Tensor:
+        """How much farther than one goes in a step it is told to."""
+        return self.command - self.target
+
+    def of(self, rows: Tensor) -> "_Drive":
+        return _Drive(*(value[rows] for value in self))
+
+
+class _Balls(NamedTuple):
+    """Those of R robots that may come to touch: which (R, B); ground of batch R or 1; shift (R, 3), see `stands`."""
+
+    which: Tensor
+    ground: HeightMap
+    shift: Tensor
+
+    def of(self, rows: Tensor) -> "_Balls":
+        ground = self.ground if len(self.ground.heights) == 1 else self.ground[rows]
+        return _Balls(self.which[rows], ground, self.shift[rows])
+
+
 class _Contacts(NamedTuple):
     """B balls of R robots beside the ground.
 
@@ -238,6 +282,9 @@ class _Contacts(NamedTuple):
     slope: Tensor
     slopes: Tensor
 
+    def of(self, rows: Tensor) -> "_Contacts":
+        return _Contacts(*(value[rows] for value in self))
+
     def slackened(self, slack: Tensor) -> "_Contacts":
         """Args: slack (R, B) metres that a ball may be inside; who is deeper than can be is not pushed out at once."""
         return self._replace(room=(self.room + slack).clamp_min(-_DEEPEST))
@@ -246,7 +293,7 @@ class _Contacts(NamedTuple):
         """(R, B) metres of room after joints moved by (R, K)."""
         return self.room + (self.slope @ move[..., None])[..., 0]
 
-    def balance(self, free: Tensor, motors: "_Motors", surface: "_Surface") -> tuple[Tensor, Tensor]:
+    def balance(self, free: Tensor, motors: "_Motors", surface: "_Surface", rounds: int) -> tuple[Tensor, Tensor]:
         """How joints move that motors pull by `free`, where balls would meet the ground.
 
         A motor's spring, and what keeps a ball from sliding, give way as soon as they are pulled by more than they
@@ -262,7 +309,7 @@ class _Contacts(NamedTuple):
         across = self.slope[..., :, None] * self.slope[..., None, :]
         share = torch.cat([across, along.mT @ along], 1).flatten(2)
         sticks = surface.sticks.expand_as(room)
-        for turn in range(_ROUNDS):
+        for turn in range(rounds):
             # One ball more at a time, the one that is deepest: all at once would lay the whole hand flat on the ground.
             held = (held | (room <= room.amin(-1, keepdim=True))) & (room < 0)
             hit = held.to(free.dtype)
@@ -274,7 +321,7 @@ class _Contacts(NamedTuple):
             found = torch.linalg.solve_ex(stiff, pull)[0]
             move = torch.lerp(move, found, _SHARE) if turn else found
             room = self.after(move)
-            slid = (along @ move.detach()[:, None, :, None])[..., 0].norm(dim=-1).clamp_min(1e-5)
+            slid = (along.flatten(1, 2) @ move.detach()[..., None]).view(along.shape[:3]).norm(dim=-1).clamp_min(1e-5)
             most = surface.friction * surface.hardness * (-room.detach()).clamp_min(0)
             sticks = torch.minimum(most / slid, surface.sticks)
         return torch.where(touched[:, None], move, free), touched

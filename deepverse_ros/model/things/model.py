@@ -13,7 +13,7 @@ from deepverse_ros import geometry
 from deepverse_ros.model import body_rendering
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import Camera
-from deepverse_ros.model.things.blocking import PARTS, Blocking, Stance
+from deepverse_ros.model.things.blocking import PARTS, ROUNDS, Blocking, Stance
 from deepverse_ros.model.things.clustering import Found, find
 from deepverse_ros.model.things.contact import Contact
 from deepverse_ros.model.things.grip import Grip
@@ -35,14 +35,16 @@ _MAY_BE = -1.5
 class Detail:
     """How closely futures are computed.
 
-    points: of a thing's surface that are looked at. parts: of a step in which a blocked robot is followed.
+    points: of a thing's surface that are looked at. parts: of a step in which a blocked robot is followed. rounds: of
+    each part in which its motors and contacts find their balance.
     """
 
     points: int
     parts: int
+    rounds: int
 
 
-FINE, COARSE = Detail(SURFACE, PARTS), Detail(8, 1)
+FINE, COARSE = Detail(SURFACE, PARTS, ROUNDS), Detail(8, 1, 4)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class ThingsModel(nn.Module):
             plans: (N, H, A) physical units.
             shift: (1 or N, 3) metres.
         """
-        stance, chain = self.blocking.stands(state, plans, belief.ground, shift, detail.parts), self.blocking.chain
+        stance = self.blocking.stands(state, plans, belief.ground, shift, detail.parts, detail.rounds)
+        chain = self.blocking.chain
         assert stance is not None
         assert chain is not None
         begin = torch.where(torch.isfinite(state), state, plans[:, 0]).expand(len(plans), -1)
