@@ -35,7 +35,8 @@ from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
 from deepverse_ros.model.stance import displacement, reconcile
-from deepverse_ros.model.things.model import COARSE, FINE, Detail, ThingsBelief, ThingsFuture, ThingsModel
+from deepverse_ros.model.things.detail import COARSE, FINE, Detail
+from deepverse_ros.model.things.model import ThingsBelief, ThingsFuture, ThingsModel
 from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.things.slots import Things
 from deepverse_ros.robot.embodiment import Embodiment

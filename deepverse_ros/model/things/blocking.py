@@ -18,17 +18,13 @@ from torch import Tensor, nn
 
 from deepverse_ros.model.readout import ActionFeatures
 from deepverse_ros.model.things.chain import Chain
+from deepverse_ros.model.things.detail import FINE, Detail
 from deepverse_ros.model.things.ground import HeightMap
 from deepverse_ros.model.things.nearness import highest_around, nearness
 from deepverse_ros.robot.embodiment import Embodiment
 
 BEHIND = 0.15
 """rad that a joint is behind its target, from which on the robot counts as blocked."""
-PARTS = 3
-"""Of a step in which a blocked robot is followed: a tool moves 25 cm in one, and must not come out behind what it runs
-into."""
-ROUNDS = 8
-"""In which motors and contacts find their balance."""
 # A path that keeps so far from the ground is free, metres.
 _MARGIN = 0.03
 # How far ahead of a blocked joint its driver lets the reference run, rad.
@@ -98,7 +94,7 @@ class Blocking(nn.Module):
         self.free_std = nn.Parameter(torch.tensor(math.log(_STD)))
 
     def stands(
-        self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor, parts: int = PARTS, rounds: int = ROUNDS
+        self, newest: Tensor, plans: Tensor, ground: HeightMap, shift: Tensor, detail: Detail = FINE
     ) -> Stance | None:
         """Where plans bring the robot.
 
@@ -107,41 +103,43 @@ class Blocking(nn.Module):
             plans: (N, H, K) physical units.
             ground: of batch N or 1, in the base frame.
             shift: (N or 1, 3) metres that the robot stands beside its joints' word.
-            parts, rounds: of a step, in which a blocked robot is followed; of each part, in which its balance is found.
         Returns: None for a robot that does not measure the quantities of its actions, or whose body is not described.
         """
         if self.chain is None:
             return None
         ground, shift = ground.filled(), shift.expand(len(plans), 3)
-        told = torch.where(torch.isfinite(newest), newest, plans[:, 0])
-        rooms = self._rooms(torch.cat([told[:, None], plans], 1), ground, shift)
+        begin = torch.where(torch.isfinite(newest), newest, plans[:, 0])
+        steps = detail.steps(plans.shape[1])
+        commands = plans[:, [end - 1 for end in steps.ends]]
+        path = torch.cat([begin[:, None], commands], 1)
+        rooms = self._rooms(path, ground, shift)
         near = (rooms < _MARGIN).any(-1)
         closest = rooms.topk(min(_CLOSEST, rooms.shape[-1]), -1, largest=False).indices
-        joints = reference = told
+        joints = reference = told = begin
         out = []
-        for t, command in enumerate(plans.unbind(1)):
+        for t, command in enumerate(commands.unbind(1)):
             before = joints.detach()  # contacts make small errors grow beyond all bounds
-            reference = _within(command, _within(reference, before, self.lead), self.steps)
+            most = self.steps * steps.counts[t]
+            reference = _within(command, _within(reference, before, self.lead), most)
             joints, std = reference, (_LEAST_STD + self.free_std.exp()).expand(len(plans))
             blocked = self.behind(command - joints).to(std.dtype)
             # Off its plan, a robot's path is another than the one that was looked at beforehand.
             asked = (near[:, t] | (before != told).any(-1) | self.behind(command - reference)).nonzero()[:, 0]
-            drive = _Drive(before, told, reference, command).of(asked)
-            balls = _Balls(closest[:, t], ground, shift).of(asked)
-            contacts = self._contacts(drive.joints, balls)
-            if parts == 1:  # no more is looked at: who cannot touch by that comes where it is driven
-                kept = self._may_touch(drive, contacts).nonzero()[:, 0]
-                asked, drive, balls, contacts = asked[kept], drive.of(kept), balls.of(kept), contacts.of(kept)
             if len(asked):
+                drive = _Drive(before, told, reference, command).of(asked)
+                balls = _Balls(closest[:, t], ground, shift).of(asked)
+                asked, *pressed = self._press(asked, drive, most, balls, detail)
                 joints, std, blocked = (
-                    whole.index_put((asked,), part)
-                    for whole, part in zip(
-                        (joints, std, blocked), self._press(drive, balls, contacts, parts, rounds), strict=True
-                    )
+                    whole.index_put((asked,), part) for whole, part in zip((joints, std, blocked), pressed, strict=True)
                 )
             out.append((joints, std, blocked))
             told = command
-        return Stance(*(torch.stack(parts, 1) for parts in zip(*out, strict=True)))
+        joints, std, blocked = (torch.stack(values, 1) for values in zip(*out, strict=True))
+        # Who stands at its command after a step and did before it followed its plan meanwhile.
+        free = (torch.cat([begin[:, None], joints], 1) == path).all(-1)
+        free = steps.of_frames(free[:, 1:] & free[:, :-1])
+        joints = torch.where(free[..., None], plans, steps.between(begin, joints))
+        return Stance(joints, steps.of_frames(std), steps.of_frames(blocked))
 
     @torch.no_grad()
     def _rooms(self, path: Tensor, ground: HeightMap, shift: Tensor) -> Tensor:
@@ -160,19 +158,20 @@ class Blocking(nn.Module):
         heights = around.at(points.movedim(0, 1)).movedim(1, 0)
         return (points[..., 2] - heights).amin(0) - self.chain.radius
 
-    def _may_touch(self, drive: "_Drive", contacts: "_Contacts") -> Tensor:
-        """(R,) whether the ground, or what nobody sees, may be in the way, whatever the networks say."""
-        room = contacts.after(drive.target - drive.joints).amin(-1) + _SLACK - _MOST_SLACK
-        return (room < 0) | self.behind(drive.held) | self.behind(drive.beyond)
-
     def _press(
-        self, drive: "_Drive", balls: "_Balls", contacts: "_Contacts", parts: int, rounds: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of R robots.
+        self, rows: Tensor, drive: "_Drive", most: Tensor, balls: "_Balls", detail: Detail
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step of R robots that may touch.
 
-        Args: contacts: of the balls where the robots stand; parts, rounds: as in `stands`.
-        Returns: joints (R, K), std (R,) and blocked (R,) as in `Stance`.
+        Args: rows (R,): their numbers; most (K,): that joints go in it.
+        Returns: numbers, joints (P, K), std (P,) and blocked (P,), as in `Stance`, of those that do not simply come
+        where they are driven.
         """
+        contacts = self._contacts(drive.joints, balls)
+        if detail.parts == 1:  # no more is looked at: who does not touch by that will not, whatever the networks say
+            room = contacts.after(drive.target - drive.joints).amin(-1) + _SLACK - _MOST_SLACK
+            kept = ((room < 0) | self.behind(drive.held) | self.behind(drive.beyond)).nonzero()[:, 0]
+            rows, drive, balls, contacts = rows[kept], drive.of(kept), balls.of(kept), contacts.of(kept)
         assert self.chain is not None
         joints, target = drive.joints, drive.target
         # Who is held already, or told to go farther than one goes in a step, may be so by what nobody sees.
@@ -185,17 +184,18 @@ class Blocking(nn.Module):
         surface = _Surface(hardness, sticks, friction * rough.tanh().exp())
         slack = (_SLACK + _MOST_SLACK * slack.tanh()).gather(1, self.chain.capsule[balls.which])
         now, touched = joints, self.behind(held) | self.behind(beyond)
-        for part in range(1, parts + 1):
+        for part in range(1, detail.parts + 1):
             if part > 1:
                 contacts = self._contacts(now, balls)
-            free = torch.lerp(joints, target, part / parts) - now
-            move, hit = contacts.slackened(slack).balance(free, motors, surface, rounds)
-            before, now, touched = now, _within(now + move, joints, self.steps), touched | hit
+            free = torch.lerp(joints, target, part / detail.parts) - now
+            move, hit = contacts.slackened(slack).balance(free, motors, surface, detail.rounds)
+            before, now, touched = now, _within(now + move, joints, most), touched | hit
         features = self._features(now, [*known, now - joints], balls, contacts, now - before)
         left, goes, log_std, behind = self.rest(features).split([joints.shape[-1], joints.shape[-1], 1, 1], -1)
-        pressed = _within(joints + 2 * goes.sigmoid() * (now - joints) + left * self.steps, joints, self.steps)
+        pressed = _within(joints + 2 * goes.sigmoid() * (now - joints) + left * most, joints, most)
         sure = self.behind(beyond)
         return (
+            rows,
             torch.where(touched[:, None], pressed.clamp(self.lower, self.upper), target),
             _LEAST_STD + torch.where(touched, math.log(_PRESSED_STD) + log_std[:, 0].clamp(-4, 4), self.free_std).exp(),
             torch.where(touched, behind[:, 0].sigmoid(), sure.to(target.dtype)),

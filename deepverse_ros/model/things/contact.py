@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deepverse_ros.model.config import ThingsConfig
 from deepverse_ros.model.things.body import Parts
+from deepverse_ros.model.things.detail import FINE, Detail, Steps
 from deepverse_ros.model.things.ground import HeightMap
 from deepverse_ros.model.things.slots import MOST, SURFACE, Motion, Slots
 from deepverse_ros.model.things.sweep import Near, Sweeps, after, carried, dot, rotation_of, turned
@@ -88,39 +89,46 @@ class Contact(nn.Module):
             self.out.bias.zero_()
             self.out.bias[6:9] = torch.tensor([-5.0, -2.0, 2.0])
 
-    def imagine(self, slots: Slots, parts: Parts, ground: HeightMap, points: int = SURFACE) -> Motion:
+    def imagine(self, slots: Slots, parts: Parts, ground: HeightMap, detail: Detail = FINE) -> Motion:
         """The things of N plans over H steps.
 
         Args: slots of N beliefs, or of one that all plans share; parts (N, 1 + H, C): the robot at the newest frame and
-        after each step; ground of as many beliefs, or one; points: of a surface that are looked at, even, at most 32.
+        after each frame; ground of as many beliefs, or one.
         """
-        plans, steps = parts.start.shape[0], parts.start.shape[1] - 1
+        plans, horizon = parts.start.shape[0], parts.start.shape[1] - 1
         used = slots.there.any(0).nonzero()[:, 0]
         slots = slots.expand(plans) if len(slots.there) == 1 else slots
         zero = slots.position.new_zeros(())
         motion = Motion(
-            position=slots.position[:, None].repeat(1, steps, 1, 1),
-            rotation=torch.eye(3, dtype=zero.dtype, device=zero.device).repeat(plans, steps, MOST, 1, 1),
-            std=slots.std[:, None].repeat(1, steps, 1),
-            touched=zero.expand(plans, steps, MOST).clone(),
+            position=slots.position[:, None].repeat(1, horizon, 1, 1),
+            rotation=torch.eye(3, dtype=zero.dtype, device=zero.device).repeat(plans, horizon, MOST, 1, 1),
+            std=slots.std[:, None].repeat(1, horizon, 1),
+            touched=zero.expand(plans, horizon, MOST).clone(),
         )
         if not len(used):
             return motion
-        states = self._states(slots, used, Sweeps.of(parts), ground.filled(), points)
+        steps = detail.steps(horizon)
+        states = self._states(slots, used, parts, ground.filled(), detail.points, steps)
         columns = [
             torch.stack([getattr(s, name) for s in states])
             for name in ("position", "rotation", "variance", "untouched")
         ]
         position, rotation, variance, untouched = (t.unflatten(-1, (len(used), plans)) for t in columns)
+        position, rotation = position.permute(3, 0, 2, 1), rotation.permute(4, 0, 3, 1, 2)
+        std, touched = variance.sqrt().permute(2, 0, 1), 1 - untouched.exp().permute(2, 0, 1)
+        # In the middle of a step things are in the middle of their ways, and turned as after it.
         return Motion(
-            position=motion.position.index_copy(2, used, position.permute(3, 0, 2, 1)),
-            rotation=motion.rotation.index_copy(2, used, rotation.permute(4, 0, 3, 1, 2)),
-            std=motion.std.index_copy(2, used, variance.sqrt().permute(2, 0, 1)),
-            touched=motion.touched.index_copy(2, used, 1 - untouched.exp().permute(2, 0, 1)),
+            position=motion.position.index_copy(2, used, steps.between(slots.position[:, used], position)),
+            rotation=motion.rotation.index_copy(2, used, steps.of_frames(rotation)),
+            std=motion.std.index_copy(2, used, steps.between(slots.std[:, used], std)),
+            touched=motion.touched.index_copy(2, used, steps.between(torch.zeros_like(touched[:, 0]), touched)),
         )
 
-    def _states(self, slots: Slots, used: Tensor, sweeps: Sweeps, ground: HeightMap, points: int) -> list[_State]:
+    def _states(
+        self, slots: Slots, used: Tensor, parts: Parts, ground: HeightMap, points: int, steps: Steps
+    ) -> list[_State]:
         """The things in slots `used` after each step."""
+        sweeps = Sweeps.of(parts[:, [0, *steps.ends]])
         plans = len(slots.there)
         # A point and its mirror image stand side by side.
         pairs = slots.surface[:, used].unflatten(2, (SURFACE // 2, 2))[:, :, :: SURFACE // points]
@@ -143,8 +151,10 @@ class Contact(nn.Module):
             untouched=still,
             hidden=still.repeat(len(self.keep), 1),
         )
-        states = []
-        for step in range(len(sweeps.table)):
+        states, before = [], 1
+        for step, frames in enumerate(steps.counts):
+            if frames != before:  # in a longer step, what moves as before goes farther
+                state, before = replace(state, last=state.last * (frames / before)), frames
             state = self._step(state, things, sweeps, step)
             states.append(state)
         return states

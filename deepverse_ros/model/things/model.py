@@ -13,15 +13,16 @@ from deepverse_ros import geometry
 from deepverse_ros.model import body_rendering
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import Camera
-from deepverse_ros.model.things.blocking import PARTS, ROUNDS, Blocking, Stance
+from deepverse_ros.model.things.blocking import Blocking, Stance
 from deepverse_ros.model.things.clustering import Found, find
 from deepverse_ros.model.things.contact import Contact
+from deepverse_ros.model.things.detail import FINE, Detail
 from deepverse_ros.model.things.grip import Grip
 from deepverse_ros.model.things.ground import HeightMap, map_heights
 from deepverse_ros.model.things.moved import MovedPictures
 from deepverse_ros.model.things.plate import clean_plate, dilated
 from deepverse_ros.model.things.reader import Reader, points_of
-from deepverse_ros.model.things.slots import MOVED, SURFACE, Motion, Slots, Things
+from deepverse_ros.model.things.slots import MOVED, Motion, Slots, Things
 from deepverse_ros.model.things.tracker import track
 
 # A pixel shows the robot where its depth is that of a capsule's surface, or so much behind it (capsules are wider than
@@ -29,22 +30,6 @@ from deepverse_ros.model.things.tracker import track
 _BEFORE, _BEHIND = 0.02, 0.12
 # A pixel that may show a thing is no ground.
 _MAY_BE = -1.5
-
-
-@dataclass(frozen=True)
-class Detail:
-    """How closely futures are computed.
-
-    points: of a thing's surface that are looked at. parts: of a step in which a blocked robot is followed. rounds: of
-    each part in which its motors and contacts find their balance.
-    """
-
-    points: int
-    parts: int
-    rounds: int
-
-
-FINE, COARSE = Detail(SURFACE, PARTS, ROUNDS), Detail(8, 1, 4)
 
 
 @dataclass(frozen=True)
@@ -141,7 +126,7 @@ class ThingsModel(nn.Module):
             plans: (N, H, A) physical units.
             shift: (1 or N, 3) metres.
         """
-        stance = self.blocking.stands(state, plans, belief.ground, shift, detail.parts, detail.rounds)
+        stance = self.blocking.stands(state, plans, belief.ground, shift, detail)
         chain = self.blocking.chain
         assert stance is not None
         assert chain is not None
@@ -150,7 +135,7 @@ class ThingsModel(nn.Module):
         parts = chain.parts(torch.cat([begin[:, None], stance.joints], 1)).shifted(shift)
         joints, parts = self.grip.close(begin, stance.joints, parts, belief.slots)
         stance = replace(stance, joints=joints)
-        motion = self.contact.imagine(belief.slots, parts, belief.ground, detail.points)
+        motion = self.contact.imagine(belief.slots, parts, belief.ground, detail)
         return ThingsFuture(stance, parts.tool[:, 1:], motion, _read(belief.slots, motion))
 
     def pictures(self, belief: ThingsBelief, motion: Motion, camera: Camera) -> MovedPictures:

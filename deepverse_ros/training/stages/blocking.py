@@ -9,6 +9,7 @@ from torch import Tensor
 from deepverse_ros.data.practice import Practice, looks
 from deepverse_ros.model.readout import robust_nll
 from deepverse_ros.model.things.blocking import Blocking
+from deepverse_ros.model.things.detail import COARSE, FINE, Detail
 from deepverse_ros.model.things.ground import HeightMap
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import BlockingStageConfig
@@ -19,6 +20,8 @@ _ROBUST_RAD, _ROBUST_M = 0.02, 0.005
 _TOOL_WEIGHT, _BLOCKED_WEIGHT = 5.0, 0.02
 _UNSURE = 1e-3  # nothing is surer than this
 _BATCH = 128
+# As one plan is imagined, and, every so many steps, as many are ranked.
+_COARSE_EVERY = 3
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,14 @@ class BlockingStage:
         self.held = held if len(held) else self.windows
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
-        del step
         batch = self.config.batch
         windows, held = (
             among[torch.from_numpy(draw.integers(0, len(among), batch))] for among in (self.windows, self.held)
         )
         chosen = torch.where(draw.uniform(batch)[:, None] < self.config.blocked, held, windows)
-        joints, std, blocked, plans, truth = self._followed(self.train, chosen)
+        joints, std, blocked, plans, truth = self._followed(
+            self.train, chosen, FINE if step % _COARSE_EVERY else COARSE
+        )
         off = (self._tool(joints) - self._tool(truth)).flatten(0, 1)
         turned = (joints - truth)[..., self.module.turns]
         held_back = self.module.behind(plans - truth).float()
@@ -132,7 +136,9 @@ class BlockingStage:
         held = behind.unfold(1, self.config.horizon, 1).any(-1)
         return torch.ones_like(held).nonzero(), held.nonzero()
 
-    def _followed(self, drives: Drives, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _followed(
+        self, drives: Drives, windows: Tensor, detail: Detail = FINE
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the network says of windows (B, 2): joints, std and blocked; and their plans and what was measured."""
         episodes, start = windows.unbind(1)
         times = start[:, None] + torch.arange(self.config.horizon)
@@ -140,7 +146,7 @@ class BlockingStage:
         truth = drives.measured[episodes[:, None], times + 1].to(self.device)
         newest = drives.measured[episodes, start].to(self.device)
         ground = HeightMap(drives.ground(episodes, start).heights.to(self.device))
-        stance = self.module.stands(newest, plans, ground, plans.new_zeros(1, 3))
+        stance = self.module.stands(newest, plans, ground, plans.new_zeros(1, 3), detail)
         assert stance is not None
         return stance.joints, stance.std, stance.blocked, plans, truth
 

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from deepverse_ros.model.readout import robust_nll
 from deepverse_ros.model.things.contact import Contact
-from deepverse_ros.model.things.slots import MOST, SURFACE, Motion
+from deepverse_ros.model.things.detail import COARSE, FINE
+from deepverse_ros.model.things.slots import MOST, Motion
 from deepverse_ros.training.batches.practice import PracticeWindows, Window
 from deepverse_ros.training.config import ContactStageConfig
 from deepverse_ros.training.engine.draw import Draw
 
-POINTS = (8, SURFACE)
-"""Of a surface, in turns: as few as many plans are ranked with, and all."""
+DETAILS = (COARSE, FINE)
+"""In turns: as many plans are ranked, and as one is imagined."""
 _WINDOWS = 512  # that are validated on
 _BATCH = 64
 _EXACT = 0.03
@@ -39,7 +40,7 @@ class ContactStage:
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         window = self.train.drawn(self.config.batch, draw)
-        motion = self.module.imagine(window.slots, window.parts, window.ground, POINTS[step % len(POINTS)])
+        motion = self.module.imagine(window.slots, window.parts, window.ground, DETAILS[step % len(DETAILS)])
         known = window.known
         path = (window.position - window.start[:, None]).norm(dim=-1).cummax(1).values
         error = motion.position - window.position

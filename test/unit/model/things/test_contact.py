@@ -10,6 +10,7 @@ from deepverse_ros.model.config import ThingsConfig
 from deepverse_ros.model.things import contact as module
 from deepverse_ros.model.things.body import Parts
 from deepverse_ros.model.things.contact import Contact
+from deepverse_ros.model.things.detail import COARSE, FINE, Detail
 from deepverse_ros.model.things.ground import CELL_SIDE, COLUMNS, ROWS, HeightMap
 from deepverse_ros.model.things.slots import SURFACE, Motion, Slots, nothing
 from deepverse_ros.model.things.sweep import Sweeps
@@ -71,8 +72,8 @@ def at_hand(parts: Parts) -> list[float]:
 
 
 @torch.inference_mode()
-def imagine(net: Contact, slots: Slots, parts: Parts, ground: HeightMap | None = None, points: int = SURFACE) -> Motion:
-    return net.imagine(slots, parts, ground or flat(), points)
+def imagine(net: Contact, slots: Slots, parts: Parts, ground: HeightMap | None = None, detail: Detail = FINE) -> Motion:
+    return net.imagine(slots, parts, ground or flat(), detail)
 
 
 def same(a: Motion, b: Motion, atol: float = 1e-5) -> bool:
@@ -191,16 +192,33 @@ def test_what_moves_is_told_on_and_a_neighbour_hears_of_it() -> None:
     assert torch.allclose(alone.position[:, :, 0], far.position[:, :, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("points", [8, SURFACE])
-def test_an_answer_is_a_motion(points: int) -> None:
+@pytest.mark.parametrize("detail", [COARSE, FINE])
+def test_an_answer_is_a_motion(detail: Detail) -> None:
     parts = swinging()
-    motion = imagine(network(), balls([at_hand(parts)]), parts, points=points)
+    motion = imagine(network(), balls([at_hand(parts)]), parts, detail=detail)
     assert motion.position.shape == (6, 4, 8, 3)
     assert torch.allclose(motion.rotation @ motion.rotation.mT, torch.eye(3).expand(6, 4, 8, 3, 3), atol=1e-4)
     assert bool((motion.touched.diff(dim=1) >= 0).all())
     assert bool((motion.std.diff(dim=1) >= 0).all())
     assert float(motion.touched.min()) >= 0
     assert float(motion.touched.max()) <= 1
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_what_goes_on_goes_as_far_in_steps_of_two_frames(steps: int) -> None:
+    """Away from the robot, a thing whose network lets it go on by itself, at an even pace."""
+    net = network()
+    with torch.no_grad():
+        net.out.weight.zero_()
+        net.out.bias.zero_()
+        net.out.bias[8 + 1] = 30.0  # of the ways: go on
+    slots = balls([[0.1, 0.6, 0.05]])
+    slots.last[:, 0, 0] = 0.03
+    parts = swinging(steps=steps)
+    fine, coarse = (imagine(net, slots, parts, detail=detail) for detail in (FINE, COARSE))
+    went = torch.arange(1.0, steps + 1) * 0.03
+    for motion in (fine, coarse):
+        assert torch.allclose(motion.position[:, :, 0, 0] - 0.1, went.expand(6, -1), atol=1e-4)
 
 
 def test_without_things_nothing_moves() -> None:
