@@ -80,8 +80,9 @@ class ReadingStage:
         self.held_out = held_out
         self.device = device
         self.precision = precision
-        none = np.zeros((0, 2), np.int64)
-        self._moving, self._raised = (none, none) if train.poses is None else _telling(train.poses[..., :3])
+        self._moving = self._raised = np.zeros((0, 2), np.int64)
+        if train.poses is not None:
+            self._moving, self._raised = _telling(train.poses[..., :3])
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         del step
