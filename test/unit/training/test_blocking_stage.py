@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from deepverse_ros.model.things.blocking import Blocking
+from deepverse_ros.model.things.detail import Detail
 from deepverse_ros.model.things.ground import COLUMNS, ROWS, HeightMap
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.training.config import BlockingStageConfig
@@ -52,7 +53,12 @@ def test_windows_in_which_the_arm_is_held_are_known() -> None:
 def test_windows_are_drawn_from_those_asked_for(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, drawn = staged(blocked=share, batch=64), []
     followed = stage._followed
-    monkeypatch.setattr(stage, "_followed", lambda drives, windows: drawn.append(windows) or followed(drives, windows))
+
+    def seen(drives: Drives, windows: torch.Tensor, *detail: Detail) -> object:
+        drawn.append(windows)
+        return followed(drives, windows, *detail)
+
+    monkeypatch.setattr(stage, "_followed", seen)
     stage.loss(0, Draw.of_step(0, 0))
     episodes = set(drawn[0][:, 0].tolist())
     assert (episodes <= {0, 1, 2, 3}) == (share == 1.0)
