@@ -15,7 +15,7 @@ from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.readout import Camera
 from deepverse_ros.model.things.blocking import Blocking, Stance
 from deepverse_ros.model.things.clustering import Found, find
-from deepverse_ros.model.things.contact import Contact
+from deepverse_ros.model.things.contact import Contacts
 from deepverse_ros.model.things.detail import FINE, Detail
 from deepverse_ros.model.things.grip import Grip
 from deepverse_ros.model.things.ground import HeightMap, map_heights
@@ -78,7 +78,7 @@ class ThingsModel(nn.Module):
         self.reader = Reader(config.things.reader)
         self.blocking = Blocking(robot, config.things.blocking)
         self.grip = Grip(robot)
-        self.contact = Contact(config.things, robot)
+        self.contact = Contacts(config.things, robot)
 
     def observe(self, frames: Tensor, states: Tensor, camera: Camera, poses: Tensor, shift: Tensor) -> ThingsBelief:
         """Find the things of a window.

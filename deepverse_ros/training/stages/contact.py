@@ -6,15 +6,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepverse_ros.model.readout import robust_nll
-from deepverse_ros.model.things.contact import Contact
-from deepverse_ros.model.things.detail import COARSE, FINE
+from deepverse_ros.model.things.contact import Contacts
+from deepverse_ros.model.things.detail import COARSE, FINE, Detail
 from deepverse_ros.model.things.slots import MOST, Motion
 from deepverse_ros.training.batches.practice import PracticeWindows, Window
 from deepverse_ros.training.config import ContactStageConfig
 from deepverse_ros.training.engine.draw import Draw
 
-DETAILS = (COARSE, FINE)
-"""In turns: as many plans are ranked, and as one is imagined."""
+DETAILS = {"coarse_": COARSE, "": FINE}
+"""In turns: as many plans are ranked, and as one is imagined. By what the figures of each begin with."""
 _WINDOWS = 512  # that are validated on
 _BATCH = 64
 _EXACT = 0.03
@@ -23,7 +23,7 @@ _FAR, _STAYED = 0.05, 0.01  # metres from which on a thing went, and up to which
 
 
 class ContactStage:
-    """Trains the network that tells how things move with the robot.
+    """Trains the networks that tell how things move with the robot.
 
     In float32: what it computes with is millimetres of places decimetres away, which bfloat16 does not hold.
     """
@@ -31,7 +31,7 @@ class ContactStage:
     name = "contact"
 
     def __init__(
-        self, module: Contact, config: ContactStageConfig, train: PracticeWindows, held_out: PracticeWindows
+        self, module: Contacts, config: ContactStageConfig, train: PracticeWindows, held_out: PracticeWindows
     ) -> None:
         self.module = module
         self.config = config
@@ -40,7 +40,8 @@ class ContactStage:
 
     def loss(self, step: int, draw: Draw) -> dict[str, Tensor]:
         window = self.train.drawn(self.config.batch, draw)
-        motion = self.module.imagine(window.slots, window.parts, window.ground, DETAILS[step % len(DETAILS)])
+        detail = [*DETAILS.values()][step % len(DETAILS)]
+        motion = self.module.imagine(window.slots, window.parts, window.ground, detail)
         known = window.known
         path = (window.position - window.start[:, None]).norm(dim=-1).cummax(1).values
         error = motion.position - window.position
@@ -61,9 +62,17 @@ class ContactStage:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """After the last step of held-out windows, in cm: of things that went, that stayed; and what was touched."""
+        """After the last step of held-out windows, in cm: of things that went, that stayed; and what was touched.
+
+        coarse_: the same on the coarse level.
+        """
+        return {
+            prefix + name: value for prefix, detail in DETAILS.items() for name, value in self._scores(detail).items()
+        }
+
+    def _scores(self, detail: Detail) -> dict[str, float]:
         wrong, still, touched = [], [], []
-        for window, motion in self._imagined():
+        for window, motion in self._imagined(detail):
             known = window.known[:, -1]
             error = (motion.position[:, -1] - window.position[:, -1]).norm(dim=-1)[known]
             way = (window.position[:, -1] - window.start).norm(dim=-1)[known]
@@ -84,8 +93,8 @@ class ContactStage:
             scores |= {"stayed_mean_cm": float(stayed.mean()), "stayed_above_3_cm": float((stayed > 3).float().mean())}
         return scores
 
-    def _imagined(self) -> list[tuple[Window, Motion]]:
-        """Held-out windows, evenly, and what the network makes of them."""
+    def _imagined(self, detail: Detail) -> list[tuple[Window, Motion]]:
+        """Held-out windows, evenly, and what the network of this detail makes of them."""
         every = self.held_out.every
         chosen = every[np.unique(np.linspace(0, len(every) - 1, _WINDOWS).astype(int))]
         noise = torch.Generator().manual_seed(0)
@@ -95,7 +104,7 @@ class ContactStage:
             drawn = torch.randn(len(index), 2, MOST, 6, generator=noise).to(self.held_out.device)
             unseen = torch.zeros(len(index), MOST, dtype=torch.bool, device=self.held_out.device)
             window = self.held_out.window(index, drawn, unseen)
-            out.append((window, self.module.imagine(window.slots, window.parts, window.ground)))
+            out.append((window, self.module.imagine(window.slots, window.parts, window.ground, detail)))
         return out
 
 

@@ -9,7 +9,7 @@ from test_sweep import ARM, CHAIN, moving
 from deepverse_ros.model.config import ThingsConfig
 from deepverse_ros.model.things import contact as module
 from deepverse_ros.model.things.body import Parts
-from deepverse_ros.model.things.contact import Contact
+from deepverse_ros.model.things.contact import Contact, Contacts
 from deepverse_ros.model.things.detail import COARSE, FINE, Detail
 from deepverse_ros.model.things.ground import CELL_SIDE, COLUMNS, ROWS, HeightMap
 from deepverse_ros.model.things.slots import SURFACE, Motion, Slots, nothing
@@ -219,6 +219,16 @@ def test_what_goes_on_goes_as_far_in_steps_of_two_frames(steps: int) -> None:
     went = torch.arange(1.0, steps + 1) * 0.03
     for motion in (fine, coarse):
         assert torch.allclose(motion.position[:, :, 0, 0] - 0.1, went.expand(6, -1), atol=1e-4)
+
+
+def test_each_detail_has_a_network_of_its_own() -> None:
+    both, parts = Contacts(ThingsConfig(), ARM).eval(), swinging()
+    slots = balls([at_hand(parts)])
+    with torch.inference_mode():
+        for detail, own in ((FINE, both.fine), (COARSE, both.coarse)):
+            motion = both.imagine(slots, parts, flat(), detail)
+            assert same(motion, own.imagine(slots, parts, flat(), detail))
+        assert not same(both.fine.imagine(slots, parts, flat(), COARSE), motion)
 
 
 def test_without_things_nothing_moves() -> None:
