@@ -212,7 +212,12 @@ def test_where_the_camera_is_not_known_the_model_is_not_told(robot, tmp_path):
     drive.frames = robot.peer.create_publisher(TFMessage, "/elsewhere", 10)
     robot.until(lambda: node.input.latest_window().observation.camera_to_world is None, 10.0)
     lost = node.input.latest_window().stamp
-    answer = drive.verdict(lambda: control([0.0, 0.2, 0.0]))
-    while answer.image_stamp < lost - 1e-6:  # one that was under way rests on what was seen before
-        answer = drive.verdict(lambda: control([0.0, 0.2, 0.0]))
+    answers = []
+
+    def after_that() -> bool:  # one that was under way rests on what was seen before
+        answers.append(drive.verdict(lambda: control([0.0, 0.2, 0.0])))
+        return answers[-1].image_stamp >= lost - 1e-6
+
+    robot.until(after_that)
+    answer = answers[-1]
     assert answer.finding.action != Action.CLEAR, "nothing can be held against the zones"

@@ -27,6 +27,7 @@ def model() -> WorldModel:
     # So that pixels found things: what they are is another matter.
     model.things.reader.head.bias.data[0] = 1.0
     model.things.reader.head.weight.data[0] = 0
+    torch.manual_seed(1)
     for parameter in model.things.contact.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model.prepare(torch.device("cpu"), torch.float32)
@@ -66,7 +67,9 @@ def test_things_are_found_and_carried_along_both_levels(model: WorldModel, windo
 
 def require_alike(pictures: torch.Tensor, others: torch.Tensor) -> None:
     """But for a pixel at an outline, which a millionth of a metre may give to one side or the other."""
-    assert float(((pictures - others).abs() > 2e-3).float().mean()) < 2e-4
+    off = (pictures - others).abs()
+    assert float((off > 2e-3).float().mean()) < 2e-4
+    assert float(off.max()) < 0.05
 
 
 def test_plans_share_a_belief_and_change_nothing_for_each_other(model: WorldModel, windows: Windows) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,10 +72,13 @@ def test_an_arm_that_is_sent_into_the_table_stays_upon_it(blocking: Blocking) ->
     assert float(stance.std[0, -1]) > float(stance.std[0, 0])
 
 
-def test_on_the_coarse_level_an_arm_comes_to_stand_nearly_where_it_does_on_the_fine_one(blocking: Blocking) -> None:
+@pytest.mark.parametrize(("detail", "bound"), [(replace(COARSE, frames=1, rounds=FINE.rounds), 0.02), (COARSE, 0.05)])
+def test_followed_roughly_an_arm_comes_to_stand_nearly_where_it_does_on_the_fine_level(
+    blocking: Blocking, detail: Detail, bound: float
+) -> None:
     plans = torch.cat([down(), down() * 0.9 + HOME * 0.1])
     fine = blocking.stands(HOME[None], plans, TABLE, STAYS)
-    coarse = blocking.stands(HOME[None], plans, TABLE, STAYS, COARSE)
+    coarse = blocking.stands(HOME[None], plans, TABLE, STAYS, detail)
     assert blocking.chain is not None
     assert fine is not None
     assert coarse is not None
@@ -81,7 +86,7 @@ def test_on_the_coarse_level_an_arm_comes_to_stand_nearly_where_it_does_on_the_f
     told = blocking.chain.origin(plans.flatten(0, 1), ARM.tool_frame)
     blocked = float((tools[0] - told).norm(dim=-1).max())
     assert blocked > 0.08
-    assert float((tools[0] - tools[1]).norm(dim=-1).max()) < 0.5 * blocked
+    assert float((tools[0] - tools[1]).norm(dim=-1).max()) < bound
 
 
 def test_on_the_coarse_level_networks_are_asked_of_those_alone_that_may_touch() -> None:
