@@ -59,6 +59,7 @@ class GoalController:
         mpc = Mpc(robot.model, mpc_config(parameters, robot.model.config.horizon), seed=seed)
         executed: Executed | None = None
         self._kept = []
+        self._wait_until_still()
         while not task.stopped():
             window = self._look(0.0 if executed is None else executed.after)
             if window is None:
@@ -112,14 +113,6 @@ class GoalController:
             away = 0 if self._is_there(belief, robot.settings()) else away + 1
             task.pause(robot.model.embodiment.dt)
 
-    def wait_until_still(self) -> None:
-        """Wait until a robot that was stopped stands still: a plan made before that would be withdrawn."""
-        robot, begin = self._robot, time.monotonic()
-        rest = StandstillDetector(robot.model.embodiment, robot.interface.layout)
-        while (elapsed := time.monotonic() - begin) < robot.node.parameters["settle_timeout"]:
-            if rest.reached(elapsed, robot.state()) or self._task.pause(POLL):
-                break
-
     def stop(self) -> Result:
         """Hold, and say why it ends; for a task that was asked to end."""
         self._robot.hold()
@@ -131,6 +124,17 @@ class GoalController:
         self._distance = float(np.linalg.norm(tool_of(belief) - goal.tool_position))
         known = not (belief.out_of_distribution or goal.out_of_distribution)
         return known and self._distance <= (wanted if wanted > 0 else settings.reached_tolerance)
+
+    def _wait_until_still(self) -> None:
+        """Wait until a robot that was halted stands still: a plan made before that would be withdrawn."""
+        if not self._task.halted:
+            return
+        self._task.halted = False
+        robot, begin = self._robot, time.monotonic()
+        rest = StandstillDetector(robot.model.embodiment, robot.interface.layout)
+        while (elapsed := time.monotonic() - begin) < robot.node.parameters["settle_timeout"]:
+            if rest.reached(elapsed, robot.state()) or self._task.pause(POLL):
+                break
 
     def _note(self, kept: Kept | None) -> None:
         """Args: kept: who kept the last plan from going on, if anybody did."""

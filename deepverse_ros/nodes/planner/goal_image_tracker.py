@@ -97,8 +97,7 @@ class GoalImageTracker:
             self._controller = GoalController(self._robot, task, goal)
         self._controller.set_goal(goal)
         if task.changed:
-            task.changed = False
-            self._controller.wait_until_still()
+            task.changed, task.halted = False, True
         result = self._controller.run()
         self._begins, self._not_before = False, 0.0  # nothing is executed any more
         if task.stopped():

@@ -16,13 +16,15 @@ class GoalTask:
     """One goal that was asked for, by the action or by the topic.
 
     request: its pictures or its place, and what replaces the node's parameters where it is not 0.
-    feedback: called after each plan's verdict.
+    feedback: called after each plan's verdict. halted: whether the robot was stopped for it in the middle of a plan and
+    may still move. It is set and read on the worker's thread only.
     """
 
     name: str
     request: PlanToGoal.Goal
     feedback: Callable[[PlanToGoal.Feedback], None] = lambda feedback: None
     result: Result | None = None
+    halted: bool = False
     _code: int | None = None
     _wake: threading.Event = field(default_factory=threading.Event)
     _done: threading.Event = field(default_factory=threading.Event)

@@ -90,6 +90,7 @@ class PlannerNode(RobotNode):
         self.worker = Worker(self._goals, self._pursue, self._on_error, name="planner")
         self._goal: Goal | None = None
         self._running: GoalTask | None = None
+        self._halted = False  # whether the last task was ended before the robot rested; on the worker's thread only
         self._asked: Future[None] | None = None
         self._count = 0
         self._listen()
@@ -231,6 +232,7 @@ class PlannerNode(RobotNode):
 
     # The worker's thread ------------------------------------------------------------------------------------------
     def _pursue(self, task: GoalTask) -> None:
+        task.halted, self._halted = self._halted, False
         with self._lock:
             self._running = task
             # What came between the slot and here did not see this task.
@@ -249,6 +251,7 @@ class PlannerNode(RobotNode):
         finally:
             with self._lock:
                 self._running = None
+            self._halted = task.halted or task.stopped()
             task.finish(result)
 
     def _run(self, task: GoalTask) -> Result:

@@ -174,6 +174,19 @@ def test_an_action_goal_preempts_the_topic_and_pictures_do_not_disturb_it(world:
     until(lambda: len({goal_of(p) for p in moves(world)}) == 3)
 
 
+def test_no_plan_rests_on_a_robot_that_the_goal_before_still_moves(world: World) -> None:
+    world.set(execute_steps=8, max_plans=100)
+    client = world.client
+    for value in (50, 200, 50, 200):
+        count = len(moves(world))
+        handle = client.send(picture(value), max_plans=100)
+        until(lambda count=count: len(moves(world)) > count)
+        time.sleep(0.4)  # in the middle of its plan, which takes 1.6 s
+    handle.cancel_goal_async()
+    until(lambda: world.state() == "idle")
+    assert not [v for v in verdicts(world) if v.reason == PlanVerdict.INVALID_PLAN]
+
+
 def test_deactivating_ends_what_the_topic_asked_for(world: World) -> None:
     show(world, picture())
     until(lambda: moves(world))
