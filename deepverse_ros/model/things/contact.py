@@ -128,7 +128,7 @@ class Contact(nn.Module):
         self, slots: Slots, used: Tensor, parts: Parts, ground: HeightMap, points: int, steps: Steps
     ) -> list[_State]:
         """The things in slots `used` after each step."""
-        sweeps = Sweeps.of(parts[:, [0, *steps.ends]])
+        sweeps = Sweeps.of(parts, steps.ends)
         plans = len(slots.there)
         # A point and its mirror image stand side by side.
         pairs = slots.surface[:, used].unflatten(2, (SURFACE // 2, 2))[:, :, :: SURFACE // points]

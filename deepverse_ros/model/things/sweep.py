@@ -36,11 +36,21 @@ class Sweeps:
     radius: Tensor
 
     @classmethod
-    def of(cls, parts: Parts) -> "Sweeps":
-        """Args: parts (N, 1 + H, C): the body at the newest frame, and after each step."""
-        start, end, origin = (t.permute(1, 3, 2, 0) for t in (parts.start, parts.end, parts.origin))
-        starts = torch.stack([start[:-1], (start[:-1] + start[1:]) / 2, start[1:]], 1)  # (H, 3 moments, 3, C, N)
-        ends = torch.stack([end[:-1], (end[:-1] + end[1:]) / 2, end[1:]], 1)
+    def of(cls, parts: Parts, after: list[int]) -> "Sweeps":
+        """Of H steps, each of one frame or more.
+
+        Halfway through a step the body is where the frame in its middle has it, or between the two beside its middle.
+
+        Args: parts (N, 1 + frames, C): the body at the newest frame, and after each. after: the frame that ends a step.
+        """
+        before = [0, *after[:-1]]
+        first, second = ([(i + j + more) // 2 for i, j in zip(before, after, strict=True)] for more in (0, 1))
+        starts, ends = (
+            torch.stack([point[before], (point[first] + point[second]) / 2, point[after]], 1)
+            for point in (t.permute(1, 3, 2, 0) for t in (parts.start, parts.end))
+        )  # (H, 3 moments, 3, C, N)
+        parts = parts[:, [0, *after]]
+        origin = parts.origin.permute(1, 3, 2, 0)
         axes = ends - starts
         inverse = 1 / (axes.square().sum(2) + _SMALL)
         rotation = parts.rotation.permute(1, 3, 4, 2, 0).contiguous()  # (1 + H, 3, 3, C, N)
@@ -49,12 +59,12 @@ class Sweeps:
         ], 1)  # fmt: skip
         less = turned - torch.eye(3, dtype=turned.dtype, device=turned.device)[:, :, None, None]
         table = [starts.flatten(1, 2), axes.flatten(1, 2), inverse, origin[:-1], rotation[:-1].flatten(1, 2)]
-        reach = torch.maximum((start[1:] - start[:-1]).square().sum(1), (end[1:] - end[:-1]).square().sum(1))
+        away = torch.cat([t[:, ::2] - t[:, 1:2] for t in (starts, ends)], 1)
         return cls(
             table=torch.cat([*table, less.flatten(1, 2)], 1).contiguous(),
             shift=(origin[1:] - origin[:-1]).contiguous(),
             turn=rotation_vector(turned.movedim((1, 2), (0, 1))).movedim(0, 1).contiguous(),
-            reach=reach.sqrt() / 2 + parts.radius[:, None],
+            reach=away.square().sum(2).amax(1).sqrt() + parts.radius[:, None],
             radius=parts.radius,
         )
 

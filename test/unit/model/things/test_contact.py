@@ -102,7 +102,7 @@ def test_what_gives_way_goes_before_the_robot_and_not_into_it(choice: str) -> No
     beside[1] += 0.13
     slots = balls([beside])
     gives, stays = (imagine(only(network(), way), slots, parts) for way in (choice, "stay"))
-    sweeps = Sweeps.of(parts)
+    sweeps = Sweeps.of(parts, [*range(1, parts.start.shape[1])])
     every = torch.arange(len(parts.radius))[:, None].expand(-1, 6)
 
     def depth(found: Motion, plan: int) -> float:
@@ -219,6 +219,18 @@ def test_what_goes_on_goes_as_far_in_steps_of_two_frames(steps: int) -> None:
     went = torch.arange(1.0, steps + 1) * 0.03
     for motion in (fine, coarse):
         assert torch.allclose(motion.position[:, :, 0, 0] - 0.1, went.expand(6, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize("detail", [COARSE, FINE])
+def test_a_hand_that_meets_a_thing_between_two_frames_moves_it(detail: Detail) -> None:
+    states = LOW.repeat(2, 5, 1)
+    states[1, 1::2, 0] += 0.25  # there in every second frame, and back in the others
+    parts = CHAIN.parts(states)
+    beside = at_hand(parts[:, 1:][1:])
+    motion = imagine(network(), balls([beside]), parts, detail=detail)
+    way = (motion.position[:, :, 0] - torch.tensor(beside)).norm(dim=-1)
+    assert float(way[0].max()) == 0, "the hand stands still, away from it"
+    assert float(way[1, 1]) > 1e-3
 
 
 def test_each_detail_has_a_network_of_its_own() -> None:

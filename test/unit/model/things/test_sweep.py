@@ -30,7 +30,7 @@ def test_rotation_vectors_come_back() -> None:
 def test_no_part_comes_nearer_in_a_step_than_the_least_gap_says() -> None:
     states = moving(4, 2)
     parts = CHAIN.parts(states)
-    sweeps = Sweeps.of(parts)
+    sweeps = Sweeps.of(parts, [1, 2])
     points = torch.randn(3, 5, 4) * 0.3 + torch.tensor([0.5, 0.0, 0.2])[:, None, None]
     plan = torch.arange(4).repeat(5)
     every = torch.arange(len(parts.radius))[:, None].expand(-1, 20)
@@ -43,9 +43,23 @@ def test_no_part_comes_nearer_in_a_step_than_the_least_gap_says() -> None:
     assert tight > 20
 
 
+def test_a_step_of_two_frames_goes_through_the_frame_between() -> None:
+    states = moving(4, 4)
+    states[:, 1], states[:, 3] = states[:, 0] + 0.2, states[:, 4] - 0.2
+    parts = CHAIN.parts(states)
+    every = torch.arange(len(parts.radius))[:, None].expand(-1, 4)
+    there = Sweeps.of(parts, [2, 4])
+    for step, frame in ((0, 1), (1, 3)):
+        point = parts.tool[:, frame].T
+        offset, gap = there.near(step, every, torch.arange(4)).offsets(point[:, None])
+        assert float(gap[1, :, 0].amin(0).max()) < 0.04, "the tool passes through that point"
+        assert bool((gap[1, :, 0] >= there.least_gaps(step, point[:, None])[:, 0] - 1e-4).all())
+    assert offset.shape == (3, 3, len(parts.radius), 1, 4)
+
+
 def test_what_sticks_to_a_link_goes_with_it() -> None:
     parts = CHAIN.parts(moving(3, 1))
-    sweeps = Sweeps.of(parts)
+    sweeps = Sweeps.of(parts, [1])
     local = torch.tensor([0.02, -0.01, 0.05])
     for part in range(len(parts.radius)):
         before, after = ((parts.rotation[:, t, part] @ local + parts.origin[:, t, part]).T for t in (0, 1))
