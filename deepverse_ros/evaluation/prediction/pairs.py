@@ -23,16 +23,18 @@ PAIR_SEEDS = 20_000_000
 MOVES, LEAVES = 0.06, 0.01
 """A pair is one where its first plan moves the thing so far at least, and its second nothing so far, metres."""
 FEWEST_PIXELS = 12
+"""Of the thing in the frames that are seen, and of the difference between the two true futures."""
 _TRIES = 20  # scenes a pair, on average, before it is given up
 
 DEFINITIONS = {
     "counterfactual": "pairs of plans from one belief that end with the tool at the same place: one that moves a thing "
-    f"by {100 * MOVES:g} cm or more and one that moves nothing by {100 * LEAVES:g} cm; the thing is in sight, and the "
-    f"two true last frames differ by more than 0.1 in a colour or 3 cm in depth in {FEWEST_PIXELS} pixels or more that "
-    "the robot covers in neither: in those the imagined last frame of a plan is right if its mse to its own truth is "
-    "lower than to the other's; moves_right, leaves_right: how many are, of the plans of each kind; right: of how many "
-    "pairs both are, share that of the pairs; copy_right: the same for kinematics and copying; kinds: by how the "
-    "second plan gets past the thing; null where none were asked for",
+    f"by {100 * MOVES:g} cm or more and one that moves nothing by {100 * LEAVES:g} cm; one of the seen frames shows "
+    f"{FEWEST_PIXELS} pixels of the thing or more, and the two true last frames differ by more than 0.1 in a colour or "
+    f"3 cm in depth in {FEWEST_PIXELS} pixels or more that the robot covers in neither: in those the imagined last "
+    "frame of a plan is right if its mse to its own truth is lower than to the other's; moves_right, leaves_right: how "
+    "many are, of the plans of each kind; right: of how many pairs both are, share that of the pairs; copy_right: the "
+    "same for kinematics and copying; kinds: by how the second plan gets past the thing; null where none were asked "
+    "for",
 }
 
 
@@ -114,7 +116,7 @@ def enact(simulation: RobotSimulation, pair: Pair, context: int) -> Enacted | No
         frames.append(simulation.render_segmented())
     frames = frames[-context:]
     rgb, depth, labels = (np.stack(part) for part in zip(*frames, strict=True))
-    if not (labels == 2 + pair.thing).any():
+    if (labels == 2 + pair.thing).sum((1, 2)).max() < FEWEST_PIXELS:  # what nobody saw, nobody can imagine
         return None
     start, stood = simulation.snapshot(), simulation.object_positions
     ends, travels = [], []
