@@ -22,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.action_layout import JointLayout
+from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
@@ -83,7 +84,15 @@ class Cell:
 
     @property
     def joints(self) -> np.ndarray:
-        return self.model.input.state.now().values
+        """As measured; on a busy machine nobody knows them for a moment."""
+        known: list[RobotState] = []
+
+        def look() -> bool:
+            known.extend(filter(None, [self.model.input.state.now()]))
+            return bool(known)
+
+        self.until(look, 10.0)
+        return known[-1].values
 
     def send(self, commands: np.ndarray) -> None:
         self.states.clear()
