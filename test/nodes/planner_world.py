@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from geometry_msgs.msg import Point, PointStamped
+from measured import measured
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -178,6 +179,10 @@ class World:
         for node in (self.sim, self.planner):
             assert node.trigger_configure().name == "SUCCESS"
             assert node.trigger_activate().name == "SUCCESS"
+
+    @property
+    def joints(self) -> np.ndarray:
+        return measured(self.planner.input.state)
 
     def set(self, **values: Any) -> None:
         results = self.planner.set_parameters([RosParameter(n, value=v) for n, v in values.items()])

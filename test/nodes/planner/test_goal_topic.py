@@ -103,7 +103,7 @@ def test_without_an_accepted_plan_the_robot_holds_and_tries_again_with_other_pla
     nudged = np.array(holds(world)[0].values)
     nudged[0] += 0.05
     world.client.arm.publish(trajectory_from_plan(nudged[None], JointLayout(ARM), Header()))
-    until(lambda: abs(world.planner.input.state.now().values[0] - nudged[0]) < 0.04)
+    until(lambda: abs(world.joints[0] - nudged[0]) < 0.04)
     count = len(holds(world))
     until(lambda: len(holds(world)) > count)
     assert len({tuple(h.values) for h in holds(world)}) == 1
@@ -136,14 +136,14 @@ def test_a_picture_of_another_goal_ends_the_running_plan_and_is_pursued(world: W
 
 def test_a_film_of_a_goal_that_moves_lets_every_plan_run_for_a_while(world: World) -> None:
     world.set(execute_steps=8, goal_dwell=0.6, goal_change=0.001)
-    before = world.planner.input.state.now().values
+    before = world.joints
     film(world, lambda n: picture(40 + 2 * n), 8.0)
     assert len(moves(world)) >= 3
     sent = [(p.id, p.header.stamp.sec + 1e-9 * p.header.stamp.nanosec) for p in world.client.heard["planner/plan"]]
     ran = [after - at for (name, at), (_, after) in pairwise(sent) if name != "hold"]
     assert 0.6 <= min(ran) < 1.5
     assert not [v for v in verdicts(world) if v.reason == PlanVerdict.INVALID_PLAN]
-    assert np.abs(world.planner.input.state.now().values - before).max() > 0.1
+    assert np.abs(world.joints - before).max() > 0.1
 
 
 def test_a_picture_that_cannot_be_used_is_named_and_the_goal_stays(world: World) -> None:
@@ -238,7 +238,7 @@ def test_proposals_are_judged_against_a_tracked_goal_but_not_executed_beside_it(
     show(world, picture())
     until(lambda: holds(world))
     until(world.client.proposal.get_subscription_count)
-    stay = np.tile(world.planner.input.state.now().values, (8, 1))
+    stay = np.tile(world.joints, (8, 1))
     for number in range(20):
         world.client.proposal.publish(plan_to_msg(stay, ARM, Header(), f"mine-{number}"))
         time.sleep(0.05)

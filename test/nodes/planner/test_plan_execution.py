@@ -81,7 +81,7 @@ def diagnosed(world: World) -> dict[str, str]:
 
 def disturb(world: World, turn: float) -> None:
     """Command the arm away from the plan that was sent: its first joint goes on by `turn` rad, the others stay."""
-    joints = world.planner.input.state.now().values
+    joints = world.joints
     planned = np.array(sent_plans(world)[-1].values).reshape(-1, ARM.action_dim)
     elsewhere = np.repeat(joints[None], 8, axis=0)
     elsewhere[:, 0] -= np.sign(planned[-1, 0] - joints[0]) * turn * np.arange(1, 9) / 8

@@ -31,7 +31,7 @@ def test_a_plan_is_executed_by_the_controller_and_nothing_goes_to_the_topic(worl
     assert answer.code == Result.NOT_REACHED, answer.text
     plan = next(p for p in world.client.heard["planner/plan"] if p.id != "hold")
     end = np.array(plan.values).reshape(plan.horizon, -1)[1, :7]
-    until(lambda: np.abs(world.planner.input.state.now().values[:7] - end).max() < 0.1)
+    until(lambda: np.abs(world.joints[:7] - end).max() < 0.1)
     until(lambda: controller_says(world) == "succeeded")  # also the hold that came after it
     assert not [m for m in said if isinstance(m, JointTrajectory)]
 

@@ -43,7 +43,7 @@ def judge(world: World) -> Callable[..., PlanVerdict]:
 
 
 def staying(world: World, steps: int = 8) -> np.ndarray:
-    return np.tile(world.planner.input.state.now().values, (steps, 1))
+    return np.tile(world.joints, (steps, 1))
 
 
 def turning(world: World, steps: int = 8, angle: float = 0.6) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_a_plan_of_another_dt_is_resampled_judged_and_executed_as_it_was_judged(
     world: World, judge: Any, dt: float
 ) -> None:
     world.set(execute_proposals=True)
-    start = world.planner.input.state.now().values
+    start = world.joints
     way = turning(world, steps=round(1.0 / dt))
     message = plan_to_msg(way, ARM, Header(), f"at {dt}")
     message.dt = dt
@@ -99,7 +99,7 @@ def test_a_plan_of_another_dt_is_resampled_judged_and_executed_as_it_was_judged(
     assert (plan.dt, plan.horizon) == (ARM.dt, 5)
     expected = start + np.outer(np.arange(1, 6) / 5, way[-1] - start)
     np.testing.assert_allclose(np.array(plan.values).reshape(5, 8), expected, atol=0.01)
-    until(lambda: np.abs(world.planner.input.state.now().values - way[-1]).max() < 0.08)
+    until(lambda: np.abs(world.joints - way[-1]).max() < 0.08)
 
 
 def test_a_plan_of_another_dt_that_is_too_fast_is_refused_after_resampling(world: World, judge: Any) -> None:
@@ -115,13 +115,13 @@ def test_a_trajectory_is_judged_and_executed_and_known_by_its_stamp(world: World
     world.set(execute_proposals=True)
     way = turning(world, steps=10)
     message = trajectory(way, dt=0.1, stamp=Time(sec=12, nanosec=34))
-    start = JointTrajectoryPoint(positions=[float(v) for v in world.planner.input.state.now().values[:7]])
+    start = JointTrajectoryPoint(positions=[float(v) for v in world.joints[:7]])
     message.points = [start, *message.points]
     assert judge(message, "trajectory-12.000000034").accepted
     until(lambda: [p.id for p in executed(world)] == ["trajectory-12.000000034"])
     plan = np.array(executed(world)[0].values).reshape(-1, 8)
     np.testing.assert_allclose(plan, way[1::2], atol=0.01)
-    until(lambda: np.abs(world.planner.input.state.now().values - way[-1]).max() < 0.08)
+    until(lambda: np.abs(world.joints - way[-1]).max() < 0.08)
 
 
 def test_trajectories_without_a_stamp_are_counted(world: World, judge: Any) -> None:

@@ -86,7 +86,7 @@ def move_arm(world: World, joints: np.ndarray) -> None:
     message = trajectory_from_plan(joints[None], JointLayout(ARM), Header())
     message.points[0].time_from_start = duration(1.0)
     world.client.arm.publish(message)
-    until(lambda: np.abs(world.planner.input.state.now().values - joints).max() < 0.05)
+    until(lambda: np.abs(world.joints - joints).max() < 0.05)
 
 
 def a_stranger(kind: str, seed: int) -> tuple[Image, Image]:
@@ -123,7 +123,7 @@ def test_a_tracked_goal_is_gone_back_to_when_somebody_moved_the_arm(world: World
     client.goal_image.publish(goal)
     until(lambda: client.heard["planner/plan"])
     assert [p.id for p in client.heard["planner/plan"]] == ["hold"]  # it is there
-    away = world.planner.input.state.now().values
+    away = world.joints
     away[0] += 0.5
     move_arm(world, away)
     assert np.linalg.norm(tool() - there) > 0.15

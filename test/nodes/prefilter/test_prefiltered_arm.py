@@ -13,6 +13,7 @@ import rclpy
 import torch
 import yaml
 from judging_pace import skip_rest, too_slow
+from measured import measured
 from plan_trajectories import trajectory_from_plan
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -22,7 +23,6 @@ from trajectory_msgs.msg import JointTrajectory
 from deepverse_ros.evaluation.prefilter.scenarios import Scenario, draw, obstacle_zones
 from deepverse_ros.msg import CommandVerdict, PrefilterStatus
 from deepverse_ros.nodes.messages.action_layout import JointLayout
-from deepverse_ros.nodes.perception.robot_state import RobotState
 from deepverse_ros.nodes.prefilter.node import PrefilterNode
 from deepverse_ros.nodes.runtime import qos
 from deepverse_ros.nodes.runtime.executor import NodeExecutor, SpinThread
@@ -84,15 +84,7 @@ class Cell:
 
     @property
     def joints(self) -> np.ndarray:
-        """As measured; on a busy machine nobody knows them for a moment."""
-        known: list[RobotState] = []
-
-        def look() -> bool:
-            known.extend(filter(None, [self.model.input.state.now()]))
-            return bool(known)
-
-        self.until(look, 10.0)
-        return known[-1].values
+        return measured(self.model.input.state)
 
     def send(self, commands: np.ndarray) -> None:
         self.states.clear()
