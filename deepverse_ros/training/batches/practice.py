@@ -19,9 +19,6 @@ PIXELS = 12
 """That show a thing at least, where a reader finds it."""
 NOISE = 0.003
 """Metres: standard deviation of where a reader sees a thing, per axis."""
-_WHOLE, _UNSURE, _MOST_UNSURE = 120, 0.008, 0.012
-"""Pixels that show the whole of a thing; metres per axis, the same in both frames, that a reader is off where half of
-them are hidden; and at most. As it was measured of things that moved: the hand hides them."""
 _TURN_NOISE = 0.05  # rad
 _NO_TURN = 0.5  # share of windows in which nobody saw how things turned
 
@@ -91,15 +88,15 @@ class PracticeWindows:
             for pool in (self.moving, self.every)
         ]
         index = np.where(moving[:, None], chosen[0], chosen[1])
-        noise = draw.normal(batch, 3, MOST, 6).to(self.device)
+        noise = draw.normal(batch, 2, MOST, 6).to(self.device)
         seen = draw.uniform(batch, MOST).to(self.device) >= _NO_TURN
         return self._turned(self.window(index, noise, seen), draw.uniform(batch), draw.uniform(batch) < 0.5)
 
     def window(self, index: np.ndarray, noise: Tensor, turns: Tensor) -> Window:
         """The windows at `index` (B, 2): episode and look.
 
-        Args: noise (B, 3, 8, 6) of unit variance, on the poses of the frame before and the newest, and on both; turns
-        (B, 8) bool: whether it was seen how a thing turned.
+        Args: noise (B, 2, 8, 6) of unit variance, on the poses of the frame before and the newest; turns (B, 8) bool:
+        whether it was seen how a thing turned.
         """
         episode, look = index.T
         times = self._looks[look][:, None] + np.arange(-1, self.steps + 1)
@@ -109,10 +106,7 @@ class PracticeWindows:
         place = torch.where(there[:, None, :, None], poses[..., :3], 0.0)
         rotation = rotation_from_quaternion(torch.where(there[:, None, :, None], poses[..., 3:], 0.5))
         since = rotation[:, 2:] @ rotation[:, 1:2].mT
-        shown = torch.from_numpy(data.pixels[episode, look].astype(np.float32)).to(self.device)
-        unsure = (_UNSURE * (_WHOLE / shown.clamp_min(PIXELS) - 1)).clamp(0, _MOST_UNSURE)
-        own, both = NOISE * noise[:, :2, :, :3].movedim(1, 0), unsure[..., None] * noise[:, 2, :, :3]
-        away = torch.where(there[..., None], own + both, 0.0)
+        away = torch.where(there[..., None], NOISE * noise[..., :3].movedim(1, 0), 0.0)
         turned = torch.zeros(*there.shape, 4, 4, device=self.device)
         turned[..., :3, :3] = rotation[:, 1] @ rotation[:, 0].mT
         turn = geometry.motion_from_pose(turned)[..., 3:] + _TURN_NOISE * noise[:, 1, :, 3:]
@@ -126,7 +120,7 @@ class PracticeWindows:
             there=there,
             seen=there,
             position=place[:, 1] + away[1],
-            std=(NOISE**2 + unsure.square()).sqrt() * there,
+            std=NOISE * there,
             surface=(surface + sides * away[1][:, :, None]) * there[..., None, None],
             last=last * there[..., None],
             pixels=torch.zeros(len(index), 1, 1, dtype=torch.uint8, device=self.device),

@@ -101,7 +101,7 @@ class ContactStage:
         out = []
         for i in range(0, len(chosen), _BATCH):
             index = chosen[i : i + _BATCH]
-            drawn = torch.randn(len(index), 3, MOST, 6, generator=noise).to(self.held_out.device)
+            drawn = torch.randn(len(index), 2, MOST, 6, generator=noise).to(self.held_out.device)
             unseen = torch.zeros(len(index), MOST, dtype=torch.bool, device=self.held_out.device)
             window = self.held_out.window(index, drawn, unseen)
             out.append((window, self.module.imagine(window.slots, window.parts, window.ground, detail)))
