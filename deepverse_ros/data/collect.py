@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from deepverse_ros.errors import EpisodeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation import robots
 from deepverse_ros.simulation.base import REVISIT
+
+_FREE = 1  # of a generator's seed: which episodes are free is drawn apart, so that the others stay as they are
 
 
 def collect(
@@ -24,11 +26,12 @@ def collect(
     frames: int = 24,
     size: tuple[int, int] = (128, 128),
     revisit: bool = False,
+    free: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> EpisodeStore:
     """Collect episodes 0..episodes-1 of `seed` into the directory `out`.
 
-    Episode i depends only on (seed, i, frames, size, revisit): good files that are already there are kept, so an
+    Episode i depends only on (seed, i, frames, size, revisit, free): good files that are already there are kept, so an
     interrupted collection continues where it stopped, and more episodes can be added later.
 
     Args:
@@ -37,6 +40,7 @@ def collect(
         size: width and height in pixels.
         revisit: in every episode the robot goes away for longer than a model's window, to where it hides an object,
             and comes back; takes at least the robot's `revisit_frames`.
+        free: share of the other episodes in which the robot begins anywhere in its working space and seeks no contact.
         progress: called with (episodes done, episodes in all) now and after every episode.
     Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames;
     BusyError where another collection works in `out`; WorkerError where a process was killed; WriteError, such as on a
@@ -50,13 +54,13 @@ def collect(
         raise ValueError(f"frames: revisits take at least {robot.revisit_frames}, got {frames}")
     store = EpisodeStore(out)
     with files.locked(store.directory, "a collection"):
-        _collect(store, embodiment, episodes, seed, workers, frames, size, revisit, progress)
+        _collect(store, embodiment, episodes, seed, workers, frames, size, revisit, free, progress)
     return store
 
 
 def _collect(
     store: EpisodeStore, embodiment: Embodiment, episodes: int, seed: int, workers: int, frames: int,
-    size: tuple[int, int], revisit: bool, progress: Callable[[int, int], None] | None,
+    size: tuple[int, int], revisit: bool, free: float, progress: Callable[[int, int], None] | None,
 ) -> None:  # fmt: skip
     store.clean()
     missing = [i for i in range(episodes) if not _is_done(store, seed, i, frames, size, revisit)]
@@ -65,7 +69,7 @@ def _collect(
         progress(done, episodes)
     if not missing:
         return
-    options = (embodiment, str(store.directory), seed, frames, size, revisit)
+    options = (embodiment, str(store.directory), seed, frames, size, revisit, free)
     try:
         with processes.workers(min(workers, len(missing)), _start_worker, *options) as pool:
             for _ in pool.imap_unordered(_work, missing):
@@ -83,11 +87,12 @@ class EpisodeGenerator:
         self._embodiment = embodiment
         self._simulation = robots.of(embodiment).simulate(width=size[0], height=size[1])
 
-    def record(self, seed: int, index: int, frames: int, revisit: bool = False) -> Episode:
-        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured."""
+    def record(self, seed: int, index: int, frames: int, revisit: bool = False, free: float = 0.0) -> Episode:
+        """Episode `index` of `seed`: (frames) pictures and what was commanded and measured; see `collect`."""
         rng = np.random.default_rng([seed, index])
+        begins_anywhere = not revisit and bool(np.random.default_rng([seed, index, _FREE]).random() < free)
         simulation = self._simulation
-        script = simulation.begin_episode(scene_seed(seed, index), rng, frames, revisit)
+        script = simulation.begin_episode(scene_seed(seed, index), rng, frames, revisit, begins_anywhere)
         pictures, depths, segmentations, states = [], [], [], []
         for t in range(frames):
             if simulation.segmented:
@@ -143,22 +148,22 @@ class _Worker:
     current: ClassVar["_Worker"]
 
     def __init__(
-        self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
-    ) -> None:
+        self, embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool,
+        free: float,
+    ) -> None:  # fmt: skip
         self._generator = EpisodeGenerator(embodiment, size)
         self._store = EpisodeStore(out)
         self._seed = seed
         self._frames = frames
         self._revisit = revisit
+        self._free = free
 
     def record(self, index: int) -> None:
-        self._store.write(index, self._generator.record(self._seed, index, self._frames, self._revisit))
+        self._store.write(index, self._generator.record(self._seed, index, self._frames, self._revisit, self._free))
 
 
-def _start_worker(
-    embodiment: Embodiment, out: str, seed: int, frames: int, size: tuple[int, int], revisit: bool
-) -> None:
-    _Worker.current = _Worker(embodiment, out, seed, frames, size, revisit)
+def _start_worker(*options: Any) -> None:
+    _Worker.current = _Worker(*options)
 
 
 def _work(index: int) -> None:

@@ -174,10 +174,13 @@ class RobotSimulation(Protocol):
 
     # --- what is drawn for training and for planners ------------------------------------------------------------
 
-    def begin_episode(self, scene: int, rng: np.random.Generator, frames: int, revisit: bool) -> Script:
+    def begin_episode(
+        self, scene: int, rng: np.random.Generator, frames: int, revisit: bool = False, free: bool = False
+    ) -> Script:
         """Start again in the scene of the seed `scene`, for an episode of so many frames. Returns: its commands.
 
-        Args: rng: of everything but the scene. revisit: commands of the kind `REVISIT`.
+        Args: rng: of everything but the scene. revisit: commands of the kind `REVISIT`. free: the robot begins anywhere
+        in its working space, in sight of the camera where that is found, and seeks no contact.
         Raises: ValueError where a revisit does not fit into so few frames.
         """
 

@@ -20,12 +20,14 @@ class DataConfig(_Frozen):
     """Where the episodes come from.
 
     directory: an episode store; what is missing of `episodes` is collected in simulation first (0: only read).
+    free: share of what is collected in which the robot begins anywhere in its working space and seeks no contact.
     """
 
     directory: Path
     episodes: int = Field(default=0, ge=0, le=10_000_000)
     seed: int = Field(default=0, ge=0, lt=1_000_000)
     frames: int = Field(default=24, ge=2, le=10_000)
+    free: float = Field(default=0.0, ge=0, le=1)
     workers: int = Field(default=2, ge=1, le=1024)
     validation: int = Field(default=60, ge=1, le=10_000_000)
 

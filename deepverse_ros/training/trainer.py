@@ -228,7 +228,7 @@ def _episodes(
             task = bars.add_task("collect", total=data.episodes, text="")
             collect(
                 embodiment, data.episodes, data.seed, data.directory, workers=data.workers, frames=data.frames,
-                size=(config.width, config.height),
+                size=(config.width, config.height), free=data.free,
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )  # fmt: skip
     processes.wait()

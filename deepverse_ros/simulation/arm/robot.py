@@ -19,6 +19,7 @@ from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
 from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, Pair, RobotSimulation, Script, SimulatedRobot
 
 NEAR = "near"  # the setting whose episodes are mostly of contacts
+_LOOKS = 8  # configurations that are drawn until one is seen
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
 WIDE_SHARE = {True: 0.5, False: 0.08}  # of the shifted and of the other episodes reach beyond the workspace
@@ -64,23 +65,28 @@ class DrawnArmSimulation(ArmSimulation):
     def _avoid(self) -> Avoid:
         return Avoid(self)
 
-    def begin_episode(self, scene: int, rng: np.random.Generator, frames: int, revisit: bool) -> Script:
+    def begin_episode(
+        self, scene: int, rng: np.random.Generator, frames: int, revisit: bool = False, free: bool = False
+    ) -> Script:
         """See `RobotSimulation.begin_episode`.
 
-        A revisit begins with the arm at one side of the table; its base is never shifted. What happens in the others
-        depends on the embodiment's setting.
+        A revisit begins with the arm at one side of the table; its base is never shifted. What happens in those that
+        are not free depends on the embodiment's setting.
         """
         shifted = not revisit and bool(rng.random() < SHIFTED_SHARE)
         offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
         self.reset(scene, base_offset=offset)
         wide = rng.random() < WIDE_SHARE[shifted]
-        if self.embodiment.setting == NEAR and not revisit:
+        if self.embodiment.setting == NEAR and not revisit and not free:
             kind = str(rng.choice(list(handling.SHARES), p=list(handling.SHARES.values())))
             return handling.Handling(self, self._kinematics, rng, wide).begin(kind, frames)
         motions = MotionGenerator(self, self._kinematics, rng, wide)
         if revisit:
             kind = REVISIT
             self._start_at(motions.aside, motions)
+        elif free:
+            kind = str(rng.choice(handling.BY_CHANCE))
+            self._start_at(lambda: self._seen(motions.configuration), motions)
         else:
             if rng.random() < 0.6:
                 self._start_at(motions.configuration, motions)
@@ -94,6 +100,14 @@ class DrawnArmSimulation(ArmSimulation):
             if self.clearance_at(joints) > 0.01:
                 self.set_joints(joints)
                 return
+
+    def _seen(self, draw: Callable[[], np.ndarray]) -> np.ndarray:
+        """The first of a few drawn configurations (7,) with the tool in the picture, or the last of them."""
+        for _ in range(_LOOKS):
+            joints = draw()
+            if self.sees(self.base_position + self._kinematics.tool_position(joints)):
+                break
+        return joints
 
     def begin_reach(self, scene: int, steps: int) -> GoalPicture | None:
         """See `RobotSimulation.begin_reach`."""

@@ -14,6 +14,7 @@ from deepverse_ros.data.collect import EpisodeGenerator, collect, scene_seed
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm.handling import BY_CHANCE
 from deepverse_ros.simulation.arm.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
 
 SIZE = (48, 32)
@@ -275,3 +276,28 @@ def test_counts_below_one_are_refused(arm, tmp_path, wrong):
 def test_a_robot_without_a_simulation_is_named(arm, tmp_path):
     with pytest.raises(EmbodimentError, match="'crane'"):
         collect(arm.model_copy(update={"name": "crane"}), 1, 0, tmp_path)
+
+
+def test_a_share_of_episodes_begins_anywhere_in_sight_and_the_others_stay_as_they_are():
+    near = Embodiment.load("arm_near")
+    generator = EpisodeGenerator(near, SIZE)
+    heights, seen, free = [], [], []
+    try:
+        for index in range(16):
+            before, after = generator.record(5, index, 2), generator.record(5, index, 2, free=0.6)
+            free.append(not np.array_equal(before.actions, after.actions))
+            if not free[-1]:
+                np.testing.assert_array_equal(before.rgb, after.rgb)
+                continue
+            np.testing.assert_array_equal(before.intrinsics, after.intrinsics)  # the same scene
+            assert after.kind in BY_CHANCE
+            tool = after.state["tool_position"][0]
+            heights.append(tool[2])
+            x, y, z = (tool - after.camera_to_world[0, :3, 3]) @ after.camera_to_world[0, :3, :3]
+            pixel = after.intrinsics[:2, :2] @ (x / z, y / z) + after.intrinsics[:2, 2]
+            seen.append(bool((np.abs(pixel - (23.5, 15.5)) <= (24, 16)).all()))
+    finally:
+        generator.close()
+    assert 6 <= sum(free) <= 13
+    assert np.mean(seen) > 0.7
+    assert max(heights) > 0.3
