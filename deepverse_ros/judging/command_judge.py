@@ -86,7 +86,7 @@ class CommandJudge:
             newest = replace(observation, rgb=observation.rgb[:, -1:], depth=observation.depth[:, -1:])
             depth = newest.fitted(c.height, c.width).depth
         reasons = (
-            (belief.out_of_distribution, f"the picture is out of distribution (score {belief.ood_score:.2f})"),
+            (belief.out_of_distribution, f"the picture is out of distribution: it {belief.doubt}"),
             (depth is None or not bool(torch.isfinite(depth).any()), "the newest picture has no depth"),
             (belief.intrinsics is None, "the camera's calibration is not known"),
             (belief.camera_to_world is None, "it is not known where the camera is"),

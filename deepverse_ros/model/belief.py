@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deepverse_ros.model.codec import Source, View
 from deepverse_ros.model.dynamics import KeyValue, Steps
+from deepverse_ros.model.observation import unlike_training
 from deepverse_ros.model.things.model import ThingsBelief
+
+LEAST_SHOWN = 0.6
+"""Of the pixels in which a robot has to be seen by its joints, the share that shows it or what stands before it."""
+_LEAST = 0.05  # of that share that counts, so that the score stays a number that can be read
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,36 @@ class Belief:
         return len(self.novelty)
 
     @property
+    def strangeness(self) -> Tensor:
+        """(B,) the novelty, or how much too little of the robot is seen where its joints say; above 1 is unknown."""
+        return torch.maximum(self.novelty, self._missing)
+
+    @property
     def ood_score(self) -> float:
-        """Largest novelty in the batch; above 1 is out of distribution."""
-        return float(self.novelty.max())
+        """Largest strangeness in the batch; above 1 is out of distribution."""
+        return float(self.strangeness.max())
 
     @property
     def out_of_distribution(self) -> bool:
         return self.ood_score > 1.0
+
+    @property
+    def doubt(self) -> str:
+        """What is out of distribution, as the end of a sentence about the observation; empty where nothing is."""
+        if not self.out_of_distribution:
+            return ""
+        row = int(self.strangeness.argmax())
+        if self._missing[row] < self.novelty[row]:
+            return unlike_training(self.ood_score)
+        return (
+            f"shows no robot in {1 - LEAST_SHOWN / float(self._missing[row]):.0%} of where the joints say that it is, "
+            f"more than {1 - LEAST_SHOWN:.0%}: it is another robot, or its joints' zeros or the camera's extrinsics are "
+            "wrong"
+        )
+
+    @property
+    def _missing(self) -> Tensor:
+        """(B,) above 1 where too little of the robot is seen where its joints say; 0 where nobody knows."""
+        if self.things is None:
+            return torch.zeros_like(self.novelty)
+        return (LEAST_SHOWN / self.things.shown.clamp_min(_LEAST)).nan_to_num().to(self.novelty)

@@ -137,3 +137,13 @@ class Goal:
     @property
     def out_of_distribution(self) -> bool:
         return self.ood_score > 1.0
+
+    @property
+    def doubt(self) -> str:
+        """What is out of distribution, as the end of a sentence about the goal; empty where nothing is."""
+        return unlike_training(self.ood_score) if self.out_of_distribution else ""
+
+
+def unlike_training(score: float) -> str:
+    """The end of a sentence about what has this score, above 1."""
+    return f"is unlike anything the model was trained on (score {score:.2f}, at most 1)"

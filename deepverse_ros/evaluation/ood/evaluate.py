@@ -244,7 +244,7 @@ def _fitted(model: WorldModel, rgb: np.ndarray) -> Observation:
 
 def _novelty(model: WorldModel, seen: Observation, past: np.ndarray) -> np.ndarray:
     """(B,) one score per window."""
-    return model.observe(seen, past).novelty.float().cpu().numpy()
+    return model.observe(seen, past).strangeness.float().cpu().numpy()
 
 
 def _summary(scores: np.ndarray) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from deepverse_ros.model.things.tracker import track
 # A pixel shows the robot where its depth is that of a capsule's surface, or so much behind it (capsules are wider than
 # the robot); metres before and behind.
 _BEFORE, _BEHIND = 0.02, 0.12
+# Pixels around those that show the robot are the rim of its capsules; fewer others do not tell whether it is there.
+_RIM, _TELLING = 2, 40
 # A pixel that may show a thing is no ground.
 _MAY_BE = -1.5
 
@@ -40,6 +42,8 @@ class ThingsBelief:
     ground: what stands fast, known everywhere (see `HeightMap.filled`).
     newest, plate: (B, 5, H, W) the newest frame, and what stands behind robot and things, as the codec takes frames.
     covered: (B, H, W) bool: where the newest frame shows the robot.
+    shown: (B,) share of the pixels in which the robot has to be seen, by its joints, that show something there and not
+        what lies behind it; NaN where too few of them tell.
     """
 
     slots: Slots
@@ -47,6 +51,7 @@ class ThingsBelief:
     newest: Tensor
     plate: Tensor
     covered: Tensor
+    shown: Tensor
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,10 @@ class ThingsModel(nn.Module):
         points = points_of(depth, cameras.intrinsics, cameras.camera_to_world)
         votes = self.reader(flat, points, drawn)
         found = find(votes, depth)
-        robot = self._robot(drawn, depth) & (found.pixels == 0)
+        place, behind = self._place(drawn, depth)
+        right = place & (behind <= _BEHIND)
+        shown = _share(right, place & (behind > _BEHIND) & ~dilated(right, _RIM)).unflatten(0, (batch, time))[:, -1]
+        robot = place & ~(behind > _BEHIND) & (found.pixels == 0)
         points, robot, maybe = (t.unflatten(0, (batch, time)) for t in (points, robot, votes.logit > _MAY_BE))
         # Of an older frame in which nobody knows where the robot is, nothing is taken.
         unknown = ~torch.isfinite(states).all(-1)
@@ -113,6 +121,7 @@ class ThingsModel(nn.Module):
             newest=frames[:, -1],
             plate=clean_plate(frames, hidden.unflatten(0, (batch, time))),
             covered=dilated(robot[:, -1], 1),
+            shown=shown,
         )
 
     def imagine(
@@ -165,13 +174,22 @@ class ThingsModel(nn.Module):
         depth = geometry.depth_from_sqrt_disparity(frames[:, 3].float(), seen.near, seen.far)
         return torch.where(frames[:, 4] > 0.5, depth, torch.nan)
 
-    def _robot(self, drawn: Tensor, depth: Tensor) -> Tensor:
-        """(M, H, W) bool: which pixels show the robot; where nobody knows the depth, all that its capsules cover."""
+    def _place(self, drawn: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the robot is seen, (M, H, W) bool, unless what is seen there lies behind it, (M, H, W) metres.
+
+        Where nobody knows the depth, that is all that its capsules cover, and NaN.
+        """
         seen = self.embodiment.camera
         size = depth.shape[-2:]
         number, code = (F.interpolate(drawn[:, i : i + 1], size, mode="nearest")[:, 0] for i in (0, 2))
         behind = depth - geometry.depth_from_sqrt_disparity(code, seen.near, seen.far)
-        return (number > 0) & ~((behind < -_BEFORE) | (behind > _BEHIND))
+        return (number > 0) & ~(behind < -_BEFORE), behind
+
+
+def _share(yes: Tensor, no: Tensor) -> Tensor:
+    """(M,) pixels of `yes` (M, H, W) among those of both; NaN where these are too few to tell."""
+    right, wrong = (mask.flatten(1).sum(1).float() for mask in (yes, no))
+    return torch.where(right + wrong >= _TELLING, right / (right + wrong).clamp_min(1), torch.nan)
 
 
 def _read(slots: Slots, motion: Motion) -> Things:

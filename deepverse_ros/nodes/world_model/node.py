@@ -70,13 +70,13 @@ class _Condition:
     """What the last observation said about itself. displaced: metres that the robot is seen beside its joints' word."""
 
     ood_score: float
-    out_of_distribution: bool
+    doubt: str
     displaced: float
 
     def problem(self) -> str:
         """Empty where there is none."""
-        if self.out_of_distribution:
-            return f"input is out of distribution (score {self.ood_score:.2f}, threshold 1.00)"
+        if self.doubt:
+            return f"input is out of distribution: it {self.doubt}"
         if self.displaced:
             return (
                 f"the robot is seen {100 * self.displaced:.0f} cm beside where its joints say, and imagined there; "
@@ -222,7 +222,7 @@ class WorldModelNode(RobotNode):
         if self._memory is not None:
             self.model.remember(self._memory, belief, window.stamp)
         displaced = float(belief.displaced.norm(dim=-1).max())
-        self._condition = _Condition(belief.ood_score, belief.out_of_distribution, displaced)
+        self._condition = _Condition(belief.ood_score, belief.doubt, displaced)
         return belief
 
     def _on_error(self, error: BaseException) -> None:

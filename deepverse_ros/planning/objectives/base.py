@@ -78,6 +78,9 @@ class Goal(Protocol):
     @property
     def out_of_distribution(self) -> bool: ...
 
+    @property
+    def doubt(self) -> str: ...
+
 
 class Objective(Protocol):
     """A cost per plan; lower is better."""

@@ -46,6 +46,9 @@ class Belief(Seen, Protocol):
     @property
     def out_of_distribution(self) -> bool: ...
 
+    @property
+    def doubt(self) -> str: ...
+
 
 def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limits: Limits) -> Verdict | None:
     """Refuse a plan that the robot could not follow; None where it is fine.
@@ -135,8 +138,8 @@ def judge(
 def _strange(belief: Belief, goal: Goal, seen: dict[str, Any]) -> Verdict | None:
     for name, thing in (("observation", belief), ("goal image", goal)):
         if thing.out_of_distribution:
-            text = f"the {name} is unlike anything the model was trained on (score {thing.ood_score:.2f}, at most 1)"
-            return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=float(thing.ood_score), threshold=1.0, **seen)
+            text, value = f"the {name} {thing.doubt}", float(thing.ood_score)
+            return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=value, threshold=1.0, **seen)
     return None
 
 

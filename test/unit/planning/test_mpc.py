@@ -91,6 +91,7 @@ class Seen:
     embedding: torch.Tensor = field(default_factory=lambda: torch.from_numpy(HOME.copy()))
     tool_std: float = 0.01
     ood_score: float = 0.3
+    doubt: str = "is strange"
     depth: torch.Tensor | None = None
     intrinsics: torch.Tensor | None = None
     camera_to_world: torch.Tensor | None = None

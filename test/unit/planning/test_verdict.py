@@ -29,6 +29,7 @@ class Seen:
     def __init__(self, ood_score: float = 0.2) -> None:
         self.ood_score = ood_score
         self.out_of_distribution = ood_score > 1.0
+        self.doubt = "is strange"
         self.tool_position = np.zeros(3, np.float32)
         self.tool_std = 0.01
         self.embedding = torch.zeros(1)
@@ -239,7 +240,7 @@ def test_what_the_model_does_not_know_is_not_judged(which):
     refused = verdict(Path([0.0] * 4), **{which: Seen(ood_score=1.7)})
     assert refused.reason is Reason.OUT_OF_DISTRIBUTION
     assert refused.value == pytest.approx(1.7)
-    assert ("goal image" if which == "goal" else "observation") in refused.text
+    assert refused.text == f"the {'goal image' if which == 'goal' else 'observation'} is strange"
 
 
 def test_a_future_that_is_not_finite_is_never_accepted():
