@@ -45,6 +45,7 @@ QUICK = {
     "reached_tolerance": 0.001,
     "observation_timeout": 1.0,
     "stale_timeout": 1.0,
+    "state_timeout": 0.5,
     "goal_change": 0.02,
     "goal_dwell": 0.2,
     "retry_period": 0.3,

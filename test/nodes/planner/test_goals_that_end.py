@@ -33,7 +33,8 @@ def begin(world: World, phase: str) -> Any:
     client = world.client
     world.set(max_plans=100)
     if phase == "looking":
-        world.set(stale_timeout=0.2, observation_timeout=30.0)
+        # Pictures cease, and with them the joints, which alone say where the robot can hold.
+        world.set(stale_timeout=0.2, observation_timeout=30.0, state_timeout=60.0)
         assert world.sim.trigger_deactivate().name == "SUCCESS"
         until(lambda: world.planner.input.age() > 0.2)
         handle = client.send(picture())
