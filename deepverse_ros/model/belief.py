@@ -80,8 +80,8 @@ class Belief:
             return unlike_training(self.ood_score)
         return (
             f"shows no robot in {1 - LEAST_SHOWN / float(self._missing[row]):.0%} of where the joints say that it is, "
-            f"more than {1 - LEAST_SHOWN:.0%}: it is another robot, or its joints' zeros or the camera's extrinsics are "
-            "wrong"
+            f"more than {1 - LEAST_SHOWN:.0%}: it is another robot, its base was moved, or its joints' zeros or the "
+            "camera's extrinsics are wrong"
         )
 
     @property

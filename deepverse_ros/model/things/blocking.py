@@ -301,8 +301,16 @@ class _Contacts(NamedTuple):
         Args: free (R, K).
         Returns: (R, K), and which robots touch (R,).
         """
+        touched = self.after(free).amin(-1) < 0
+        rows = touched.nonzero()[:, 0]
+        if not len(rows):
+            return free, touched
+        pressed = self.of(rows)._balance(free[rows], motors.of(rows), surface.of(rows), rounds)
+        return free.index_put((rows,), pressed), touched
+
+    def _balance(self, free: Tensor, motors: "_Motors", surface: "_Surface", rounds: int) -> Tensor:
+        """`balance` (R, K) of robots that all touch."""
         room, move = self.after(free), free
-        touched = room.amin(-1) < 0
         held = torch.zeros_like(room, dtype=torch.bool)
         along = self.slopes - self.away[..., None] * self.slope[..., None, :]
         # What a contact's stiffness is to the joints: of all balls across the ground, then of all along it.
@@ -324,7 +332,7 @@ class _Contacts(NamedTuple):
             slid = (along.flatten(1, 2) @ move.detach()[..., None]).view(along.shape[:3]).norm(dim=-1).clamp_min(1e-5)
             most = surface.friction * surface.hardness * (-room.detach()).clamp_min(0)
             sticks = torch.minimum(most / slid, surface.sticks)
-        return torch.where(touched[:, None], move, free), touched
+        return move
 
 
 class _Motors(NamedTuple):
@@ -337,6 +345,9 @@ class _Motors(NamedTuple):
         """(R, K) stiffness that is left. Args: behind (R, K): how far joints are behind where they are pulled."""
         return self.stiffness * self.bent / torch.maximum(behind.abs(), self.bent)
 
+    def of(self, rows: Tensor) -> "_Motors":
+        return self._replace(stiffness=self.stiffness[rows])
+
 
 class _Surface(NamedTuple):
     """Of the ground. hardness, sticks: stiffness of a contact across and along it; friction (R, 1)."""
@@ -344,6 +355,9 @@ class _Surface(NamedTuple):
     hardness: Tensor
     sticks: Tensor
     friction: Tensor
+
+    def of(self, rows: Tensor) -> "_Surface":
+        return self._replace(friction=self.friction[rows])
 
 
 def _within(value: Tensor, middle: Tensor, reach: Tensor) -> Tensor:
