@@ -116,7 +116,7 @@ class Client(Node):
     def _on_feedback(self, message: Any) -> None:
         self.feedback.append(message.feedback)
 
-    def result(self, handle: Any, timeout: float = 30.0) -> Any:
+    def result(self, handle: Any, timeout: float = 60.0) -> Any:
         waiting = handle.get_result_async()
         until(waiting.done, timeout)
         self.settle()
@@ -136,7 +136,7 @@ class Client(Node):
         return sum(len(messages) for topic, messages in self.heard.items() if topic.startswith("planner/"))
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"waited {timeout} s in vain"
