@@ -49,6 +49,7 @@ class ObservationWindow:
     proprioception: (1, T, K) what it measured of itself by odometry, NaN where it did not; None without odometry.
     state: where it was at the newest frame, or is where that is not known, without its speed; None where neither is.
     state_problem: what of the robot was unknown, or silent for too long, when it was looked; empty where nothing was.
+    camera_problem: what the model must be told of the camera and nobody says; empty where nothing is missing.
     header: of the newest image, in the camera's frame.
     stamp: of that image, seconds.
     received: time.monotonic() when it arrived.
@@ -60,6 +61,7 @@ class ObservationWindow:
     proprioception: np.ndarray | None
     state: RobotState | None
     state_problem: str
+    camera_problem: str
     header: Header
     stamp: float
     received: float
@@ -70,6 +72,8 @@ class ObservationWindow:
         """Why no plan can be judged from it; empty where one can."""
         if self.state_problem or self.state is None:
             return self.state_problem or "it is not known where the robot is"
+        if self.camera_problem:
+            return self.camera_problem
         if not self.complete:
             # A frame alone is read less sharply than what the bounds were calibrated with.
             return "the camera has not been seen for as long as bounds rest on"
@@ -116,11 +120,16 @@ class ObservationSource:
     Where the camera is comes by tf: a fixed one's newest place, and of one that moves that of each frame's moment.
 
     Args: node: with PARAMETERS declared. context: frames of the model; size: its (height, width), so that pictures are
-    not decoded larger than it takes them; None: as they come.
+    not decoded larger than it takes them; None: as they come. posed: whether the model must be told where its camera
+    stands.
     """
 
-    def __init__(self, node: RobotNode, layout: JointLayout, context: int, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, node: RobotNode, layout: JointLayout, context: int, size: tuple[int, int] | None = None,
+        posed: bool = False,
+    ) -> None:  # fmt: skip
         self.layout = layout
+        self._posed = posed
         self._node = node
         self._transforms = TransformListener(node)
         dt, tree = layout.embodiment.dt, self._transforms.tree
@@ -189,17 +198,32 @@ class ObservationSource:
         depth = None if view.depth is None else view.depth[first:]
         matrix = None if view.intrinsics is None else view.intrinsics.matrix
         cameras = self._cameras(newest.header.frame_id, view.stamps[first:])
+        untold = self._untold(matrix, cameras)
+        self.health.condition("untold", untold)
         return ObservationWindow(
             observation=Observation.from_numpy(view.rgb[first:], depth, matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
             proprioception=self.state.proprioception(view.stamps[first:], 2 * SYNC_TOLERANCE),
             state=self._state_then(self.state.at(view.stamps[-1], 2 * SYNC_TOLERANCE), now),
             state_problem=self.state.problem(),
+            camera_problem=untold,
             header=newest.header,
             stamp=view.stamps[-1],
             received=newest.received,
             complete=view.complete,
         )
+
+    def _untold(self, intrinsics: np.ndarray | None, cameras: np.ndarray | None) -> str:
+        """What a model that must be told its camera is not told; empty where it is told all, or need not be."""
+        base = base_frame(self._node, self.layout.embodiment)
+        told = (
+            ("its calibration (camera_info)", intrinsics),
+            (f"where its pictures' frame is in '{base}' (tf)", cameras),
+        )
+        missing = " and ".join(text for text, value in told if value is None)
+        if not missing or not self._posed:
+            return ""
+        return f"the model must be told of its camera, and nobody says {missing}: nothing is imagined"
 
     def _cameras(self, frame: str, stamps: tuple[float, ...]) -> np.ndarray | None:
         """(4, 4) of a camera that is fixed, (T, 4, 4) of one that moves; None where one of them is not known."""
@@ -211,7 +235,8 @@ class ObservationSource:
         placed = len(known) == len(stamps) or self.to_base(frame) is not None
         base = base_frame(self._node, self.layout.embodiment)
         text = f"tf does not say where the camera's frame '{frame}' is in '{base}'; going on without its place"
-        self.health.condition("frame", "" if placed else text)
+        # A model that must be told says so itself.
+        self.health.condition("frame", "" if placed or self._posed else text)
         if len(known) < len(stamps):
             return None
         return known[0] if fixed else np.stack(known)

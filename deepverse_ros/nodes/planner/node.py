@@ -81,7 +81,7 @@ class PlannerNode(RobotNode):
         self.model = model
         layout = JointLayout.of(model.embodiment, p)
         size = (model.config.height, model.config.width)
-        self.input = self.own(ObservationSource(self, layout, model.config.context, size))
+        self.input = self.own(ObservationSource(self, layout, model.config.context, size, model.config.posed))
         interface = self.own(RobotInterface(self, layout, self.input.state.record_command))
         outputs = self.own(PlanOutputs(self, model.embodiment))
         self.robot = Robot(self, model, self.input, interface, outputs, self.recalibration, self._serve_proposals)

@@ -172,7 +172,7 @@ class _Watch:
         except MessageError:  # counts as not seen
             return None
         # A frame alone is read less sharply than what the bounds were calibrated with.
-        if window is None or not window.actions.shape[1]:
+        if window is None or window.camera_problem or not window.actions.shape[1]:
             return None
         output = self._robot.interface.output
         if output.elapsed(self._robot.now()) <= 0:  # the plan waits to be let through: there is nothing to compare yet

@@ -111,7 +111,7 @@ class WorldModelNode(RobotNode):
         Calibration.from_model(model.calibration)  # a checkpoint whose bounds are wrong is refused now
         layout = JointLayout.of(model.embodiment, p)
         size = (model.config.height, model.config.width)
-        self.input = self.own(ObservationSource(self, layout, model.config.context, size))
+        self.input = self.own(ObservationSource(self, layout, model.config.context, size, model.config.posed))
         self.worker = Worker(self.input.slot, self._on_frame, self._on_error, p.max_rate, "world_model")
         self.command = CommandInput(self, layout, self.input.state)
         self._ages = Quantiles()
@@ -165,6 +165,10 @@ class WorldModelNode(RobotNode):
         started = time.monotonic()
         window = self._see()
         self._ages.add(started - window.received)
+        if window.camera_problem:
+            if watching is not None:
+                watching.publish_no_observation(window.camera_problem, window.stamp)
+            return
         belief = self._observe(window)
         imagined = None if watching is None else watching.on_frame(window, belief, self._memory)
         if not self.outputs.wanted:
@@ -202,6 +206,9 @@ class WorldModelNode(RobotNode):
             return
         started = time.monotonic()
         window = self._see()
+        if window.camera_problem:
+            watching.publish_no_observation(window.camera_problem, window.stamp)
+            return
         belief = self._observe(window)
         imagined = watching.on_frame(window, belief, self._memory)
         if imagined is not None and self.outputs.wanted:  # commands at 50 Hz leave no image to `_on_frame`
@@ -268,8 +275,8 @@ class WorldModelNode(RobotNode):
         plan = plan_from_msg(request.plan, self.model.embodiment)
         self._require_fresh()
         window = self._see()
-        if window.state_problem:
-            raise MessageError(window.state_problem)
+        if problem := window.state_problem or window.camera_problem:
+            raise MessageError(problem)
         belief = self._observe(window)
         future = self.model.imagine(belief, plan[None], self._memory)
         response.future = self.outputs.message(Prediction(window, belief, future, request.plan.id, started))

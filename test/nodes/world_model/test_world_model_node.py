@@ -11,6 +11,7 @@ import torch
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Path
+from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -405,11 +406,31 @@ def test_diagnostics_tell_of_a_robot_that_is_seen_beside_where_its_joints_say(ro
     model.novelty.trust_all()
     model.save(tmp_path / "displaced")
     mount_camera(robot)
-    node = start(checkpoint=str(tmp_path / "displaced"))
+    # Where depth is known, and as here not a robot's, the observation is out of distribution instead.
+    node = start(checkpoint=str(tmp_path / "displaced"), depth_topic="")
     robot.until(lambda: "cm beside where its joints say" in status(node)[1])
     level, _, values = status(node)
     assert level == DiagnosticStatus.WARN
     assert float(values["displaced_m"]) > 0.05
+
+
+def test_a_model_that_must_be_told_its_camera_waits_for_that_and_says_so_once(robot, sensors, start, tmp_path):
+    model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")).model_copy(update={"posed": True}))
+    model.novelty.trust_all()
+    model.save(tmp_path / "posed")
+    logged = robot.hear(Log, "/rosout")
+    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+    node = start(checkpoint=str(tmp_path / "posed"))
+    robot.until(lambda: "nobody says where its pictures' frame is in 'base_link' (tf)" in status(node)[1])
+    robot.spin(1.0)
+    warnings = [m.msg for m in logged if m.name == "world_model" and m.level >= Log.WARN]
+    assert sum("must be told of its camera" in text for text in warnings) == 1
+    assert not [text for text in warnings if "failed" in text]
+    assert not frames
+    assert "where its pictures' frame is" in node.input.latest_window().problem
+    mount_camera(robot)
+    robot.until(lambda: frames)
+    assert "must be told" not in status(node)[1]
 
 
 def test_diagnostics_tell_of_silence_strangeness_and_deaf_ends(robot, sensors, start, small_checkpoint, tmp_path, arm):
