@@ -11,6 +11,7 @@ from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 PLAN_STEPS = 8
 _CLEARANCE = 0.04  # metres between a goal pose and everything else
+GOAL_MARGIN = 0.12  # of the picture's width and height that a goal's tool is away from its border: a hand is that large
 _OUT_OF_REACH = 0.15  # metres that an impossible goal lies beyond the arm's reach
 
 
@@ -34,8 +35,9 @@ def sample_goal(
 ) -> np.ndarray:
     """Joints (8,) with the tool over the table, which the arm can reach within one plan of so many steps.
 
-    The goal touches nothing, nor does the straight way in joint space to it from `start` (8,), by default the home
-    pose. The rate limits leave a fifth of the way in reserve. Raises: RuntimeError when the scene leaves no such goal.
+    The tool is in the picture. The goal touches nothing, nor does the straight way in joint space to it from `start`
+    (8,), by default the home pose. The rate limits leave a fifth of the way in reserve.
+    Raises: RuntimeError when the scene leaves no such goal.
     """
     embodiment = simulation.embodiment
     home = np.asarray(embodiment.home)
@@ -45,6 +47,9 @@ def sample_goal(
     for _ in range(300):
         goal = np.append(motions.configuration(), home[7])
         if np.any(np.abs(goal - home) > most) or np.any(np.abs(goal - start) > most):
+            continue
+        tool = simulation.base_position + motions.tool_position(goal)
+        if not simulation.sees(tool, GOAL_MARGIN):
             continue
         way = (start + (goal - start) * s for s in np.linspace(0.125, 0.875, 7))
         if simulation.clearance_at(goal) > _CLEARANCE and all(simulation.clearance_at(q) > 0.01 for q in way):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deepverse_ros.errors import ShapeError
-from deepverse_ros.simulation.arm.goals import impossible_goal, sample_goal
+from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm.goals import GOAL_MARGIN, impossible_goal, sample_goal
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
 from deepverse_ros.simulation.arm.motions import AWAY_FRAMES, KINDS, REVISIT, REVISIT_FRAMES, MotionGenerator
@@ -225,6 +226,22 @@ def test_goals_follow_from_the_seed(simulation):
     simulation.reset(0)
     np.testing.assert_array_equal(sample_goal(simulation, 3), sample_goal(simulation, 3))
     assert np.abs(sample_goal(simulation, 3) - sample_goal(simulation, 4)).max() > 0.05
+
+
+@pytest.mark.parametrize("name", ["arm", "arm_near"])
+def test_a_sampled_goal_shows_its_tool(name):
+    """Also where the camera stands so near that it sees a part of the working space."""
+    found = 0
+    with ArmSimulation(width=32, height=32, embodiment=Embodiment.load(name)) as sim:
+        for seed in range(8):
+            sim.reset(seed)
+            try:
+                _, _, tool = sim.goal_frame(sample_goal(sim, seed, sim.joints))
+            except RuntimeError:
+                continue
+            found += 1
+            assert sim.sees(tool, GOAL_MARGIN)
+    assert found >= 6
 
 
 def test_an_impossible_goal_is_in_sight_but_out_of_reach(simulation):
