@@ -7,7 +7,7 @@ import numpy as np
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.scene import CAMERA_FOVY, Scene
+from deepverse_ros.simulation.arm.scene import Scene
 from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
 from deepverse_ros.simulation.base import Snapshot
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
@@ -379,7 +379,7 @@ class ArmSimulation:
         return float(best)
 
 
-def intrinsics(width: int, height: int, fovy: float = CAMERA_FOVY) -> np.ndarray:
+def intrinsics(width: int, height: int, fovy: float) -> np.ndarray:
     """(3, 3) pinhole matrix of a picture; a pixel's centre has whole coordinates. fovy: degrees, vertical."""
     focal = height / (2 * np.tan(np.deg2rad(fovy) / 2))
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])

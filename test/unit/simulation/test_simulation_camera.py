@@ -37,7 +37,7 @@ def project(simulation, points, width=128, height=128):
     """(N, 2) pixels and (N,) depths by the published intrinsics and camera pose, independent of the renderer."""
     world_to_camera = np.linalg.inv(simulation.camera_to_world)
     inside = points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
-    pixels = inside @ intrinsics(width, height).T
+    pixels = inside @ intrinsics(width, height, simulation.scene.camera_fovy).T
     return pixels[:, :2] / pixels[:, 2:], inside[:, 2]
 
 
@@ -76,7 +76,10 @@ def test_depth_unprojects_to_the_table(simulation):
         for width, height in ((128, 128), (320, 240)):
             _, depth = simulation.render(width, height)
             v, u = np.mgrid[:height, :width]
-            rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(intrinsics(width, height)).T
+            rays = (
+                np.stack([u, v, np.ones_like(u)], -1)
+                @ np.linalg.inv(intrinsics(width, height, simulation.scene.camera_fovy)).T
+            )
             points = rays * depth[..., None] @ simulation.camera_to_world[:3, :3].T + simulation.camera_to_world[:3, 3]
             height_over_table = np.abs(points[..., 2])
             near_table = height_over_table[height_over_table < 0.02]

@@ -5,6 +5,7 @@ import pytest
 
 from deepverse_ros.data.collect import scene_seed
 from deepverse_ros.evaluation.prediction.evaluate import EVALUATION_SEEDS
+from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks import TASKS, make_task
@@ -130,11 +131,12 @@ def test_the_goal_of_a_push_is_a_picture_of_what_really_happened(simulation):
         np.testing.assert_allclose(simulation.object_positions, task.goal.object_positions, atol=0.01)
 
 
-def test_the_object_of_a_push_can_be_seen_at_the_start_and_in_the_goal():
+@pytest.mark.parametrize(("name", "seeds"), [("arm", SEEDS), ("arm_near", range(1))])
+def test_the_object_of_a_push_can_be_seen_at_the_start_and_in_the_goal(name, seeds):
     """Where its middle should be, the picture's depth is the object's: the arm is not nearer, the table is further."""
-    with ArmSimulation(seed=0, width=256, height=256) as simulation:
+    with ArmSimulation(seed=0, width=256, height=256, embodiment=Embodiment.load(name)) as simulation:
         task = make_task("push", simulation)
-        for seed in SEEDS:
+        for seed in seeds:
             task.reset(seed)
             shown = (simulation.render()[1], simulation.object_positions)
             for depth, positions in (shown, (task.goal.depth, task.goal.object_positions)):

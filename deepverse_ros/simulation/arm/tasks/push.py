@@ -104,6 +104,6 @@ class Push(Task):
         if not simulation.sees(point, margin=0.05):
             return False
         at = simulation.scene.camera_axes.T @ (point - simulation.scene.camera_position)
-        u, v, _ = np.rint(intrinsics(_PIXELS, _PIXELS) @ at / at[2]).astype(int)
+        u, v, _ = np.rint(intrinsics(_PIXELS, _PIXELS, simulation.scene.camera_fovy) @ at / at[2]).astype(int)
         _, depth = simulation.render(_PIXELS, _PIXELS)
         return bool(depth[v, u] > at[2] - 0.06)
