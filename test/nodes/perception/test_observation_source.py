@@ -98,7 +98,7 @@ def test_a_goal_picture_is_of_the_camera_that_sees_now() -> None:
     rgb = np.zeros((1, 96, 128, 3), np.uint8)
     window = ObservationWindow(
         Observation.from_numpy(rgb, None, matrix, np.stack([np.eye(4, dtype=np.float32), pose])[None]),
-        np.zeros((1, 0, 8)), None, None, "", Header(), 0.0, 0.0, True,
+        np.zeros((1, 0, 8)), None, None, "", "", Header(), 0.0, 0.0, True,
     )  # fmt: skip
     picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     half, at = window.camera_of(picture)
