@@ -12,7 +12,7 @@ from deepverse_ros.model.things.model import ThingsBelief
 
 LEAST_SHOWN = 0.6
 """Of the pixels in which a robot has to be seen by its joints, the share that shows it or what stands before it."""
-_LEAST = 0.05  # of that share that counts, so that the score stays a number that can be read
+_LEAST = 0.05  # of that share that counts in the score, which stays a number that can be read
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Belief:
         if not self.out_of_distribution:
             return ""
         row = int(self.strangeness.argmax())
-        if self._missing[row] < self.novelty[row]:
+        if self.things is None or self._missing[row] < self.novelty[row]:
             return unlike_training(self.ood_score)
         return (
-            f"shows no robot in {1 - LEAST_SHOWN / float(self._missing[row]):.0%} of where the joints say that it is, "
+            f"shows no robot in {1 - float(self.things.shown[row]):.0%} of where the joints say that it is, "
             f"more than {1 - LEAST_SHOWN:.0%}: it is another robot, its base was moved, or its joints' zeros or the "
             "camera's extrinsics are wrong"
         )

@@ -66,7 +66,8 @@ def test_a_robot_that_is_not_where_its_joints_say_is_out_of_distribution(model: 
     worst = max((seen(model, episode, sign * TURNED) for sign in (-1, 1)), key=lambda b: b.ood_score)
     assert worst.out_of_distribution
     assert worst.ood_score > float(worst.novelty[0])
-    assert "shows no robot in" in worst.doubt
+    assert worst.things is not None
+    assert f"shows no robot in {1 - float(worst.things.shown[0]):.0%} of where" in worst.doubt
     assert "joints' zeros" in worst.doubt
 
 
