@@ -38,8 +38,8 @@ def evaluate(
         int | None,
         typer.Option(
             min=0,
-            help="Simulated pairs of plans of which one moves a thing; if not given, 60 beside fresh episodes of a "
-            "robot that has a setting, else none.",
+            help="Simulated pairs of plans of which one moves a thing; if not given, 60 beside fresh episodes, "
+            "else none.",
         ),
     ] = None,
     reader: Annotated[
@@ -79,7 +79,7 @@ def evaluate(
     lpips = Lpips.installed()
     witness = WorldModel.load(reader, device) if reader else None
     evaluation.check_reader(world, witness)  # before anything is simulated
-    usual = _PAIRS if data is None and world.embodiment.setting is not None else 0
+    usual = _PAIRS if data is None else 0
     pairs = usual if pairs is None else pairs
     if ood:
         next(novelty.ood_windows(world, ood))  # a folder that holds nothing is told at once

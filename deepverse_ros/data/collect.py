@@ -95,11 +95,8 @@ class EpisodeGenerator:
         script = simulation.begin_episode(scene_seed(seed, index), rng, frames, revisit, begins_anywhere)
         pictures, depths, segmentations, states = [], [], [], []
         for t in range(frames):
-            if simulation.segmented:
-                rgb, depth, segmentation = simulation.render_segmented()
-                segmentations.append(segmentation)
-            else:
-                rgb, depth = simulation.render()
+            rgb, depth, segmentation = simulation.render_segmented()
+            segmentations.append(segmentation)
             pictures.append(rgb)
             depths.append(np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16))
             states.append(simulation.state())
@@ -117,7 +114,7 @@ class EpisodeGenerator:
             intrinsics=simulation.intrinsics.astype(np.float32),
             camera_to_world=np.repeat(simulation.camera_to_world[None].astype(np.float32), frames, axis=0),
             units={m.name: f"{m.units}, measured" for m in self._embodiment.measured},
-            segmentation=np.stack(segmentations) if segmentations else None,
+            segmentation=np.stack(segmentations),
         )
 
     def close(self) -> None:

@@ -93,9 +93,9 @@ def practise(
     interrupted continues where it stopped.
 
     Args: progress: called with (episodes done, episodes in all) now and after every file.
-    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1, too few frames, or a
-    setting in which nobody tells things apart; BusyError where another practice works in `out`; WorkerError where a
-    process was killed; WriteError, such as on a full disk. What is written by then stays.
+    Raises: EmbodimentError for a robot that has no simulation; ValueError for counts below 1 or too few frames;
+    BusyError where another practice works in `out`; WorkerError where a process was killed; WriteError, such as on a
+    full disk. What is written by then stays.
     """
     robots.of(embodiment)
     for name, value in (("episodes", episodes), ("workers", workers)):
@@ -149,11 +149,8 @@ class Practising:
     """Simulates episodes one after the other with the same renderer."""
 
     def __init__(self, embodiment: Embodiment) -> None:
-        """Raises: ValueError for a setting in which nobody tells things apart."""
         self._embodiment = embodiment
         self._simulation = robots.of(embodiment).simulate(width=_SIZE, height=_SIZE)
-        if not self._simulation.segmented:
-            raise ValueError(f"embodiment '{embodiment.name}': its pictures do not tell things apart; take a near one")
 
     def record(self, seed: int, index: int, frames: int) -> Practice:
         """Episode `index` of `seed`, E = 1."""

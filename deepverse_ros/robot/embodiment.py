@@ -84,8 +84,7 @@ class Embodiment(_Frozen):
     dt: seconds between two frames of the model. An action vector holds the modalities in their listed order, in
     physical units; `actions[t]` leads from frame t to frame t+1. proprioception: what the robot measures of itself;
     by default the quantities of the action, as they really are. body: its links and their shape, moved by what it
-    measures; None where nobody described it. setting: which of its simulated scenes it is trained in, where its
-    simulation has several; None: the simulation's own choice.
+    measures; None where nobody described it.
     """
 
     name: Name
@@ -98,7 +97,6 @@ class Embodiment(_Frozen):
     proprioception: tuple[Modality, ...] | None = Field(default=None, min_length=1, max_length=100)
     camera: Camera
     body: Body | None = None
-    setting: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$", max_length=200)
 
     @model_validator(mode="before")
     @classmethod

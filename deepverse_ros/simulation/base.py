@@ -84,13 +84,11 @@ class RobotSimulation(Protocol):
     World frame: the embodiment's base frame where the robot stands unshifted, z up. Every picture, state and motion
     follows from the seed and the commands. An instance belongs to the thread that made it, as its renderer does.
 
-    embodiment: the robot. render_backend: what draws the pictures, such as "egl". segmented: whether what its pictures
-    show belongs into its episodes.
+    embodiment: the robot. render_backend: what draws the pictures, such as "egl".
     """
 
     embodiment: Embodiment
     render_backend: str
-    segmented: bool
 
     # --- motion -------------------------------------------------------------------------------------------------
 
@@ -243,7 +241,7 @@ class SimulatedRobot(Protocol):
             width: pixels of a picture.
             height: the same.
             randomise: draw colours, light, camera and the first pose from the seed, not only the places of things.
-            objects: how many may be moved; None: as many as the embodiment's setting has, which may draw their number.
+            objects: how many may be moved; None: their number is drawn, too.
             obstacles: how many stand fast; None: as with objects.
         Raises: RenderingError where nothing can render.
         """

@@ -43,7 +43,7 @@ def boxes(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
 def episodes(count: int, frames: int = 3, seed: int = 0) -> Episodes:
     """Episodes of an arm that nobody sees, in which 1 to 3 boxes jump about; their true labels are known."""
     rng = np.random.default_rng(seed)
-    arm = Embodiment.load("arm_near")
+    arm = Embodiment.load("arm")
     rgb = np.zeros((count, frames, SIZE, SIZE, 3), np.uint8)
     depth = np.zeros((count, frames, SIZE, SIZE), np.uint16)
     labels = np.zeros((count, frames, SIZE, SIZE), np.uint8)

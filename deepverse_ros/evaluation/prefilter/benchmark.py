@@ -98,7 +98,9 @@ class Worker:
         self.latency = latency
         self.embodiment = Embodiment.load(model.embodiment.name)  # with the body that a checkpoint's may lack
         c = model.config
-        self.simulation = ArmSimulation(width=c.width, height=c.height, embodiment=self.embodiment)
+        self.simulation = ArmSimulation(
+            width=c.width, height=c.height, n_objects=3, n_obstacles=1, embodiment=self.embodiment
+        )
         self._push = Push(self.simulation)
         self._settings = JudgeSettings(horizon=c.horizon)
 

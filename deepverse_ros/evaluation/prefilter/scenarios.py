@@ -144,7 +144,7 @@ def _shape(item: Item) -> dict:
     return {"kind": "cylinder", "radius": float(item.size[0]), "height": 2 * float(item.size[1])}
 
 
-def tool_zones(embodiment: Embodiment, radius: float = 0.12, points: int = 4) -> Zones:
+def tool_zones(embodiment: Embodiment, radius: float = 0.09, points: int = 20) -> Zones:
     """Without a map of anything: whatever is seen around the hand stops it, but for the table."""
     return Zones.model_validate(
         {
@@ -152,7 +152,7 @@ def tool_zones(embodiment: Embodiment, radius: float = 0.12, points: int = 4) ->
             "zones": [
                 {
                     "name": "at_the_hand", "type": "stop", "frame_id": embodiment.tool_frame, "attached": True,
-                    "shape": {"kind": "sphere", "radius": radius}, "position": [0.0, 0.0, -0.03], "min_points": points,
+                    "shape": {"kind": "sphere", "radius": radius}, "position": [0.0, 0.0, -0.045], "min_points": points,
                 },
                 {
                     "name": "table", "type": "exclusion", "frame_id": embodiment.base_frame,

@@ -1,4 +1,4 @@
-"""The demo: a simulated arm moves to six goal pictures by imagination, and refuses a seventh that is out of reach."""
+"""The demo: a simulated arm moves to six goal pictures by imagination, and refuses one inside an obstacle."""
 
 import argparse
 import os
@@ -31,6 +31,10 @@ from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 FIRST_SEED = 1_000_000
 """Training scenes have smaller seeds, so that the demo's are never among them."""
+SCENES = 1000
+"""From where the scene of one SEED is looked for to where that of the next is."""
+OBJECTS, OBSTACLES = 3, 1
+"""As config/nodes/sim.yaml has them."""
 REACHED = 0.05
 """Metres of the true tool to the true goal that count as reached."""
 SPARE = 6
@@ -71,15 +75,24 @@ class Outcome:
 
 
 # Goals --------------------------------------------------------------------------------------------------------------
-def make_targets(seed: int, count: int) -> tuple[list[Target], Target]:
-    """`count` reachable goals in the scene of `seed`, each within one plan of the one before, and an impossible one."""
-    with ArmSimulation(seed) as simulation:
-        targets, joints = [], simulation.joints
-        for number in range(count):
-            joints = sample_goal(simulation, seed + 1 + number, start=joints)
-            targets.append(Target(*simulation.goal_frame(joints)))
-        impossible = impossible_goal(simulation, seed + 1 + count)
-        return targets, Target(impossible.rgb, impossible.depth, impossible.tool_position)
+def make_targets(first: int, count: int) -> tuple[int, list[Target], Target]:
+    """`count` reachable goals, each within one plan of the one before, and an impossible one.
+
+    Returns: the seed of their scene, the first from `first` on that has them all; the goals; the impossible one.
+    Raises: DemoError where none of many scenes has them.
+    """
+    with ArmSimulation(first, n_objects=OBJECTS, n_obstacles=OBSTACLES) as simulation:
+        for seed in range(first, first + SCENES):
+            simulation.reset(seed)
+            targets, joints = [], simulation.joints
+            try:
+                for number in range(count):
+                    joints = sample_goal(simulation, seed + 1 + number, start=joints)
+                    targets.append(Target(*simulation.goal_frame(joints)))
+                return seed, targets, Target(*impossible_goal(simulation, seed + 1 + count))
+            except RuntimeError:  # no room for such goals
+                continue
+    raise DemoError(f"no scene of {first} to {first + SCENES - 1} has {count} goals and an impossible one")
 
 
 # The robot ----------------------------------------------------------------------------------------------------------
@@ -307,12 +320,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("goal_*.*"), *out.glob("impossible_goal.*"), out / "summary.json"]:
         old.unlink(missing_ok=True)
-    seed = FIRST_SEED + 1000 * options.seed
+    seed, targets, impossible = make_targets(FIRST_SEED + SCENES * options.seed, options.goals)
     arguments = {"seed": str(seed), "rviz": "false", "checkpoint": options.checkpoint, "device": options.device}
     arguments |= dict(argument.split(":=", 1) for argument in options.launch_arguments)
     console.print(f"starting the simulated arm, scene {seed}; its log: {out / 'launch.log'}", soft_wrap=True)
     with robot(arguments, out / "launch.log") as process:
-        targets, impossible = make_targets(seed, options.goals)
         recorder = DemoRecorder()
         try:
             demo = Demo(recorder, process, out, console)

@@ -1,33 +1,17 @@
 """Goals for the arm: some that it can reach, and pictures of some that it cannot."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.model import REACH, SHOULDER_HEIGHT
 from deepverse_ros.simulation.arm.motions import MotionGenerator
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 PLAN_STEPS = 8
 _CLEARANCE = 0.04  # metres between a goal pose and everything else
 GOAL_MARGIN = 0.12  # of the picture's width and height that a goal's tool is away from its border: a hand is that large
-_OUT_OF_REACH = 0.15  # metres that an impossible goal lies beyond the arm's reach
-
-
-@dataclass(frozen=True)
-class ImpossibleGoal:
-    """A picture of an arm that stands elsewhere and holds its tool where the true arm cannot.
-
-    rgb (H, W, 3) uint8; depth (H, W) float32 metres; tool_position (3,) metres in the world frame; joints (8,) of the
-    pictured arm; base_offset: where it stands, metres.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    tool_position: np.ndarray
-    joints: np.ndarray
-    base_offset: tuple[float, float]
+_DEPTH = 0.08  # metres below the top of an obstacle at which an impossible goal has its tool
+_WIDE = 0.042  # metres: half of how wide such an obstacle is at least; open fingers are 0.078 m apart
+_NEAR_IT = 0.005  # metres from the middle of the obstacle, in each direction
 
 
 def sample_goal(
@@ -57,18 +41,25 @@ def sample_goal(
     raise RuntimeError(f"no reachable goal found in this scene with seed {seed}")
 
 
-def impossible_goal(simulation: ArmSimulation, seed: int) -> ImpossibleGoal:
-    """A goal picture with the tool at least 0.15 m beyond the reach of the true arm, and in sight of the camera."""
-    rng = np.random.default_rng(seed)
-    motions = MotionGenerator(simulation, ArmKinematics(simulation.embodiment), rng)
-    shoulder = simulation.base_position + np.array([0.0, 0.0, SHOULDER_HEIGHT])
-    for _ in range(500):
-        side = rng.choice((-1.0, 1.0))
-        offset = (float(rng.uniform(-0.1, 0.1)), float(side * rng.uniform(0.3, 0.4)))
-        joints = np.append(motions.stretched(), simulation.embodiment.home[7])
-        tool = motions.tool_position(joints) + np.array([*offset, 0.0])
-        if np.linalg.norm(tool - shoulder) < REACH + _OUT_OF_REACH or not simulation.sees(tool, margin=0.06):
+def impossible_goal(simulation: ArmSimulation, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture of the arm with its tool where an obstacle stands, which the picture does not show.
+
+    The tool is in the picture, deep in an obstacle that is too wide for the fingers to go around it, and for the tool
+    to come within 5 cm of the place from outside.
+    Returns: as `ArmSimulation.goal_frame`.
+    Raises: RuntimeError where no such obstacle stands within reach.
+    """
+    motions = MotionGenerator(simulation, ArmKinematics(simulation.embodiment), np.random.default_rng(seed))
+    obstacles = simulation.scene.obstacles
+    for k in np.random.default_rng(seed).permutation(len(obstacles)):
+        x, y, half = obstacles[k].position
+        tool = np.array([x, y, 2 * half - _DEPTH])
+        if min(obstacles[k].size[:-1]) < _WIDE or not simulation.sees(tool, GOAL_MARGIN):
             continue
-        rgb, depth, tool = simulation.goal_frame(joints, base_offset=offset)
-        return ImpossibleGoal(rgb, depth, tool, joints, offset)
+        box = [tool - simulation.base_position + side * _NEAR_IT for side in (-1, 1)]
+        for _ in range(20):
+            joints = np.append(motions.configuration(*box), simulation.embodiment.home[7])
+            rgb, depth, found = simulation.goal_frame(joints, without=int(k))
+            if np.all(np.abs(found - tool) < _NEAR_IT + 0.003):
+                return rgb, depth, found
     raise RuntimeError(f"no impossible goal found in this scene with seed {seed}")

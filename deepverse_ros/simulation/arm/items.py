@@ -14,8 +14,8 @@ _BAND = 0.0004  # metres that a band stands out, so that it is seen
 _ROUND = ("cylinder", "sphere")
 
 
-def object_body(item: Item, name: str, damping: float) -> str:
-    """A body that may be moved. Its origin is the middle of what it takes up. damping: of its free joint."""
+def object_body(item: Item, name: str) -> str:
+    """A body that may be moved. Its origin is the middle of what it takes up."""
     matter = ""
     if item.matter is not None:
         # What cannot roll needs no contact that resists it, and is cheaper without.
@@ -26,8 +26,7 @@ def object_body(item: Item, name: str, damping: float) -> str:
         f"{matter}/>"
         for part, shape, size, place in _parts(item)
     )
-    joint = f'<joint type="free" damping="{damping}"/>' if damping else '<joint type="free"/>'
-    return f'<body name="{name}" pos="{mjcf(item.position)}" {_turned(item)}>{joint}{geoms}{_band(item)}</body>'
+    return f'<body name="{name}" pos="{mjcf(item.position)}" {_turned(item)}><joint type="free"/>{geoms}{_band(item)}</body>'
 
 
 def fixed_geom(item: Item, name: str, collision: str = FIXED) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import build_xml
-from deepverse_ros.simulation.arm.scene import sample_scene
+from deepverse_ros.simulation.arm.sampling import sample_scene
 from deepverse_ros.simulation.rendering import mujoco
 
 

@@ -1,4 +1,4 @@
-"""Where things and obstacles of the near setting are put: apart, touching, or one on the other."""
+"""Where things and obstacles are put: apart, touching, or one on the other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The arm, its table and its camera as a MuJoCo model: primitives only, no files to fetch."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
@@ -16,7 +14,6 @@ _FINGERS = ("0.05 0.25 1.0 1", "0.75 0.10 0.95 1")
 
 GRIPPER_OPEN = 0.038  # metres that each finger travels from closed to open
 TOOL_LENGTH = 0.045 + 0.108  # metres from the last joint to the point between the fingertips
-REACH = 0.42 + 0.40 + 0.081 + TOOL_LENGTH  # metres from the shoulder to the tool, stretched out
 SHOULDER_HEIGHT = 0.36  # metres
 
 # Each joint: axis, armature in kg m², stiffness in N m/rad, largest torque in N m (data sheet of the iiwa 14).
@@ -32,53 +29,19 @@ _JOINTS = (
 DAMPING_TIME = 0.03  # seconds: an actuator's damping over its stiffness, which is how far it lags behind its target
 
 
-@dataclass(frozen=True)
-class _Physics:
-    """What bodies and motors of a setting are like, beside what a scene says.
-
-    option: of the solver, MJCF. nearest: metres from the camera from where on something is drawn. contact, arm, pads:
-    of all geoms, the arm's and its fingers', MJCF. torque: share of the data sheet's. grip: newtons of a finger.
-    coupled: whether the fingers move as one, as those of a real gripper. damping: of free objects, N s/m and N m s/rad.
-    """
-
-    option: str
-    nearest: float
-    contact: str
-    arm: str
-    pads: str
-    torque: float
-    grip: float
-    coupled: bool
-    damping: float
-
-
-_PHYSICS = {
-    None: _Physics(
-        option='cone="pyramidal" iterations="20" ls_iterations="10"',
-        nearest=0.3,
-        contact='solref="0.012 1" friction="0.7 0.01 0.001" density="1000"',
-        arm='density="500" friction="0.6 0.01 0.001"',
-        pads="",
-        torque=1.0,
-        grip=40,
-        coupled=False,
-        damping=0.002,
-    ),
-    # Of two that touch the larger friction counts: the table has little, so that a thing's own decides. Contacts are
-    # softer, so that the arm shoots off nothing that it presses on.
-    "near": _Physics(
-        option='cone="elliptic" iterations="50" ls_iterations="20"',
-        nearest=0.1,
-        contact='solref="0.02 1" solimp="0.9 0.98 0.001" friction="0.1 0.001 0.0001" density="1000"',
-        arm='density="500" friction="0.3 0.005 0.0001"',
-        pads='condim="4" friction="0.9 0.01 0.0001" priority="1" solref="0.01 1" solimp="0.9 0.99 0.001"',
-        torque=0.4,
-        grip=20,
-        coupled=True,
-        damping=0.0,
-    ),
-}
-"""By the embodiment's setting."""
+_SOLVER = 'cone="elliptic" iterations="50" ls_iterations="20"'
+_NEAREST = 0.1  # metres from the camera from where on something is drawn
+# Of two that touch the larger friction counts: the table has little, so that a thing's own decides. Contacts are soft,
+# so that the arm shoots off nothing that it presses on.
+_CONTACT = 'solref="0.02 1" solimp="0.9 0.98 0.001" friction="0.1 0.001 0.0001" density="1000"'
+_ARM = 'density="500" friction="0.3 0.005 0.0001"'
+_PADS = 'condim="4" friction="0.9 0.01 0.0001" priority="1" solref="0.01 1" solimp="0.9 0.99 0.001"'
+_TORQUE = 0.4  # share of the data sheet's
+_GRIP = 20  # newtons of a finger
+# The fingers move as one, as those of a real gripper.
+_COUPLING = (
+    '<equality><joint joint1="finger_0" joint2="finger_1" polycoef="0 1 0 0 0" solref="0.01 1"/></equality>'
+)
 
 
 def build_xml(
@@ -94,7 +57,6 @@ def build_xml(
     Names: joints and actuators `embodiment.joint_names`, `finger_0`, `finger_1`; bodies `object_K`, site `tool`, camera
     `camera`; geoms `table`, `obstacle_K`, `object_K`.
     """
-    physics = _PHYSICS[embodiment.setting]
     position, axes = scene.camera_position, scene.camera_axes
     camera = f'pos="{mjcf(position)}" xyaxes="{mjcf(axes[:, 0])} {mjcf(-axes[:, 1])}" fovy="{scene.camera_fovy}"'
     back = -np.array([axes[0, 2], axes[1, 2], 0.0])
@@ -103,23 +65,23 @@ def build_xml(
     items = [fixed_geom(item, f"obstacle_{k}") for k, item in enumerate(scene.obstacles)]
     items += [fixed_geom(item, f"fixture_{k}") for k, item in enumerate(scene.fixtures)]
     items += [fixed_geom(item, f"patch_{k}", SEEN_ONLY) for k, item in enumerate(scene.patches)]
-    items += [object_body(item, f"object_{k}", physics.damping) for k, item in enumerate(scene.objects)]
+    items += [object_body(item, f"object_{k}") for k, item in enumerate(scene.objects)]
     lower, upper = np.array(scene.table_lower), np.array(scene.table_upper)
     table = f'pos="{mjcf([*(lower + upper) / 2, -0.03])}" size="{mjcf([*(upper - lower) / 2, 0.03])}"'
     return f"""
 <mujoco model="arm">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{timestep}" integrator="implicitfast" {physics.option}/>
+  <option timestep="{timestep}" integrator="implicitfast" {_SOLVER}/>
   <statistic center="0 0 0.4" extent="1"/>
   <visual>
     <global offwidth="{offscreen[0]}" offheight="{offscreen[1]}"/>
     <quality offsamples="0" shadowsize="0" numslices="20" numstacks="12" numquads="2"/>
-    <map znear="{physics.nearest}" zfar="12"/>
+    <map znear="{_NEAREST}" zfar="12"/>
     <headlight ambient="{mjcf([scene.ambient] * 3)}" diffuse="0.18 0.18 0.18" specular="0 0 0"/>
   </visual>
   <default>
-    <geom {physics.contact}/>
-    <default class="arm"><geom {ARM} {physics.arm}/></default>
+    <geom {_CONTACT}/>
+    <default class="arm"><geom {ARM} {_ARM}/></default>
   </default>
   <worldbody>
     <light pos="{mjcf(scene.light_position)}" dir="{mjcf(-np.asarray(scene.light_position))}" castshadow="false"
@@ -129,16 +91,16 @@ def build_xml(
     <geom name="wall" type="plane" pos="{mjcf(wall)}" zaxis="{mjcf(back)}" size="6 6 1" rgba="{mjcf(scene.wall_rgb)} 1"
           {SEEN_ONLY}/>
     <geom name="table" type="box" {table} rgba="{mjcf(scene.table_rgb)} 1" {FIXED}/>
-    {_arm(embodiment, base_offset, physics)}
+    {_arm(embodiment, base_offset)}
     {"".join(items)}
   </worldbody>
   <actuator>
-    {_actuators(embodiment, physics)}
-  </actuator>{_coupling(physics)}
+    {_actuators(embodiment)}
+  </actuator>{_COUPLING}
 </mujoco>"""
 
 
-def _arm(embodiment: Embodiment, base_offset: tuple[float, float], physics: _Physics) -> str:
+def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
     """The links. z of each body runs along the link towards the tool when all joints are zero."""
     lower, upper = embodiment.lower, embodiment.upper
     joints = [
@@ -153,7 +115,7 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float], physics: _Phy
         _capsule(0.0, 0.15, 0.054, _LIGHT),
         _ball(0.0, 0.062, _DARK),
         f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>'
-        + _gripper(physics),
+        + _gripper(),
     )
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""
@@ -165,36 +127,29 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float], physics: _Phy
     return f'<body name="base" pos="{base_offset[0]} {base_offset[1]} 0">{base}{xml}</body>'
 
 
-def _gripper(physics: _Physics) -> str:
+def _gripper() -> str:
     palm = f'<geom class="arm" type="box" pos="0 0 0.065" size="0.036 0.076 0.021" rgba="{_PALM}"/>'
     site = f'<site name="tool" pos="0 0 {TOOL_LENGTH}" size="0.004" rgba="0 0 0 0"/>'
-    pads = f" {physics.pads}" if physics.pads else ""
     fingers = "".join(
         f'<body name="finger_{k}" pos="0 {side * 0.019} 0.085" gravcomp="1">'
         f'<joint name="finger_{k}" type="slide" axis="0 {side} 0" range="0 {GRIPPER_OPEN}" armature="0.5"/>'
-        f'<geom class="arm" type="box" pos="0 0 0.042" size="0.020 0.018 0.042" rgba="{_FINGERS[k]}"{pads}/></body>'
+        f'<geom class="arm" type="box" pos="0 0 0.042" size="0.020 0.018 0.042" rgba="{_FINGERS[k]}" {_PADS}/></body>'
         for k, side in enumerate((1, -1))
     )
     return palm + site + fingers
 
 
-def _actuators(embodiment: Embodiment, physics: _Physics) -> str:
+def _actuators(embodiment: Embodiment) -> str:
     arm = "".join(
         f'<position name="{name}" joint="{name}" kp="{kp}" kv="{kp * DAMPING_TIME}" '
-        f'forcerange="-{torque * physics.torque:g} {torque * physics.torque:g}"/>'
+        f'forcerange="-{torque * _TORQUE:g} {torque * _TORQUE:g}"/>'
         for name, (_, _, kp, torque) in zip(embodiment.joint_names, _JOINTS, strict=True)
     )
     return arm + "".join(
         f'<position name="finger_{k}" joint="finger_{k}" kp="3000" kv="{3000 * DAMPING_TIME}" '
-        f'forcerange="-{physics.grip} {physics.grip}"/>'
+        f'forcerange="-{_GRIP} {_GRIP}"/>'
         for k in (0, 1)
     )
-
-
-def _coupling(physics: _Physics) -> str:
-    if not physics.coupled:
-        return ""
-    return '<equality><joint joint1="finger_0" joint2="finger_1" polycoef="0 1 0 0 0" solref="0.01 1"/></equality>'
 
 
 def _capsule(start: float, end: float, radius: float, rgba: str) -> str:

@@ -1,17 +1,18 @@
-"""Command sequences that show the world model what an arm can do, good and bad."""
+"""Command sequences of an arm that goes anywhere, drives into things, or leaves and comes back."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.base import REVISIT
 
-KINDS = ("random", "reach", "push", "collide")
-SHARES = (0.40, 0.25, 0.20, 0.15)
-# Of a REVISIT, which is not drawn with the others.
+# Where the tool goes by default, metres in the frame of the arm's base.
+WORKSPACE_LOWER = np.array([0.35, -0.45, 0.08])
+WORKSPACE_UPPER = np.array([0.75, 0.45, 0.55])
+
+# Of a REVISIT.
 REVISIT_FRAMES = 40
 AWAY_FRAMES = 14  # at least: more than the 4 frames that are observed and the 8 that are imagined
 _SEEN_FRAMES, _BACK_FRAMES, _TRAVEL_FRAMES = 5, 3, 8
@@ -44,14 +45,13 @@ class MotionGenerator:
         self._rate = self._embodiment.max_step[:7].astype(float)
 
     def generate(self, kind: str, frames: int) -> np.ndarray:
-        """(frames, 8) float32 commands of one kind, starting from where the arm is now.
+        """(frames, 8) float32 commands of a kind, "random", "reach", "collide" or REVISIT, from where the arm is now.
 
         Raises: ValueError if a revisit does not fit into so few frames.
         """
         makers: dict[str, Callable[[int], np.ndarray]] = {
             "random": self._random,
             "reach": self._reach,
-            "push": self._push,
             "collide": self._collide,
             REVISIT: self._revisit,
         }
@@ -182,34 +182,6 @@ class MotionGenerator:
             goal = self._configuration()
             out += self._straight(at, goal, rng.uniform(0.4, 1.0)) + [goal] * int(rng.integers(0, 4))
             at = goal
-        return np.array(out[:frames])
-
-    def _push(self, frames: int) -> np.ndarray:
-        """Come down beside an object and sweep through it, again and again."""
-        rng = self._rng
-        at = self._now()
-        out: list[np.ndarray] = []
-        positions = self._simulation.object_positions - self._simulation.base_position
-        while len(out) < frames:
-            target = rng.uniform((0.4, -0.4, 0), (0.7, 0.4, 0))
-            if len(positions):
-                target = positions[rng.integers(len(positions))]
-            direction = rng.uniform(-np.pi, np.pi)
-            side = np.array([np.cos(direction), np.sin(direction), 0.0])
-            height = rng.uniform(0.025, 0.06)
-            points = [target - 0.13 * side, target + rng.uniform(0.08, 0.22) * side]
-            points = [np.append(p[:2], height) for p in points]
-            points.insert(0, points[0] + (0, 0, rng.uniform(0.08, 0.2)))
-            speed = rng.uniform(0.3, 0.9)
-            for point in points:
-                goal = self._kinematics.inverse(point, np.array([0.0, 0.0, -1.0]), self._toward(point))
-                if goal is not None:
-                    out += self._straight(at, goal, speed)
-                    at = goal
-            if goal is None:
-                goal = self._configuration()
-                out += self._straight(at, goal, speed)
-                at = goal
         return np.array(out[:frames])
 
     def _collide(self, frames: int) -> np.ndarray:

@@ -12,9 +12,8 @@ import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.near_scene import VIEW_TARGET, view_from
-from deepverse_ros.simulation.arm.scene import CAMERA_AZIMUTH, CAMERA_TARGET, Scene
-from deepverse_ros.simulation.arm.settings import sampler_of
+from deepverse_ros.simulation.arm.sampling import VIEW_TARGET, sample_scene, view_from
+from deepverse_ros.simulation.arm.scene import Scene
 from deepverse_ros.simulation.arm.simulation import intrinsics
 from deepverse_ros.simulation.base import SceneFrames
 from deepverse_ros.simulation.rendering import Renderer, mujoco
@@ -53,19 +52,7 @@ _OTHER_ROBOTS = {"scara": _SCARA, "rover": _ROVER}
 
 
 def _other_view(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The camera stands at least 50 degrees further round the arm, higher or lower, nearer or farther."""
-    azimuth = CAMERA_AZIMUTH + np.deg2rad(rng.uniform(50, 310))
-    elevation, distance = np.deg2rad(rng.uniform(12, 65)), rng.uniform(2.0, 3.6)
-    level = np.cos(elevation)
-    towards = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
-    right = np.cross(-towards, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(-towards, right), -towards], axis=1)
-    return replace(scene, camera_position=CAMERA_TARGET + distance * towards, camera_axes=axes)
-
-
-def _view_from_behind(scene: Scene, rng: np.random.Generator) -> Scene:
-    """In the near setting: the camera stands beside or behind the arm, where none of training does."""
+    """The camera stands beside or behind the arm, where none of training does."""
     azimuth, elevation = np.deg2rad(rng.uniform(110, 250)), np.deg2rad(rng.uniform(25, 60))
     view = view_from(azimuth, elevation, rng.uniform(1.2, 2.2), VIEW_TARGET, 0.0, 1.0)
     return replace(scene, camera_position=view.position, camera_axes=view.axes, camera_fovy=view.fovy)
@@ -96,7 +83,6 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Scene]] = {
     **dict.fromkeys(_OTHER_ROBOTS, _as_it_is),
 }
 """How the scene of each kind is made from one of the training's."""
-_NEAR_KINDS = KINDS | {"other_view": _view_from_behind}
 
 
 class ArmOodScenes:
@@ -116,8 +102,7 @@ class ArmOodScenes:
         """
         # Each from a generator of its own, so that the kinds of one seed share the scene and the arm's motion.
         looks, change, motion = (np.random.default_rng([seed, k]) for k in range(3))
-        kinds = KINDS if self._embodiment.setting is None else _NEAR_KINDS
-        scene = kinds[kind](sampler_of(self._embodiment)(looks, 3, 1), change)
+        scene = KINDS[kind](sample_scene(looks, 3, 1), change)
         model = mujoco.MjModel.from_xml_string(self._xml(kind, scene))
         if self._renderer is None:
             self._renderer = Renderer(model, self._width, self._height)
@@ -150,8 +135,9 @@ class ArmOodScenes:
         assert arm is not None
         world.remove(arm)
         root.remove(actuator)
-        if (coupling := root.find("equality")) is not None:
-            root.remove(coupling)
+        coupling = root.find("equality")
+        assert coupling is not None
+        root.remove(coupling)
         world.append(ElementTree.fromstring(_OTHER_ROBOTS[kind]))
         return ElementTree.tostring(root, encoding="unicode")
 

@@ -9,7 +9,7 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm import handling
 from deepverse_ros.simulation.arm.goals import sample_goal
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.motions import KINDS, REVISIT_FRAMES, SHARES, MotionGenerator
+from deepverse_ros.simulation.arm.motions import REVISIT_FRAMES, MotionGenerator
 from deepverse_ros.simulation.arm.ood_scenes import KINDS as OOD_KINDS
 from deepverse_ros.simulation.arm.ood_scenes import ArmOodScenes
 from deepverse_ros.simulation.arm.pairs import draw_pair
@@ -18,7 +18,6 @@ from deepverse_ros.simulation.arm.tasks.avoid import Avoid
 from deepverse_ros.simulation.arm.tasks.base import SCENE_SEEDS
 from deepverse_ros.simulation.base import REVISIT, GoalPicture, OodScenes, Pair, RobotSimulation, Script, SimulatedRobot
 
-NEAR = "near"  # the setting whose episodes are mostly of contacts
 _LOOKS = 8  # configurations that are drawn until one is seen
 SHIFTED_SHARE = 0.12  # of the episodes show an arm that stands somewhere else
 SHIFT = (0.15, 0.40)  # metres: how far at most, in x and y
@@ -70,27 +69,22 @@ class DrawnArmSimulation(ArmSimulation):
     ) -> Script:
         """See `RobotSimulation.begin_episode`.
 
-        A revisit begins with the arm at one side of the table; its base is never shifted. What happens in those that
-        are not free depends on the embodiment's setting.
+        A revisit begins with the arm at one side of the table; its base is never shifted.
         """
         shifted = not revisit and bool(rng.random() < SHIFTED_SHARE)
         offset = tuple(rng.uniform(-1, 1, 2) * SHIFT) if shifted else (0.0, 0.0)
         self.reset(scene, base_offset=offset)
         wide = rng.random() < WIDE_SHARE[shifted]
-        if self.embodiment.setting == NEAR and not revisit and not free:
+        if not revisit and not free:
             kind = str(rng.choice(list(handling.SHARES), p=list(handling.SHARES.values())))
             return handling.Handling(self, self._kinematics, rng, wide).begin(kind, frames)
         motions = MotionGenerator(self, self._kinematics, rng, wide)
         if revisit:
             kind = REVISIT
             self._start_at(motions.aside, motions)
-        elif free:
+        else:
             kind = str(rng.choice(handling.BY_CHANCE))
             self._start_at(lambda: self._seen(motions.configuration), motions)
-        else:
-            if rng.random() < 0.6:
-                self._start_at(motions.configuration, motions)
-            kind = str(rng.choice(KINDS, p=SHARES))
         return Script(kind, motions.generate(kind, frames))
 
     def _start_at(self, draw: Callable[[], np.ndarray], motions: MotionGenerator) -> None:

@@ -1,20 +1,8 @@
-"""What stands around the arm, and where the camera and the light are: drawn from a seed."""
+"""What stands around the arm, and where the camera and the light are."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-
-# Where the arm works, in metres in the world frame: x forward, y left, z above the table's surface.
-WORKSPACE_LOWER = np.array([0.35, -0.45, 0.08])
-WORKSPACE_UPPER = np.array([0.75, 0.45, 0.55])
-
-# The camera stands in front of the arm, to its left and above, so that no line of sight runs along the table.
-CAMERA_TARGET = np.array([-0.035, -0.05, 0.455])
-CAMERA_AZIMUTH = np.deg2rad(50.0)
-CAMERA_ELEVATION = np.deg2rad(28.0)
-CAMERA_DISTANCE = 3.1
-CAMERA_FOVY = 42.5
-
 
 @dataclass(frozen=True)
 class Matter:
@@ -99,115 +87,8 @@ class Scene:
     ambient: float
     camera_position: np.ndarray
     camera_axes: np.ndarray
-    camera_fovy: float = CAMERA_FOVY
+    camera_fovy: float
     table_lower: tuple[float, float] = (-1.05, -1.45)
     table_upper: tuple[float, float] = (1.25, 1.45)
     fixtures: tuple[Item, ...] = ()
     patches: tuple[Item, ...] = ()
-
-
-def sample_scene(
-    rng: np.random.Generator,
-    n_objects: int,
-    n_obstacles: int,
-    randomise: bool = True,
-    base_offset: tuple[float, float] = (0.0, 0.0),
-) -> Scene:
-    """Draw a scene for an arm whose base stands at `base_offset` (x, y in metres).
-
-    With `randomise` off only the objects and obstacles are drawn; light, camera and the other colours stay the same.
-    """
-    taken = [(np.asarray(base_offset, float), 0.28)]
-    obstacles = tuple(_obstacle(rng, taken) for _ in range(n_obstacles))
-    objects = tuple(_object(rng, taken, k) for k in range(n_objects))
-    jitter = rng.normal(size=6) * (0.004, 0.004, 0.004, 0.002, 0.002, 0.002) if randomise else np.zeros(6)
-    position, axes = camera_pose(np.clip(jitter, -0.01, 0.01))
-    if not randomise:
-        return Scene(
-            objects, obstacles, (0.55, 0.50, 0.45), (0.35, 0.36, 0.38), (0.70, 0.72, 0.75), (1.0, 1.0, 2.5), 0.65, 0.38,
-            position, axes,
-        )  # fmt: skip
-    return Scene(
-        objects=objects,
-        obstacles=obstacles,
-        table_rgb=_muted(rng, 0.42, 0.72),
-        floor_rgb=_muted(rng, 0.25, 0.5),
-        wall_rgb=_muted(rng, 0.5, 0.85),
-        light_position=tuple(rng.uniform((0.2, -1.5, 2.0), (2.0, 1.5, 3.0))),
-        light=float(rng.uniform(0.5, 0.8)),
-        ambient=float(rng.uniform(0.32, 0.45)),
-        camera_position=position,
-        camera_axes=axes,
-    )
-
-
-def camera_pose(jitter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the camera is.
-
-    Args: jitter (6,): shift in metres and rotation vector in radians, both small.
-    Returns: position (3,) and axes (3, 3) as in `Scene`.
-    """
-    towards_camera = np.array(
-        [
-            np.cos(CAMERA_ELEVATION) * np.cos(CAMERA_AZIMUTH),
-            np.cos(CAMERA_ELEVATION) * np.sin(CAMERA_AZIMUTH),
-            np.sin(CAMERA_ELEVATION),
-        ]
-    )
-    forward = -towards_camera
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(forward, right), forward], axis=1)
-    x, y, z = jitter[3:]
-    turned = (np.eye(3) + np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])) @ axes
-    u, _, vt = np.linalg.svd(turned)
-    return CAMERA_TARGET + CAMERA_DISTANCE * towards_camera + jitter[:3], u @ vt
-
-
-def _free_place(
-    rng: np.random.Generator, taken: list[tuple[np.ndarray, float]], radius: float, lower: tuple, upper: tuple
-) -> np.ndarray:
-    """A point (2,) on the table that keeps 2 cm from everything in `taken`."""
-    for _ in range(200):
-        place = rng.uniform(lower, upper)
-        clear = all(np.linalg.norm(place - other) > radius + r + 0.02 for other, r in taken)
-        if clear:
-            break
-    taken.append((place, radius))
-    return place
-
-
-def _object(rng: np.random.Generator, taken: list[tuple[np.ndarray, float]], k: int) -> Item:
-    half = float(rng.uniform(0.027, 0.037))
-    shape = "box" if rng.random() < 0.6 else "cylinder"
-    size = (half, half, half) if shape == "box" else (half, half)
-    item = Item(shape, size, (0.0, 0.0, half), float(rng.uniform(-np.pi, np.pi)), _vivid(rng, k))
-    x, y = _free_place(rng, taken, item.footprint, (0.35, -0.45), (0.75, 0.45))
-    return replace(item, position=(float(x), float(y), half))
-
-
-def _obstacle(rng: np.random.Generator, taken: list[tuple[np.ndarray, float]]) -> Item:
-    height = float(rng.uniform(0.06, 0.16))
-    if rng.random() < 0.5:
-        shape, size = "box", (*(float(v) for v in rng.uniform(0.04, 0.08, 2)), height)
-    else:
-        shape, size = "cylinder", (float(rng.uniform(0.035, 0.06)), height)
-    rgb = (float(rng.uniform(0.65, 0.85)), float(rng.uniform(0.04, 0.16)), float(rng.uniform(0.06, 0.18)))
-    item = Item(shape, size, (0.0, 0.0, height), float(rng.uniform(-np.pi, np.pi)), rgb)
-    side = 1.0 if rng.random() < 0.5 else -1.0
-    x, y = _free_place(rng, taken, item.footprint, (0.30, 0.20), (0.75, 0.55))
-    taken[-1] = (np.array([x, side * y]), item.footprint)
-    return replace(item, position=(float(x), float(side * y), height))
-
-
-def _vivid(rng: np.random.Generator, k: int) -> tuple[float, float, float]:
-    """A strong colour that is neither the obstacles' red nor the arm's orange: green, purple, white-yellow, cyan."""
-    palette = ((0.10, 0.70, 0.20), (0.55, 0.15, 0.75), (0.95, 0.95, 0.30), (0.10, 0.75, 0.75))
-    rgb = np.clip(np.array(palette[(k + rng.integers(4)) % 4]) + rng.uniform(-0.08, 0.08, 3), 0, 1)
-    return (float(rgb[0]), float(rgb[1]), float(rgb[2]))
-
-
-def _muted(rng: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
-    """A greyish colour with a brightness between `low` and `high`."""
-    rgb = np.clip(rng.uniform(low, high) + rng.uniform(-0.07, 0.07, 3), 0, 1)
-    return (float(rgb[0]), float(rgb[1]), float(rgb[2]))

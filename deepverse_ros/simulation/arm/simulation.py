@@ -7,8 +7,8 @@ import numpy as np
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import DAMPING_TIME, GRIPPER_OPEN, build_xml
+from deepverse_ros.simulation.arm.sampling import sample_scene
 from deepverse_ros.simulation.arm.scene import Scene
-from deepverse_ros.simulation.arm.settings import counts_of, sampler_of
 from deepverse_ros.simulation.base import Snapshot
 from deepverse_ros.simulation.rendering import BACKEND, Renderer, mujoco
 
@@ -18,6 +18,7 @@ _LEAD = np.array([0.10] * 7 + [1.0])
 # What a pixel or a geom belongs to: what stands fast, the robot, or `_THING` + k for thing k.
 _FAST, _ROBOT, _THING = 0, 1, 2
 _THINGS_GROUP = 1  # of geoms, so that pictures can leave the things out
+_HIDDEN_GROUP = 4  # of geoms: one that MuJoCo draws only when asked to
 
 
 class ArmSimulation:
@@ -42,19 +43,15 @@ class ArmSimulation:
         """Build the scene of `seed`.
 
         Args: width, height: pixels of a picture when `render` is not told otherwise. randomise: draw colours, light,
-        camera jitter and the first pose, not only the places of things. n_objects, n_obstacles: by default those of the
-        embodiment's setting, which may draw their number. base_offset: shift of the arm in metres.
-        Raises: RenderingError where nothing can render; EmbodimentError for an unknown setting.
+        camera and the first pose, not only what stands and lies on the table. n_objects, n_obstacles: None: their number
+        is drawn, too. base_offset: shift of the arm in metres.
+        Raises: RenderingError where nothing can render.
         """
         self.embodiment = embodiment or Embodiment.load("arm")
-        self.segmented = self.embodiment.setting is not None
         self.width, self.height = width, height
         self.render_backend = BACKEND
         self._randomise = randomise
-        self._sample = sampler_of(self.embodiment)
-        objects, obstacles = counts_of(self.embodiment)
-        self._n_objects = objects if n_objects is None else n_objects
-        self._n_obstacles = obstacles if n_obstacles is None else n_obstacles
+        self._n_objects, self._n_obstacles = n_objects, n_obstacles
         self._base_offset = base_offset
         self._renderer: Renderer | None = None
         self.reset(seed)
@@ -69,7 +66,7 @@ class ArmSimulation:
         """
         self._base_offset = self._base_offset if base_offset is None else base_offset
         rng = np.random.default_rng(seed)
-        self.scene: Scene = self._sample(rng, self._n_objects, self._n_obstacles, self._randomise, self._base_offset)
+        self.scene: Scene = sample_scene(rng, self._n_objects, self._n_obstacles, self._randomise, self._base_offset)
         xml = build_xml(self.embodiment, self.scene, self._base_offset, _TIMESTEP, (self.width, self.height))
         self._model = mujoco.MjModel.from_xml_string(xml)
         self._data, self._ghost = mujoco.MjData(self._model), mujoco.MjData(self._model)
@@ -225,22 +222,26 @@ class ArmSimulation:
         return bool(z > 0 and margin <= u <= 1 - margin and margin <= v <= 1 - margin)
 
     def goal_frame(
-        self, joints: np.ndarray, base_offset: tuple[float, float] | None = None
+        self, joints: np.ndarray, *, base_offset: tuple[float, float] | None = None, without: int | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The present scene with the arm at `joints` (8,), without disturbing it.
 
         Args: base_offset: where the pictured arm stands in x and y, metres; by default where the arm really stands.
+        without: index of an obstacle that is left out of the picture.
         Returns: rgb, depth as in `render`; tool_position (3,) of the pictured arm in metres.
         """
         base = self._model.body("base").id
         true_position = self._model.body_pos[base].copy()
+        left_out = [] if without is None else [self._model.geom(f"obstacle_{without}").id]
         try:
             if base_offset is not None:
                 self._model.body_pos[base, :2] = base_offset
+            self._model.geom_group[left_out] = _HIDDEN_GROUP
             self._pose_ghost(joints)
             return *self._picture(self._ghost, None, None), self._ghost.site_xpos[self._site].copy()
         finally:
             self._model.body_pos[base] = true_position
+            self._model.geom_group[left_out] = 0
 
     def _picture(self, data: mujoco.MjData, width: int | None, height: int | None) -> tuple[np.ndarray, np.ndarray]:
         return self._drawn.render(data, width or self.width, height or self.height)
@@ -324,13 +325,10 @@ class ArmSimulation:
             "tool_position": self.tool_position,
             "clearance": [self.clearance],
             "object_positions": self.object_positions.ravel(),
+            "object_poses": self.object_poses.ravel(),
+            "object_touched": self.touched,
+            "base_position": self.base_position,
         }
-        if self.segmented:
-            values |= {
-                "object_poses": self.object_poses.ravel(),
-                "object_touched": self.touched,
-                "base_position": self.base_position,
-            }
         return {name: np.asarray(value, np.float32) for name, value in values.items()}
 
     def close(self) -> None:

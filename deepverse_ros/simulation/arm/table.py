@@ -1,4 +1,4 @@
-"""What stands fast in the near setting: a table that may end within reach, a tray or a platform, mats."""
+"""What stands fast: a table that may end within reach, a tray or a platform, mats."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What lies on the table in the near setting: many shapes, sizes, colours and matters, drawn one by one."""
+"""What lies on the table: many shapes, sizes, colours and matters, drawn one by one."""
 
 import colorsys
 from dataclasses import dataclass, replace

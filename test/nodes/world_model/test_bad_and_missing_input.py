@@ -133,7 +133,7 @@ def test_without_depth_or_joints_it_says_what_it_lacks(robot, sensors, start):
 
 
 def test_diagnostics_tell_of_a_robot_that_is_seen_beside_where_its_joints_say(robot, sensors, start, tmp_path):
-    config = WorldModelConfig.small_test(Embodiment.load("arm_near"))
+    config = WorldModelConfig.small_test(Embodiment.load("arm"))
     model = WorldModel(config.model_copy(update={"things": ThingsConfig(), "posed": True}))
     with torch.no_grad():  # sure that the tool is in the middle of every picture
         model.picture_readout.place[-1].weight.zero_()

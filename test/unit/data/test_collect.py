@@ -14,7 +14,7 @@ from deepverse_ros.data.collect import EpisodeGenerator, collect, scene_seed
 from deepverse_ros.data.store import EpisodeStore
 from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.simulation.arm.handling import BY_CHANCE
+from deepverse_ros.simulation.arm.handling import BY_CHANCE, SHARES
 from deepverse_ros.simulation.arm.motions import AWAY_FRAMES, REVISIT, REVISIT_FRAMES
 
 SIZE = (48, 32)
@@ -64,17 +64,17 @@ def test_episodes_hold_what_the_model_learns_from(arm, collection):
     for episode in store:
         assert episode.rgb.shape == (5, SIZE[1], SIZE[0], 3)
         assert episode.dt == arm.dt
-        assert episode.depth.min() > 1000
-        assert episode.depth.max() < 5000
+        assert episode.depth.min() > 400
+        assert episode.depth.max() < 6000
         assert np.abs(np.diff(episode.actions, axis=0)).max(0).max() > 0
         assert set(episode.state) == {
-            "joint_positions", "gripper_state", "tool_position", "clearance", "object_positions",
+            "joint_positions", "gripper_state", "tool_position", "clearance", "object_positions", "object_poses",
+            "object_touched", "base_position",
         }  # fmt: skip
 
 
-def test_near_episodes_say_what_is_seen_and_where_things_are(tmp_path):
-    near = Embodiment.load("arm_near")
-    store = collect(near, 6, 3, tmp_path, workers=1, frames=4, size=SIZE)
+def test_episodes_say_what_is_seen_and_where_things_are(arm, tmp_path):
+    store = collect(arm, 6, 3, tmp_path, workers=1, frames=4, size=SIZE)
     counts = set()
     for episode in store:
         count = episode.state["object_touched"].shape[1]
@@ -87,7 +87,7 @@ def test_near_episodes_say_what_is_seen_and_where_things_are(tmp_path):
         assert episode.segmentation.shape == episode.depth.shape
         assert episode.segmentation.max() < 2 + count
     assert len(counts) > 1, "the number of things is drawn"
-    generator = EpisodeGenerator(near, SIZE)
+    generator = EpisodeGenerator(arm, SIZE)
     try:
         again = generator.record(3, 4, 4)
     finally:
@@ -95,10 +95,6 @@ def test_near_episodes_say_what_is_seen_and_where_things_are(tmp_path):
     np.testing.assert_array_equal(again.segmentation, store.read(4).segmentation)
     np.testing.assert_array_equal(again.rgb, store.read(4).rgb)
     assert len({store.read(k).intrinsics[0, 0] for k in range(6)}) == 6
-
-
-def test_episodes_of_the_other_setting_have_no_segmentation(collection):
-    assert all(episode.segmentation is None for episode in collection[0])
 
 
 def test_actions_lead_from_a_frame_to_the_next(arm):
@@ -128,15 +124,16 @@ def test_kinds_are_mixed_and_some_arms_stand_elsewhere(arm):
             shifted += bool(np.any(generator._simulation.base_position != 0))
     finally:
         generator.close()
-    assert set(kinds) == {"random", "reach", "push", "collide"}
-    assert kinds["random"] > kinds["collide"]
+    assert set(kinds) <= set(SHARES)
+    assert len(kinds) >= len(SHARES) - 2, "the rarest may be missing in so few"
+    assert sum(kinds[kind] for kind in BY_CHANCE) < 30, "more than half seek contact"
     assert 1 <= shifted <= 20
 
 
 def test_a_seed_keeps_its_episodes(arm):
     """Data that was collected once can be collected again, also after other kinds of episodes came along."""
-    known = [("random", 0.914), ("reach", -0.525), ("reach", -0.049), ("reach", -0.244), ("push", -0.668),
-             ("random", 0.897), ("collide", -0.757), ("random", -1.113)]  # fmt: skip
+    known = [("miss", 0.099), ("push", 0.241), ("two", -0.602), ("hold", -0.013), ("two", 0.177), ("past", 0.150),
+             ("two", 0.149), ("random", -0.644)]  # fmt: skip
     generator = EpisodeGenerator(arm, (32, 32))
     try:
         for index, (kind, base_joint) in enumerate(known):
@@ -150,14 +147,16 @@ def test_a_seed_keeps_its_episodes(arm):
 def test_what_a_revisit_uncovers_was_last_seen_before_the_window(arm):
     """Where the arm hid something, no frame of a whole window shows what is there in the end, but the first ones do.
 
-    That is an object in nearly every episode.
+    That is an object in nearly every episode that has one.
     """
     window, hidden = 12, 0
     generator = EpisodeGenerator(arm, (64, 64))
     try:
-        for index in range(5):
+        for index in range(6):
             episode = generator.record(11, index, REVISIT_FRAMES, revisit=True)
             assert episode.kind == REVISIT
+            if not episode.state["object_touched"].shape[1]:
+                continue  # with nothing to stand before, the arm only turns away
             rgb, depth = episode.rgb.astype(int), episode.depth.astype(int)
             turned = np.abs(episode.state["joint_positions"][:, 0] - episode.state["joint_positions"][0, 0])
             still = np.flatnonzero(turned > turned.max() - 0.01)
@@ -278,9 +277,8 @@ def test_a_robot_without_a_simulation_is_named(arm, tmp_path):
         collect(arm.model_copy(update={"name": "crane"}), 1, 0, tmp_path)
 
 
-def test_a_share_of_episodes_begins_anywhere_in_sight_and_the_others_stay_as_they_are():
-    near = Embodiment.load("arm_near")
-    generator = EpisodeGenerator(near, SIZE)
+def test_a_share_of_episodes_begins_anywhere_in_sight_and_the_others_stay_as_they_are(arm):
+    generator = EpisodeGenerator(arm, SIZE)
     heights, seen, free = [], [], []
     try:
         for index in range(16):

@@ -20,15 +20,15 @@ from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation import robots
 
-NEAR = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 SIZE, COUNT = 96, 3
 
 
 class Showing:
     """A model whose last imagined frames are what `show` makes of a pair as it really went."""
 
-    embodiment = NEAR
-    config = WorldModelConfig.small_test(NEAR, SIZE)
+    embodiment = ARM
+    config = WorldModelConfig.small_test(ARM, SIZE)
 
     def __init__(self, monkeypatch, show):
         self.show, self.pair, self.seen = show, None, []
@@ -133,7 +133,7 @@ def test_episodes_that_do_not_tell_what_they_show_are_scored_as_ever():
 @pytest.mark.slow
 def test_the_command_imagines_pairs(tmp_path):
     torch.manual_seed(0)
-    WorldModel(WorldModelConfig.small_test(NEAR, 64)).requires_grad_(False).eval().save(tmp_path / "model")
+    WorldModel(WorldModelConfig.small_test(ARM, 64)).requires_grad_(False).eval().save(tmp_path / "model")
     store = EpisodeStore(tmp_path / "films")
     for index in range(2):
         store.write(index, pushed(index, frames=14))
@@ -149,7 +149,7 @@ def test_the_command_imagines_pairs(tmp_path):
 
 @pytest.mark.parametrize("context", [2, 4, 9])
 def test_a_model_sees_the_newest_frames_of_the_approach(context):
-    with robots.of(NEAR).simulate(width=SIZE, height=SIZE) as simulation:
+    with robots.of(ARM).simulate(width=SIZE, height=SIZE) as simulation:
         for index in range(40):
             pair = simulation.begin_pair(index, np.random.default_rng(index), 8)
             enacted = pair and pairs.enact(simulation, pair, context)

@@ -177,9 +177,9 @@ def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_p
 
 
 def test_strangers_of_a_setting_are_seen_as_its_own_scenes_are():
-    near = Embodiment.load("arm_near")
-    simulation, scenes = robots.of(near).simulate(width=32, height=32), robots.of(near).ood_scenes(32, 32)
-    for kind in robots.of(near).ood_kinds:
+    arm = Embodiment.load("arm")
+    simulation, scenes = robots.of(arm).simulate(width=32, height=32), robots.of(arm).ood_scenes(32, 32)
+    for kind in robots.of(arm).ood_kinds:
         shown = scenes.frames(kind, 0, 2)
         assert shown.rgb.shape == (2, 32, 32, 3)
         # As far as cameras of the setting differ; that of the other setting stands farther away and sees more.

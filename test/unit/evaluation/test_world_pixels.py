@@ -126,9 +126,9 @@ def test_the_copy_needs_the_scene_of_the_episode(model, windows):
 
 
 def test_the_simulated_robot_is_drawn_where_it_goes():
-    near = Embodiment.load("arm_near")
-    world = WorldModel(WorldModelConfig.small_test(near, SIZE)).requires_grad_(False).eval()
-    generator = EpisodeGenerator(near, (SIZE, SIZE))
+    arm = Embodiment.load("arm")
+    world = WorldModel(WorldModelConfig.small_test(arm, SIZE)).requires_grad_(False).eval()
+    generator = EpisodeGenerator(arm, (SIZE, SIZE))
     film = generator.record(3, 0, 12)
     generator.close()
     seen = windows_of(world, film, stride=4)

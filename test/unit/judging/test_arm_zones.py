@@ -18,7 +18,8 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.safety.commands import Command, Layout
 from deepverse_ros.safety.view import View
 from deepverse_ros.safety.zones import Zones
-from deepverse_ros.simulation.arm.scene import Item, sample_scene
+from deepverse_ros.simulation.arm.sampling import sample_scene
+from deepverse_ros.simulation.arm.scene import Item
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 ARM = Embodiment.load("arm")
@@ -29,13 +30,11 @@ REACHING = [-0.1, 0.95, 0.1, -0.55, 0.0, 0.4, 0.0, 1.0]
 
 
 def corners(item: Item) -> np.ndarray:
-    """(8, 3) metres, of the upright box around it."""
-    wide = item.size[:2] if item.shape == "box" else (item.size[0],) * 2
+    """(8, 3) metres, of the box around it, which is turned as it is."""
     turn = np.array([[np.cos(item.yaw), -np.sin(item.yaw)], [np.sin(item.yaw), np.cos(item.yaw)]])
     signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(-1, 3)
-    out = signs * np.array([*wide, item.size[-1]])
-    if item.shape == "box":
-        out[:, :2] = out[:, :2] @ turn.T
+    out = signs * np.array(item.extents)
+    out[:, :2] = out[:, :2] @ turn.T
     return out + item.position
 
 

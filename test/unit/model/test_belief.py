@@ -22,12 +22,12 @@ TURNED = np.array(
 
 @pytest.fixture(scope="module")
 def model() -> WorldModel:
-    return WorldModel.load("models/arm_near", device="cpu")
+    return WorldModel.load("models/arm", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[EpisodeGenerator]:
-    generator = EpisodeGenerator(Embodiment.load("arm_near"))
+    generator = EpisodeGenerator(Embodiment.load("arm"))
     yield generator
     generator.close()
 

@@ -14,7 +14,7 @@ from deepverse_ros.model.things.slots import MOST
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 SIZE = 64
 
 

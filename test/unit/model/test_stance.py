@@ -6,7 +6,7 @@ from torch import Tensor
 from deepverse_ros.model.stance import displacement, reconcile
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 FRAMES, MANY = 4, 4000
 
 

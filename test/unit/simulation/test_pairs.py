@@ -18,7 +18,7 @@ STEPS = 8
 
 @pytest.fixture(scope="module")
 def near() -> Iterator[RobotSimulation]:
-    with closing(robots.of(Embodiment.load("arm_near")).simulate(width=16, height=16)) as simulation:
+    with closing(robots.of(Embodiment.load("arm")).simulate(width=16, height=16)) as simulation:
         yield simulation
 
 

@@ -10,7 +10,7 @@ from deepverse_ros.simulation.arm.postures import TIP, Postures
 
 @pytest.fixture(scope="module")
 def arm() -> Embodiment:
-    return Embodiment.load("arm_near")
+    return Embodiment.load("arm")
 
 
 @pytest.mark.parametrize(("elbow", "lean"), [(0.0, (0.0, 0.0)), (0.4, (0.2, -0.1)), (-0.5, (0.0, 0.15))])

@@ -10,7 +10,7 @@ from deepverse_ros.training.config import BlockingStageConfig
 from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.stages.blocking import BlockingStage, Drives
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 EPISODES, FRAMES, HORIZON = 12, 14, 4
 
 

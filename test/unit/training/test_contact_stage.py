@@ -18,7 +18,7 @@ from deepverse_ros.training.config import ContactStageConfig
 from deepverse_ros.training.engine.draw import Draw
 from deepverse_ros.training.stages.contact import ContactStage
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 assert ARM.body is not None
 CHAIN = Chain(ARM, ARM.body)
 CPU = torch.device("cpu")

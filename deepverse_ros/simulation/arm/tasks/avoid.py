@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepverse_ros.simulation.arm.scene import WORKSPACE_LOWER, WORKSPACE_UPPER
+from deepverse_ros.simulation.arm.motions import WORKSPACE_LOWER, WORKSPACE_UPPER
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.tasks.base import Draw, Task
 

@@ -10,7 +10,7 @@ from deepverse_ros.model.things.ground import CELL_SIDE, COLUMNS, LOWER, ROWS, H
 from deepverse_ros.model.things.nearness import nearness
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 HOME = torch.tensor(ARM.home)
 TABLE = HeightMap(torch.zeros(1, ROWS, COLUMNS))
 STAYS = torch.zeros(1, 3)

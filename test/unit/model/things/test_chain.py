@@ -4,7 +4,7 @@ import torch
 from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 assert ARM.body is not None
 CHAIN = Chain(ARM, ARM.body)
 STATES = torch.tensor(np.random.default_rng(0).uniform(ARM.lower, ARM.upper, (20, ARM.state_dim)), dtype=torch.float32)

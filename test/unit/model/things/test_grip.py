@@ -10,7 +10,7 @@ from deepverse_ros.model.things.grip import Grip
 from deepverse_ros.model.things.slots import MOST, SURFACE, Slots, nothing
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 HOME = torch.tensor(ARM.home)
 STEPS = 6
 OPEN, STROKE = 1.0, 0.038

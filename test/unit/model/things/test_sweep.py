@@ -5,7 +5,7 @@ from deepverse_ros.model.things.chain import Chain
 from deepverse_ros.model.things.sweep import Sweeps, rotation_of, rotation_vector
 from deepverse_ros.robot.embodiment import Embodiment
 
-ARM = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 assert ARM.body is not None
 CHAIN = Chain(ARM, ARM.body)
 

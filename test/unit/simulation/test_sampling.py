@@ -1,27 +1,24 @@
-"""Scenes of the near setting: what is drawn is varied, in view, large enough, and stands in nothing else."""
+"""What is drawn into a scene is varied, in view, large enough, and stands in nothing else."""
 
-import hashlib
 from collections import Counter
 
 import mujoco
 import numpy as np
 import pytest
 
-from deepverse_ros.errors import EmbodimentError
 from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation.arm.model import build_xml
-from deepverse_ros.simulation.arm.near_scene import MOST_THINGS, sample_near_scene
-from deepverse_ros.simulation.arm.scene import Item, Scene, sample_scene
-from deepverse_ros.simulation.arm.settings import sampler_of
+from deepverse_ros.simulation.arm.sampling import MOST_THINGS, sample_scene
+from deepverse_ros.simulation.arm.scene import Item, Scene
 
-NEAR = Embodiment.load("arm_near")
+ARM = Embodiment.load("arm")
 SEEDS = range(300)
 AREA = np.array([(x, y, 0.0) for x in np.linspace(0.35, 0.75, 9) for y in np.linspace(-0.35, 0.35, 15)])
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [sample_near_scene(np.random.default_rng(seed)) for seed in SEEDS]
+    return [sample_scene(np.random.default_rng(seed)) for seed in SEEDS]
 
 
 def project(scene: Scene, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -31,8 +28,8 @@ def project(scene: Scene, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, f
     return at[:, :2] / at[:, 2:] * focal / 128 + 0.5, at[:, 2], focal
 
 
-def compiled(scene: Scene, embodiment: Embodiment = NEAR) -> "mujoco.MjModel":
-    return mujoco.MjModel.from_xml_string(build_xml(embodiment, scene, (0.0, 0.0), 0.005, (64, 64)))
+def compiled(scene: Scene) -> "mujoco.MjModel":
+    return mujoco.MjModel.from_xml_string(build_xml(ARM, scene, (0.0, 0.0), 0.005, (64, 64)))
 
 
 def test_five_centimetres_have_eight_pixels_anywhere_on_the_working_area(scenes: list[Scene]) -> None:
@@ -105,7 +102,7 @@ def test_some_things_touch_and_none_stands_in_another(scenes: list[Scene]) -> No
     for s in scenes:
         model = compiled(s)
         data = mujoco.MjData(model)
-        data.qpos[:7] = NEAR.home[:7]
+        data.qpos[:7] = ARM.home[:7]
         mujoco.mj_forward(model, data)
         names = [[model.geom(int(g)).name for g in c.geom] for c in data.contact]
         deep = [c.dist for c, pair in zip(data.contact, names, strict=True) if any("object" in n for n in pair)]
@@ -129,27 +126,27 @@ def test_nothing_lies_beyond_the_edge_of_the_table(scenes: list[Scene]) -> None:
 @pytest.mark.parametrize(("objects", "obstacles"), [(0, 0), (1, 2), (6, 1), (8, 4)])
 def test_a_given_number_is_kept(objects: int, obstacles: int) -> None:
     for seed in range(20):
-        s = sample_near_scene(np.random.default_rng(seed), objects, obstacles)
+        s = sample_scene(np.random.default_rng(seed), objects, obstacles)
         assert (len(s.objects), len(s.obstacles)) == (objects, obstacles)
 
 
 def test_a_table_with_no_room_is_named() -> None:
     with pytest.raises(RuntimeError, match="the table has room for"):
-        sample_near_scene(np.random.default_rng(0), 300, 0)
+        sample_scene(np.random.default_rng(0), 300, 0)
 
 
 def test_the_arm_stands_on_the_table_wherever_it_stands() -> None:
     for seed in range(100):
         rng = np.random.default_rng([seed, 1])
         offset = tuple(rng.uniform(-1, 1, 2) * (0.15, 0.40))
-        s = sample_near_scene(np.random.default_rng(seed), base_offset=offset)
+        s = sample_scene(np.random.default_rng(seed), base_offset=offset)
         assert np.all(np.array(offset) + 0.15 < s.table_upper)
         assert np.all(np.array(offset) - 0.15 > s.table_lower)
         assert all(np.linalg.norm(np.subtract(item.position[:2], offset)) > 0.28 for item in s.objects)
 
 
 def test_without_randomising_only_what_lies_on_the_table_differs() -> None:
-    a, b = (sample_near_scene(np.random.default_rng(seed), 3, 1, randomise=False) for seed in (1, 2))
+    a, b = (sample_scene(np.random.default_rng(seed), 3, 1, randomise=False) for seed in (1, 2))
     for name in ("table_rgb", "floor_rgb", "wall_rgb", "light_position", "light", "ambient", "camera_fovy"):
         assert getattr(a, name) == getattr(b, name)
     np.testing.assert_array_equal(a.camera_position, b.camera_position)
@@ -157,17 +154,12 @@ def test_without_randomising_only_what_lies_on_the_table_differs() -> None:
 
 
 def test_a_scene_follows_from_its_seed() -> None:
-    first, again, other = (build_xml(NEAR, s, (0.0, 0.0), 0.005, (64, 64)) for s in map(seeded, (5, 5, 6)))
+    first, again, other = (build_xml(ARM, s, (0.0, 0.0), 0.005, (64, 64)) for s in map(seeded, (5, 5, 6)))
     assert first == again != other
 
 
 def seeded(seed: int) -> Scene:
-    return sample_near_scene(np.random.default_rng(seed))
-
-
-def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(EmbodimentError, match="setting 'outdoors': the arm has: near"):
-        sampler_of(NEAR.model_copy(update={"setting": "outdoors"}))
+    return sample_scene(np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +180,7 @@ def test_what_a_thing_takes_up_is_around_its_middle(
     still = Item(item.shape, item.size, (0.0, 0.0, 1.0), 0.0, item.rgb, item.tilt)
     scene = Scene(
         (still,), (), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 2), 1.0, 1.0, np.array([2.0, 0.0, 1.0]),
-        np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
+        np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]), 40.0,
     )  # fmt: skip
     model = compiled(scene)
     data = mujoco.MjData(model)
@@ -200,33 +192,3 @@ def test_what_a_thing_takes_up_is_around_its_middle(
         upper = np.maximum(upper, data.geom_xpos[geom] + half)
     np.testing.assert_allclose(lower, np.array([0, 0, 1.0]) - extents, atol=1e-6)
     np.testing.assert_allclose(upper, np.array([0, 0, 1.0]) + extents, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("seed", "offset", "expected"), [(0, (0.0, 0.0), "46c048cb292df586"), (7, (0.1, -0.3), "205aae1464ddee47")]
-)
-def test_the_setting_that_models_are_trained_in_is_as_it_was(
-    seed: int, offset: tuple[float, float], expected: str
-) -> None:
-    """Scene and physics of the arm without a setting, as before there were settings."""
-    model = mujoco.MjModel.from_xml_string(
-        build_xml(
-            Embodiment.load("arm"),
-            sample_scene(np.random.default_rng(seed), 3, 1, True, offset),
-            offset,
-            0.005,
-            (128, 128),
-        )
-    )
-    digest = hashlib.sha256()
-    for name in (
-        "geom_type", "geom_size", "geom_pos", "geom_quat", "geom_rgba", "geom_friction", "geom_solref", "geom_solimp",
-        "geom_condim", "geom_contype", "geom_conaffinity", "body_pos", "body_quat", "body_mass", "dof_damping",
-        "dof_armature", "jnt_range", "actuator_forcerange", "actuator_gainprm", "actuator_biasprm", "cam_pos",
-        "cam_fovy", "light_pos", "light_diffuse",
-    ):  # fmt: skip
-        digest.update(np.round(np.asarray(getattr(model, name), float), 5).tobytes())
-    option = model.opt
-    solver = option.timestep, option.integrator, option.cone, option.iterations, option.ls_iterations
-    digest.update(repr((*solver, round(model.vis.map.znear, 6))).encode())
-    assert digest.hexdigest()[:16] == expected

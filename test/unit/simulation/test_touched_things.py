@@ -1,4 +1,4 @@
-"""The arm in the near setting: what it touches, holds and knocks over, and what pictures are said to show."""
+"""What the arm touches, holds and knocks over, and what pictures are said to show."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,19 +10,19 @@ from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation import robots
 from deepverse_ros.simulation.arm import simulation as arm_simulation
 from deepverse_ros.simulation.arm.kinematics import ArmKinematics
-from deepverse_ros.simulation.arm.near_scene import sample_near_scene
+from deepverse_ros.simulation.arm.sampling import sample_scene
 from deepverse_ros.simulation.arm.scene import Item, Matter
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
-NEAR = Embodiment.load("arm_near")
-HOME = np.asarray(NEAR.home)
+ARM = Embodiment.load("arm")
+HOME = np.asarray(ARM.home)
 DOWN = np.array([0.0, 0.0, -1.0])
 Bench = Callable[..., ArmSimulation]
 
 
 @pytest.fixture(scope="module")
 def simulation() -> Iterator[ArmSimulation]:
-    with ArmSimulation(seed=0, embodiment=NEAR) as sim:
+    with ArmSimulation(seed=0, embodiment=ARM) as sim:
         yield sim
 
 
@@ -32,13 +32,13 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made: list[ArmSimulation] = []
 
     def make(*things: Item, obstacles: tuple[Item, ...] = ()) -> ArmSimulation:
-        bare = sample_near_scene(np.random.default_rng(0), 0, 0, randomise=False)
+        bare = sample_scene(np.random.default_rng(0), 0, 0, randomise=False)
         scene = replace(
             bare, objects=things, obstacles=obstacles, fixtures=(), patches=(), table_lower=(-1.05, -1.45),
             table_upper=(1.25, 1.45),
         )  # fmt: skip
-        monkeypatch.setattr(arm_simulation, "sampler_of", lambda _: lambda *_: scene)
-        made.append(ArmSimulation(embodiment=NEAR, randomise=False))
+        monkeypatch.setattr(arm_simulation, "sample_scene", lambda *_: scene)
+        made.append(ArmSimulation(embodiment=ARM, randomise=False))
         return made[-1]
 
     yield make
@@ -196,7 +196,7 @@ def test_a_quaternion_has_its_real_part_last(bench: Bench) -> None:
 
 def test_only_what_the_robot_pushes_is_touched_and_only_while_it_does(bench: Bench) -> None:
     sim = bench(thing("box", (0.025,) * 3, matter=matter()), thing("box", (0.025,) * 3, y=0.3, matter=matter()))
-    kinematics = ArmKinematics(NEAR)
+    kinematics = ArmKinematics(ARM)
     low = kinematics.inverse(np.array([0.55, -0.12, 0.03]), DOWN, HOME[:7])
     far = kinematics.inverse(np.array([0.55, 0.08, 0.03]), DOWN, HOME[:7])
     assert low is not None
@@ -226,7 +226,7 @@ def test_a_shifted_arm_says_where_it_stands(simulation: ArmSimulation) -> None:
 
 @pytest.mark.parametrize(("half", "density", "friction"), [(0.02, 200, 0.2), (0.025, 1500, 0.2), (0.022, 700, 0.5)])
 def test_a_gripped_box_is_lifted(bench: Bench, half: float, density: float, friction: float) -> None:
-    kinematics = ArmKinematics(NEAR)
+    kinematics = ArmKinematics(ARM)
     start = HOME[:7].copy()
     low, high = (kinematics.inverse(np.array([0.55, 0.0, z]), DOWN, start) for z in (half, 0.25))
     assert low is not None
@@ -254,7 +254,7 @@ def test_a_gripped_box_is_lifted(bench: Bench, half: float, density: float, fric
 def test_a_toppled_cylinder_comes_to_rest(bench: Bench, roll: float) -> None:
     """Knocked over by the hand, it lies still 2 s after the hand has stopped."""
     sim = bench(thing("cylinder", (0.018, 0.05), matter=matter(roll=roll)))
-    kinematics = ArmKinematics(NEAR)
+    kinematics = ArmKinematics(ARM)
     low = kinematics.inverse(np.array([0.55, -0.1, 0.09]), DOWN, HOME[:7])
     far = kinematics.inverse(np.array([0.55, 0.03, 0.09]), DOWN, HOME[:7])
     assert low is not None
@@ -285,7 +285,7 @@ def test_what_is_left_alone_stays(simulation: ArmSimulation) -> None:
 
 def test_nothing_is_shot_off() -> None:
     """In commands of all kinds nothing goes higher or moves farther than an arm can carry or push it."""
-    sim = robots.of(NEAR).simulate(width=32, height=32)
+    sim = robots.of(ARM).simulate(width=32, height=32)
     try:
         for seed in range(12):
             script = sim.begin_episode(seed, np.random.default_rng(seed), 16, False)
@@ -304,15 +304,15 @@ def test_nothing_is_shot_off() -> None:
 def test_things_fall_over_the_edge(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = bench(thing("box", (0.025,) * 3, x=0.62, matter=matter()))
     scene = replace(bare.scene, table_upper=(0.61, 1.45))
-    monkeypatch.setattr(arm_simulation, "sampler_of", lambda _: lambda *_: scene)
-    with ArmSimulation(embodiment=NEAR, randomise=False) as sim:
+    monkeypatch.setattr(arm_simulation, "sample_scene", lambda *_: scene)
+    with ArmSimulation(embodiment=ARM, randomise=False) as sim:
         for _ in range(6):
             sim.step(HOME)
         assert sim.object_positions[0, 2] == pytest.approx(-0.695, abs=0.02)
 
 
-def test_ood_scenes_of_the_near_setting() -> None:
-    robot = robots.of(NEAR)
+def test_ood_scenes() -> None:
+    robot = robots.of(ARM)
     scenes = robot.ood_scenes(32, 24)
     try:
         frames = {kind: scenes.frames(kind, 3, 2) for kind in robot.ood_kinds}

@@ -1,4 +1,4 @@
-"""Scenes of the setting "near": a camera at a working distance, and things of many kinds on the table."""
+"""Scenes drawn from a seed: a camera at a working distance, and things of many kinds on the table."""
 
 import colorsys
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class View:
         return bool(z > 0 and abs(x) < most and abs(y) < most)
 
 
-def sample_near_scene(
+def sample_scene(
     rng: np.random.Generator,
     n_objects: int | None = None,
     n_obstacles: int | None = None,
