@@ -12,6 +12,7 @@ from deepverse_ros.model.things.model import ThingsBelief
 
 LEAST_SHOWN = 0.6
 """Of the pixels in which a robot has to be seen by its joints, the share that shows it or what stands before it."""
+_ALIKE = 0.1  # of a pixel's colours, 0 to 1, the largest difference
 _LEAST = 0.05  # of that share that counts in the score, which stays a number that can be read
 
 
@@ -83,6 +84,17 @@ class Belief:
             f"more than {1 - LEAST_SHOWN:.0%}: it is another robot, its base was moved, or its joints' zeros or the "
             "camera's extrinsics are wrong"
         )
+
+    def agreement(self, frame: Tensor | None) -> float:
+        """The share of the pixels of a picture that look as the newest frame does, 0 to 1; 1 without a picture.
+
+        Args: frame (5, H, W) as the codec sees it. With a batch, the least of its rows.
+        """
+        if frame is None:
+            return 1.0
+        newest = self.source.frames[:, -5:]  # the older one comes first
+        alike = (newest[:, :3] - frame[:3]).abs().amax(1) < _ALIKE
+        return float(alike.float().mean((1, 2)).min())
 
     @property
     def _missing(self) -> Tensor:

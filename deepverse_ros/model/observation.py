@@ -112,13 +112,15 @@ class Goal:
     """A goal picture as the model reads it, or a place of the tool alone.
 
     embedding (E,) of the coarse level, None where there is no picture; tool_position (3,) metres in the base frame;
-    tool_std metres; ood_score: above 1 is unknown.
+    tool_std metres; ood_score: above 1 is unknown. frame (5, H, W) as the codec sees the picture, None where there is
+    none or the camera moves.
     """
 
     embedding: Tensor | None
     tool_position: np.ndarray
     tool_std: float
     ood_score: float
+    frame: Tensor | None = None
 
     @classmethod
     def at(cls, position: np.ndarray, std: float = 0.0) -> "Goal":

@@ -257,6 +257,7 @@ class WorldModel(nn.Module):
             tool_position=position[0].cpu().numpy(),
             tool_std=float(std[0]),
             ood_score=float(self.novelty(tokens, frames)[0]),
+            frame=frames[0] if self.embodiment.camera.fixed else None,
         )
 
     # ---- memory

@@ -1,7 +1,8 @@
 """Planning to goal pictures, or places, without ROS: give it what the camera shows, do what it says where it accepts.
 
 control = RobotControl("models/arm")
-result = control.plan_and_simulate(rgb, goal_rgb, joints=joints, depth=depth)
+camera = {"intrinsics": matrix, "camera_to_world": pose}
+result = control.plan_and_simulate(rgb, goal_rgb, joints=joints, depth=depth, **camera)
 if result.verdict.accepted:
     robot.execute(result.plan)  # and see() every frame of it
     control.executed(result)
@@ -63,8 +64,8 @@ class RobotControl:
             rgb: uint8 (H, W, 3).
             joints: (A,) measured, in the order of the actions.
             depth: (H, W) metres, NaN unknown.
-            intrinsics, camera_to_world: (3, 3) in pixels and (4, 4), of the camera, where they are known: imagined
-                pictures are sharper with them, and only with them can they be lifted to points.
+            intrinsics, camera_to_world: (3, 3) in pixels and (4, 4), of the camera, where they are known; a model that
+                is told where its camera stands needs them. Only with them can imagined pictures be lifted to points.
         Raises: ShapeError naming the field; the frame is then not taken.
         """
         joints = np.asarray(joints, np.float32)

@@ -25,6 +25,14 @@ PARAMETERS = (
         dynamic=True,
     ),
     Parameter(
+        "min_goal_agreement",
+        0.55,
+        "Share of a goal picture that must look as what the camera sees; 0: it may show any scene.",
+        0.0,
+        1.0,
+        dynamic=True,
+    ),
+    Parameter(
         "min_clearance",
         _TOUCHING_IS_ALLOWED,
         "A plan is rejected when the lower bound of its clearance is not above this at every step (m); -1: touching "
@@ -40,4 +48,4 @@ def limits(parameters: Parameters) -> Limits:
     """The values at this moment."""
     p = parameters.values()
     clearance = None if p.min_clearance == _TOUCHING_IS_ALLOWED else p.min_clearance
-    return Limits(p.goal_tolerance, p.max_uncertainty, p.max_goal_uncertainty, clearance)
+    return Limits(p.goal_tolerance, p.max_uncertainty, p.max_goal_uncertainty, p.min_goal_agreement, clearance)

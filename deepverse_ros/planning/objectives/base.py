@@ -60,7 +60,8 @@ class BiasCorrectedFuture:
 class Goal(Protocol):
     """A goal image as the world model reads it, or a place of the tool alone.
 
-    embedding (E,) of the image, None where only a place is given; tool_position (3,) metres in the base frame.
+    embedding (E,) of the image, None where only a place is given; tool_position (3,) metres in the base frame; frame
+    (5, H, W) as the model sees the image, None where the scene in it does not matter.
     """
 
     @property
@@ -71,6 +72,9 @@ class Goal(Protocol):
 
     @property
     def tool_std(self) -> float: ...
+
+    @property
+    def frame(self) -> Tensor | None: ...
 
     @property
     def ood_score(self) -> float: ...

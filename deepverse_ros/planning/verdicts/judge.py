@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.planning.distance_field import Seen
@@ -21,6 +22,8 @@ class Limits:
     max_uncertainty: largest predicted standard deviation of the tool position at any step, metres.
     max_goal_uncertainty: the same of the tool in the goal picture, metres: pictures of places that the robot cannot
         reach are read with little certainty.
+    min_goal_agreement: share of the goal picture that must look as the camera's newest picture does; 0: no matter what
+        it shows.
     clearance: the lower bound of the clearance must be above it at every step, metres below NEAR; None where touching
         things is allowed.
     rate_slack: share by which an external plan may exceed the embodiment's step limits (rounding).
@@ -29,6 +32,7 @@ class Limits:
     tolerance: float = 0.08
     max_uncertainty: float = 0.10
     max_goal_uncertainty: float = 0.03
+    min_goal_agreement: float = 0.55
     clearance: float | None = None
     rate_slack: float = 0.02
 
@@ -48,6 +52,8 @@ class Belief(Seen, Protocol):
 
     @property
     def doubt(self) -> str: ...
+
+    def agreement(self, frame: Tensor | None) -> float: ...
 
 
 def check_plan(plan: np.ndarray, start: np.ndarray, embodiment: Embodiment, limits: Limits) -> Verdict | None:
@@ -111,7 +117,7 @@ def judge(
         "predicted_distance": float(distance[last]),
         "level": calibration.level if calibration else 0.0,
     }
-    unknown = _strange(belief, goal, seen) or _not_finite(distance, spread, seen)
+    unknown = _strange(belief, goal, limits, seen) or _not_finite(distance, spread, seen)
     if unknown is not None:
         return unknown
     if calibration is None:
@@ -135,11 +141,18 @@ def judge(
     return Verdict(True, Reason.ACCEPTED, value=bound, threshold=limits.tolerance, text=text, **seen)
 
 
-def _strange(belief: Belief, goal: Goal, seen: dict[str, Any]) -> Verdict | None:
+def _strange(belief: Belief, goal: Goal, limits: Limits, seen: dict[str, Any]) -> Verdict | None:
     for name, thing in (("observation", belief), ("goal image", goal)):
         if thing.out_of_distribution:
             text, value = f"the {name} {thing.doubt}", float(thing.ood_score)
             return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=value, threshold=1.0, **seen)
+    alike, least = belief.agreement(goal.frame), limits.min_goal_agreement
+    if alike < least:
+        text = (
+            f"the goal image shows another scene than the camera, or the same from elsewhere: {alike:.0%} of it looks "
+            f"as what the camera sees, at least {least:.0%} must (min_goal_agreement)"
+        )
+        return rejected(Reason.OUT_OF_DISTRIBUTION, text, value=alike, threshold=least, **seen)
     return None
 
 

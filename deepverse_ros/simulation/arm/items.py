@@ -26,7 +26,8 @@ def object_body(item: Item, name: str) -> str:
         f"{matter}/>"
         for part, shape, size, place in _parts(item)
     )
-    return f'<body name="{name}" pos="{mjcf(item.position)}" {_turned(item)}><joint type="free"/>{geoms}{_band(item)}</body>'
+    parts = f'<joint type="free"/>{geoms}{_band(item)}'
+    return f'<body name="{name}" pos="{mjcf(item.position)}" {_turned(item)}>{parts}</body>'
 
 
 def fixed_geom(item: Item, name: str, collision: str = FIXED) -> str:

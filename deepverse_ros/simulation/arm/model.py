@@ -39,9 +39,7 @@ _PADS = 'condim="4" friction="0.9 0.01 0.0001" priority="1" solref="0.01 1" soli
 _TORQUE = 0.4  # share of the data sheet's
 _GRIP = 20  # newtons of a finger
 # The fingers move as one, as those of a real gripper.
-_COUPLING = (
-    '<equality><joint joint1="finger_0" joint2="finger_1" polycoef="0 1 0 0 0" solref="0.01 1"/></equality>'
-)
+_COUPLING = '<equality><joint joint1="finger_0" joint2="finger_1" polycoef="0 1 0 0 0" solref="0.01 1"/></equality>'
 
 
 def build_xml(
@@ -114,8 +112,7 @@ def _arm(embodiment: Embodiment, base_offset: tuple[float, float]) -> str:
         _ball(0.0, 0.078, _DARK) + _capsule(0.07, 0.1845, 0.058, _ORANGE),
         _capsule(0.0, 0.15, 0.054, _LIGHT),
         _ball(0.0, 0.062, _DARK),
-        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>'
-        + _gripper(),
+        f'<geom class="arm" type="cylinder" fromto="0 0 0 0 0 0.045" size="0.046" rgba="{_ORANGE}"/>' + _gripper(),
     )
     offsets = (0.1575, 0.2025, 0.2045, 0.2155, 0.1845, 0.2155, 0.081)
     xml = ""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
 @dataclass(frozen=True)
 class Matter:
     """What a thing is made of.

@@ -43,8 +43,8 @@ class ArmSimulation:
         """Build the scene of `seed`.
 
         Args: width, height: pixels of a picture when `render` is not told otherwise. randomise: draw colours, light,
-        camera and the first pose, not only what stands and lies on the table. n_objects, n_obstacles: None: their number
-        is drawn, too. base_offset: shift of the arm in metres.
+        camera and the first pose, not only what stands and lies on the table. n_objects, n_obstacles: None: their
+        number is drawn, too. base_offset: shift of the arm in metres.
         Raises: RenderingError where nothing can render.
         """
         self.embodiment = embodiment or Embodiment.load("arm")

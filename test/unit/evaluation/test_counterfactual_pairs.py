@@ -17,10 +17,8 @@ from deepverse_ros.evaluation.reporting import model_card, report
 from deepverse_ros.evaluation.reporting.moving import moving_rows
 from deepverse_ros.model.config import WorldModelConfig
 from deepverse_ros.model.world_model import WorldModel
-from deepverse_ros.robot.embodiment import Embodiment
 from deepverse_ros.simulation import robots
 
-ARM = Embodiment.load("arm")
 SIZE, COUNT = 96, 3
 
 

@@ -45,6 +45,19 @@ def episode(request: pytest.FixtureRequest, generator: EpisodeGenerator) -> Epis
     return generator.record(9101, request.param, FRAMES, free=1.0)
 
 
+def cut(episode: Episode, frames: int) -> Episode:
+    """Its first frames."""
+    return replace(
+        episode,
+        rgb=episode.rgb[:frames],
+        depth=episode.depth[:frames],
+        actions=episode.actions[:frames],
+        segmentation=None,
+        camera_to_world=episode.camera_to_world[:frames],
+        state={name: values[:frames] for name, values in episode.state.items()},
+    )
+
+
 def seen(model: WorldModel, episode: Episode, off: np.ndarray | float = 0.0, depth: bool = True) -> Belief:
     """What is made of an episode's beginning, in which the joints (rad) are `off` from where they are told to be."""
     joints = np.concatenate([episode.state["joint_positions"], episode.state["gripper_state"]], 1) + off
@@ -89,3 +102,19 @@ def test_what_is_strange_for_its_looks_is_called_so(model: WorldModel, episode: 
     belief = replace(seen(model, episode), novelty=torch.tensor([1.7]))
     assert belief.ood_score == pytest.approx(1.7)
     assert belief.doubt == "is unlike anything the model was trained on (score 1.70, at most 1)"
+
+
+def test_a_picture_of_the_same_scene_looks_as_the_newest_frame_does_and_one_of_another_does_not(
+    model: WorldModel, generator: EpisodeGenerator
+) -> None:
+    """However the arm stands in it; a robot whose camera moves is shown its goals from elsewhere."""
+    episodes = [generator.record(9102, number, 12, free=1.0) for number in range(4)]
+    goals = [model.encode_goal(e.rgb[-1], None, e.intrinsics, e.camera_to_world[-1]).frame for e in episodes]
+    told_apart = 0
+    for number, episode in enumerate(episodes):
+        belief = seen(model, cut(episode, FRAMES))
+        alike = [belief.agreement(goal) for goal in goals]
+        assert alike[number] > 0.6
+        assert belief.agreement(None) == 1.0
+        told_apart += sum(share < 0.55 for share in alike)
+    assert told_apart >= 10  # of 12; two grey tables are alike

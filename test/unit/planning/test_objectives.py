@@ -46,6 +46,7 @@ class Picture:
     tool_std: float = 0.01
     ood_score: float = 0.3
     out_of_distribution: bool = False
+    frame: torch.Tensor | None = None
 
 
 def metres(low: float = -2.0, high: float = 2.0) -> st.SearchStrategy[float]:

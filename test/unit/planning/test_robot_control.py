@@ -44,21 +44,24 @@ def test_the_tool_is_led_to_a_place_that_is_given_in_numbers() -> None:
     few = MpcConfig(sampler=IcemConfig(samples=64), iterations=4)
     control, place = RobotControl("models/arm", few), np.array([0.45, -0.15, 0.30])
     with ArmSimulation(seed=1_000_003, width=128, height=128) as simulation:
+        camera = {"intrinsics": simulation.intrinsics, "camera_to_world": simulation.camera_to_world}
         begin = float(np.linalg.norm(simulation.tool_position - place))
         for _ in range(2):
             rgb, depth = simulation.render()
-            result = control.plan_and_simulate(rgb, joints=simulation.joints, depth=depth, goal_position=place)
+            result = control.plan_and_simulate(
+                rgb, joints=simulation.joints, depth=depth, goal_position=place, **camera
+            )
             assert result.verdict.accepted, result.verdict.text
             assert result.plan is not None
             for action in result.plan:
                 simulation.step(action)
                 rgb, depth = simulation.render()
-                control.see(rgb, simulation.joints, depth)
+                control.see(rgb, simulation.joints, depth, **camera)
             control.executed(result)
         assert begin > 0.1
         assert np.linalg.norm(simulation.tool_position - place) < 0.05
         far = np.array([1.6, 0.0, 0.3])
-        result = control.plan_and_simulate(rgb, joints=simulation.joints, depth=depth, goal_position=far)
+        result = control.plan_and_simulate(rgb, joints=simulation.joints, depth=depth, goal_position=far, **camera)
     assert result.verdict.reason is Reason.MISSES_GOAL
 
 

@@ -26,13 +26,18 @@ CALIBRATION = Calibration(0.9, tuple(bound / SPREAD for bound in (0.005, 0.01, 0
 class Seen:
     """A belief or a goal with the tool at the origin."""
 
-    def __init__(self, ood_score: float = 0.2) -> None:
+    def __init__(self, ood_score: float = 0.2, alike: float = 0.8) -> None:
         self.ood_score = ood_score
+        self._alike = alike
         self.out_of_distribution = ood_score > 1.0
         self.doubt = "is strange"
         self.tool_position = np.zeros(3, np.float32)
         self.tool_std = 0.01
         self.embedding = torch.zeros(1)
+        self.frame: torch.Tensor | None = torch.zeros(5, 2, 2)
+
+    def agreement(self, frame: torch.Tensor | None) -> float:
+        return 1.0 if frame is None else self._alike
 
 
 class Path:
@@ -241,6 +246,17 @@ def test_what_the_model_does_not_know_is_not_judged(which):
     assert refused.reason is Reason.OUT_OF_DISTRIBUTION
     assert refused.value == pytest.approx(1.7)
     assert refused.text == f"the {'goal image' if which == 'goal' else 'observation'} is strange"
+
+
+def test_a_goal_picture_of_another_scene_is_not_judged():
+    refused = verdict(Path([0.0] * 4), belief=Seen(alike=0.3))
+    assert refused.reason is Reason.OUT_OF_DISTRIBUTION
+    assert (refused.value, refused.threshold) == (0.3, 0.55)
+    assert "30% of it looks as what the camera sees, at least 55% must" in refused.text
+    assert verdict(Path([0.0] * 4), belief=Seen(alike=0.3), min_goal_agreement=0.2).accepted
+    place = Seen()
+    place.frame = None  # as of a goal that is no picture
+    assert verdict(Path([0.0] * 4), belief=Seen(alike=0.3), goal=place).accepted
 
 
 def test_a_future_that_is_not_finite_is_never_accepted():
