@@ -1,4 +1,4 @@
-"""What the arm does in near scenes: mostly motions that touch things, or pass close by them."""
+"""What the arm does in episodes: mostly motions that touch things, or pass close by them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from deepverse_ros.simulation.arm.simulation import ArmSimulation
 from deepverse_ros.simulation.arm.strokes import Thing, hand_radius, things_of
 from deepverse_ros.simulation.base import Script
 
-# Of the episodes in near scenes. In those of "random" and "reach" contacts happen by chance.
+# Of the episodes. In those of "random" and "reach" contacts happen by chance.
 SHARES = {
     "push": 0.22, "topple": 0.08, "two": 0.10, "past": 0.12, "hold": 0.14, "drop": 0.06, "slip": 0.05, "miss": 0.05,
     "blocked": 0.08, "random": 0.06, "reach": 0.04,

@@ -176,13 +176,13 @@ def test_episodes_and_folders_that_show_nothing_are_named(model, episodes, tmp_p
         next(evaluate.ood_windows(model, tmp_path))
 
 
-def test_strangers_of_a_setting_are_seen_as_its_own_scenes_are():
+def test_strangers_are_seen_as_scenes_of_the_training_are():
     arm = Embodiment.load("arm")
     simulation, scenes = robots.of(arm).simulate(width=32, height=32), robots.of(arm).ood_scenes(32, 32)
     for kind in robots.of(arm).ood_kinds:
         shown = scenes.frames(kind, 0, 2)
         assert shown.rgb.shape == (2, 32, 32, 3)
-        # As far as cameras of the setting differ; that of the other setting stands farther away and sees more.
+        # As far as the cameras of drawn scenes differ.
         assert shown.intrinsics[0, 0] == pytest.approx(simulation.intrinsics[0, 0], rel=0.35), kind
     for each in (simulation, scenes):
         each.close()

@@ -100,11 +100,11 @@ def test_somebody_who_is_there_at_the_start_is_told(bare):
     simulation.reset(1)
     seen = look(simulation, control, watch)
     assert not watch.standing(seen)
-    off = np.random.default_rng(0).uniform(-0.03, 0.03, (20, 3))
+    off = np.random.default_rng(0).uniform(-0.03, 0.03, (50, 3))
     hand = np.array([1.05, 0.2, 0.3]) + np.concatenate([off, -off])
     points = np.concatenate([seen.points, hand[None].astype(np.float32)], 1)
-    own = np.concatenate([seen.own, np.zeros((1, 40), bool)], 1)
+    own = np.concatenate([seen.own, np.zeros((1, 100), bool)], 1)
     found = watch.standing(replace(seen, points=points, own=own))
     assert [one.zone for one in found] == ["person", "coming_person"]
-    assert "40 points that are not the robot, 15 count: 40 around (1.05, 0.20, 0.30)" in found[0].text
+    assert "100 points that are not the robot, 70 count: 100 around (1.05, 0.20, 0.30)" in found[0].text
     assert not watch.standing(replace(seen, no_observation="the newest picture has no depth"))
