@@ -253,8 +253,8 @@ def check_reader(model: WorldModel, reader: WorldModel | None) -> None:
 
 
 def coverage(errors: np.ndarray, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Share of tool errors (N, H) within the calibrated bound of their step; None without a calibration."""
-    if calibration is None:
+    """Share of tool errors (N, H) within the calibrated bound of their step; None where none was calibrated."""
+    if calibration is None or calibration.get("tool_error_q") is None:
         return None
     bound = np.asarray(calibration["tool_error_q"], float)
     steps = min(len(bound), errors.shape[1])

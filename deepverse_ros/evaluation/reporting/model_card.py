@@ -114,13 +114,13 @@ def _limits(
         "- Errors grow with each step, as the table shows." if evaluation else "- It has not been evaluated yet.",
         "- One future per plan: it does not show the several ways in which a contact can end.",
     ]
-    if calibration:
+    if calibration and calibration.get("tool_error_q"):
         bounds = ", ".join(f"{100 * q:.1f}" for q in calibration["tool_error_q"])
         lines.append(
             f"- In {100 * calibration['level']:.0f} % of windows like those of the calibration data the tool is within "
             f"{bounds} cm (steps 1, 2, ...) of where it was imagined; elsewhere the bound promises nothing."
         )
-    else:
+    elif not calibration:
         lines.append("- Not calibrated: no plan is accepted on its word.")
     lines.append("- Not a safety device.")
     return "\n".join(lines)

@@ -11,12 +11,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from deepverse_ros.robot.embodiment import Embodiment
+from deepverse_ros.simulation.arm.kinematics import ArmKinematics
 from deepverse_ros.simulation.arm.model import GRIPPER_OPEN, build_xml
-from deepverse_ros.simulation.arm.sampling import VIEW_TARGET, sample_scene, view_from
+from deepverse_ros.simulation.arm.sampling import VIEW_TARGET, View, sample_scene, view_from
 from deepverse_ros.simulation.arm.scene import Scene
 from deepverse_ros.simulation.arm.simulation import intrinsics
 from deepverse_ros.simulation.base import SceneFrames
 from deepverse_ros.simulation.rendering import Renderer, mujoco
+
+_LOOKS = 20  # poses of a robot that are drawn until its end is seen
+_MARGIN = 0.1  # of the picture, between that and the border
 
 # A selective-compliance arm: two links that turn about the vertical, and a quill that slides along it.
 _SCARA = """
@@ -72,6 +76,10 @@ def _strong_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return (float(rgb[0]), float(rgb[1]), float(rgb[2]))
 
 
+def _view_of(scene: Scene) -> View:
+    return View(scene.camera_position, scene.camera_axes, scene.camera_fovy)
+
+
 def _as_it_is(scene: Scene, rng: np.random.Generator) -> Scene:
     return scene
 
@@ -94,6 +102,7 @@ class ArmOodScenes:
         self._width = width
         self._height = height
         self._renderer: Renderer | None = None
+        self._kinematics = ArmKinematics(embodiment)
 
     def frames(self, kind: str, seed: int, count: int) -> SceneFrames:
         """`count` pictures of a scene of `kind` (a key of `KINDS`), the robot slowly moving.
@@ -102,14 +111,19 @@ class ArmOodScenes:
         """
         # Each from a generator of its own, so that the kinds of one seed share the scene and the arm's motion.
         looks, change, motion = (np.random.default_rng([seed, k]) for k in range(3))
-        scene = KINDS[kind](sample_scene(looks, 3, 1), change)
+        drawn = sample_scene(looks, 3, 1)
+        scene = KINDS[kind](drawn, change)
         model = mujoco.MjModel.from_xml_string(self._xml(kind, scene))
         if self._renderer is None:
             self._renderer = Renderer(model, self._width, self._height)
         else:
             self._renderer.use(model)
         data = mujoco.MjData(model)
-        joints, path = self._path(model, motion, count) if kind in _OTHER_ROBOTS else self._arm_path(motion, count)
+        joints, path = (
+            self._path(model, data, _view_of(drawn), motion, count)
+            if kind in _OTHER_ROBOTS
+            else self._arm_path(drawn, motion, count)
+        )
         pictures = []
         for pose in path:
             for name, value in pose.items():
@@ -141,10 +155,15 @@ class ArmOodScenes:
         world.append(ElementTree.fromstring(_OTHER_ROBOTS[kind]))
         return ElementTree.tostring(root, encoding="unicode")
 
-    def _arm_path(self, rng: np.random.Generator, frames: int) -> tuple[np.ndarray, list[dict[str, float]]]:
-        """The arm near its home pose: (T, A) joints, and the value of each of the model's joints per frame."""
-        robot = self._embodiment
-        first = np.asarray(robot.home) + np.append(rng.normal(0, 0.2, robot.action_dim - 1), 0.0)
+    def _arm_path(
+        self, scene: Scene, rng: np.random.Generator, frames: int
+    ) -> tuple[np.ndarray, list[dict[str, float]]]:
+        """The arm near its home pose, its tool in sight: (T, A) joints, and the value of each of the model's joints."""
+        robot, view = self._embodiment, _view_of(scene)
+        for _ in range(_LOOKS):
+            first = np.asarray(robot.home) + np.append(rng.normal(0, 0.2, robot.action_dim - 1), 0.0)
+            if view.sees(self._kinematics.tool_position(first), _MARGIN):
+                break
         step = rng.uniform(-0.4, 0.4, robot.action_dim) * robot.max_step
         joints = np.clip(first + np.arange(frames)[:, None] * step, robot.lower, robot.upper)
         names = [*robot.joint_names, "finger_0", "finger_1"]
@@ -152,12 +171,17 @@ class ArmOodScenes:
         return joints, [dict(zip(names, row, strict=True)) for row in values]
 
     def _path(
-        self, model: "mujoco.MjModel", rng: np.random.Generator, frames: int
+        self, model: "mujoco.MjModel", data: "mujoco.MjData", view: View, rng: np.random.Generator, frames: int
     ) -> tuple[np.ndarray, list[dict[str, float]]]:
-        """Another robot: its hinges and slides move within their ranges."""
+        """Another robot: its hinges and slides move within their ranges, from where its end is in sight."""
         moved = [k for k in range(model.njnt) if model.jnt_type[k] != mujoco.mjtJoint.mjJNT_FREE]
         lower, upper = model.jnt_range[moved].T
-        first = rng.uniform(lower, upper)
+        for _ in range(_LOOKS):
+            first = rng.uniform(lower, upper)
+            data.qpos[model.jnt_qposadr[moved]] = first
+            mujoco.mj_kinematics(model, data)
+            if view.sees(data.geom_xpos[-1], _MARGIN):  # its body is the last one
+                break
         path = np.clip(first + np.arange(frames)[:, None] * rng.uniform(-0.05, 0.05) * (upper - lower), lower, upper)
         names = [model.joint(k).name for k in moved]
         home = np.tile(np.asarray(self._embodiment.home), (frames, 1))

@@ -107,7 +107,7 @@ def _make(kind, **parameters):
 @pytest.fixture
 def cell(request, tmp_path) -> Iterator[tuple[Cell, Scenario]]:
     threads = torch.get_num_threads()
-    with ArmSimulation(width=64, height=64, embodiment=ARM) as simulation:
+    with ArmSimulation(width=64, height=64, embodiment=ARM, n_objects=3, n_obstacles=1) as simulation:
         drawn = (draw(simulation, 5, number, 8) for number in range(request.param, 100, 2))
         scenario = next(scenario for scenario in drawn if scenario.scene < 2**31)  # a node's parameter
         simulation.reset(scenario.scene)

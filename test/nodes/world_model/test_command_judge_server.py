@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def simulation() -> Iterator[ArmSimulation]:
-    with ArmSimulation(width=128, height=128, embodiment=ARM) as simulation:
+    with ArmSimulation(width=128, height=128, embodiment=ARM, n_objects=3, n_obstacles=1) as simulation:
         yield simulation
 
 

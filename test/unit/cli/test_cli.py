@@ -107,7 +107,7 @@ def test_evaluate_then_card_then_info(work, monkeypatch, capsys):
     assert code == 0
     assert "PSNR model [dB]" in out
     figures = json.loads(figures_path.read_text())
-    assert figures["n_windows"] == 3
+    assert 0 < figures["n_windows"] <= 3
     assert figures["collection_seed"] is None
     assert set(figures["psnr"]) == {"model", "persistence", "shuffled", "codec"}
     assert all(len(values) == 8 for values in figures["psnr"].values())

@@ -140,7 +140,7 @@ def test_a_fitted_detector_tells_strangers_apart_and_not_the_ordinary(model, epi
     assert set(figures["corrupted"]) == set(evaluate.CORRUPTIONS)
     assert set(figures["simulated"]) == set(OOD_KINDS)
     assert figures["ordinary"]["n"] == 6
-    assert figures["corrupted"]["inverted"]["auroc"] == 1
+    assert figures["corrupted"]["noise"]["auroc"] == 1
     assert figures["simulated"]["other_looks"]["auroc"] > 0.9
     assert 0.1 < figures["simulated"]["ordinary"]["auroc"] < 0.9
     assert figures["folder"] == {"path": str(tmp_path), "n": 3, **{k: figures["folder"][k] for k in FIGURES}}

@@ -70,7 +70,7 @@ class Place:
 def place() -> Iterator[Place]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with ArmSimulation(width=128, height=128, embodiment=ARM) as simulation:
+    with ArmSimulation(width=128, height=128, embodiment=ARM, n_objects=3, n_obstacles=1) as simulation:
         yield Place(simulation, RobotControl(WorldModel.load("models/arm", device="cpu")))
     torch.set_num_threads(threads)
 
@@ -234,7 +234,8 @@ def test_who_cannot_see_stops(place):
     watch = place.watch(tool_zones(ARM))
     belief, seen, joints = place.control.believe(), place.observation(), place.simulation.joints.astype(np.float32)
     noise = np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), np.uint8)
-    strange = place.control.model.observe(Observation.from_numpy(noise, None, place.simulation.intrinsics))
+    sim = place.simulation
+    strange = place.control.model.observe(Observation.from_numpy(noise, None, sim.intrinsics, sim.camera_to_world))
     without = (
         (strange, seen, joints, "out of distribution"),
         (belief, replace(seen, depth=None), joints, "no depth"),
@@ -320,7 +321,7 @@ def test_an_exclusion_in_an_unknown_frame_is_blind_and_no_error(place):
 
 def test_the_way_between_two_steps_counts(place):
     """A thing so small that a finger is past it from one step to the next."""
-    place.begin(3)
+    place.begin(5)
     start = place.simulation.joints
     values = np.repeat(start[None], 8, 0)
     values[:, 0] += 0.29 * np.arange(1, 9)

@@ -1,5 +1,7 @@
 """The body's chain of links against the simulation's kinematics, and its capsules against the simulation's shapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from pydantic import ValidationError
 from reaching import ARM, FORWARD
 
 from deepverse_ros.robot.kinematics import Body, Capsule, Link, square_distance
+from deepverse_ros.simulation.arm import simulation as arm_simulation
+from deepverse_ros.simulation.arm.sampling import sample_scene
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
 
 BODY = ARM.body
@@ -30,9 +34,11 @@ def test_the_tool_is_where_the_simulation_has_it(seed: int) -> None:
         np.testing.assert_allclose(pose[:3, :3], rotation, atol=1e-6)
 
 
-def test_capsules_cover_every_seen_pixel_of_the_arm_and_little_else() -> None:
+def test_capsules_cover_every_seen_pixel_of_the_arm_and_little_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points of the depth image: those of the arm are within a capsule, those of an empty scene are not."""
     rng = np.random.default_rng(0)
+    scene = replace(sample_scene(rng, 0, 0, randomise=False), camera_fovy=60.0)  # the whole arm is in the picture
+    monkeypatch.setattr(arm_simulation, "sample_scene", lambda *_: scene)
     with ArmSimulation(3, n_objects=0, n_obstacles=0, randomise=False) as simulation:
         for _ in range(10):
             joints = np.asarray(ARM.home) + rng.normal(0, 0.3, 8) * [1, 1, 1, 1, 1, 1, 1, 0]

@@ -47,9 +47,9 @@ def test_the_example_lets_an_empty_table_pass_and_stops_for_a_person():
     empty = View("base_link", table, robot, 0.08, {"tool0": tool})
     assert judge(loaded, empty, TIMES).action == Action.CLEAR
     person = table.copy()
-    person[2:, :20] = [1.0, 0.1, 0.3]
+    person[2:, :80] = [1.0, 0.1, 0.3]
     found = judge(loaded, View("base_link", person, robot, 0.08, {"tool0": tool}), TIMES)
-    assert (found.action, found.zone, found.step, found.points, found.threshold) == (Action.STOP, "person", 2, 20, 15)
+    assert (found.action, found.zone, found.step, found.points, found.threshold) == (Action.STOP, "person", 2, 80, 70)
     assert found.scale == 0
     robot = robot.copy()
     robot[3, 0] = [-0.5, -0.5, 0.4]
