@@ -28,6 +28,7 @@ QUICK_PLANNER = {
     "goal_tolerance": 2.0,
     "max_uncertainty": 2.0,
     "max_goal_uncertainty": 2.0,
+    "min_goal_agreement": 0.0,
     "reached_tolerance": 0.001,
     # A busy machine: pictures come late, and the simulated arm is slower than its plan.
     "stale_timeout": 5.0,

@@ -42,6 +42,7 @@ QUICK = {
     "goal_tolerance": 2.0,
     "max_uncertainty": 2.0,
     "max_goal_uncertainty": 2.0,
+    "min_goal_agreement": 0.0,
     "reached_tolerance": 0.001,
     "observation_timeout": 1.0,
     "stale_timeout": 1.0,

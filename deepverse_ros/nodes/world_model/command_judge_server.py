@@ -81,6 +81,8 @@ PARAMETERS = (
 RATE_TIMEOUT, WAIT_TIMEOUT, AFTER, SETPOINT_TIMEOUT = 1.0, 2.0, 0.5, 30.0
 """Seconds for which is judged: a rate that is not repeated, a trajectory that does not pass, one that is done, and a
 set-point that is not reached."""
+WAIT_JUDGEMENTS = 4
+"""So many judgements, if they take longer, has a trajectory that does not pass."""
 SPARE = 1.2
 """Times two judgements is how long a verdict on a stream has to last: until the one after it has come."""
 PAUSE = 3.0
@@ -346,12 +348,17 @@ class CommandJudgeServer:
             elif watched.begun is not None:
                 done = watched.elapsed(now) > command.duration + AFTER
             elif command.duration > 0:
-                done = now - current.since > WAIT_TIMEOUT
+                done = now - current.since > self._patience()
             else:
                 done = now - current.came > SETPOINT_TIMEOUT or self._reached(command.values[-1])
             if done or now < current.came - 1.0:  # the clock jumped back: it belongs to another time
                 self._current = None
             return self._current and self._placed(self._current, now)
+
+    def _patience(self) -> float:
+        """Seconds for which a trajectory that does not pass is judged: where that is slow, for some judgements."""
+        (slow,) = self.latency.at(0.95)
+        return max(WAIT_TIMEOUT, 1e-3 * WAIT_JUDGEMENTS * slow) if np.isfinite(slow) else WAIT_TIMEOUT
 
     def _placed(self, current: _Current, now: float) -> _Current:
         """A set-point of a stream, with where the robot is meanwhile, and for how long a verdict has to last."""

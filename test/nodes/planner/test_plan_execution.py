@@ -62,7 +62,7 @@ def world(started: World) -> World:
 
 def goal_picture(number: int) -> Image:
     """A goal that the arm of the world can reach."""
-    with ArmSimulation(0, SIZE, SIZE) as simulation:
+    with ArmSimulation(0, SIZE, SIZE, n_objects=3, n_obstacles=1) as simulation:
         rgb, _, _ = simulation.goal_frame(sample_goal(simulation, number))
     return image_from_array(rgb, "rgb8", Header())
 
@@ -113,7 +113,7 @@ def test_a_robot_that_does_as_imagined_is_not_stopped(world: World) -> None:
 
 
 def test_a_robot_that_goes_elsewhere_is_stopped_and_a_new_plan_is_made(world: World) -> None:
-    answer = pursue(world, goal_picture(2), turn=1.0, max_plans=6)
+    answer = pursue(world, goal_picture(8), turn=1.0, max_plans=6)
     plans, verdict = sent_plans(world), departures(world)[0]
     assert verdict.plan_id == plans[0].id
     assert not verdict.accepted
@@ -160,7 +160,7 @@ def test_where_no_image_can_be_compared_the_robot_holds_unless_monitoring_is_off
         client.clear()
         world.set(stale_timeout=5.0, monitor_path=False)
         assert diagnosed(world)["path_monitored"] == "False"
-        client.result(client.send(goal_picture(2), max_plans=1), 60.0)
+        client.result(client.send(goal_picture(8), max_plans=1), 60.0)
         assert sent_plans(world)
         assert all(v.accepted for v in client.heard["planner/verdict"])
     finally:

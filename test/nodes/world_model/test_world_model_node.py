@@ -175,7 +175,7 @@ def test_imagine_answers_with_a_future_and_names_what_is_wrong(robot, sensors, s
 
 
 def test_evaluate_plan_judges_by_the_imagined_outcome(robot, sensors, start, arm):
-    node = start(goal_tolerance=2.0, max_uncertainty=2.0, max_goal_uncertainty=2.0)
+    node = start(goal_tolerance=2.0, max_uncertainty=2.0, max_goal_uncertainty=2.0, min_goal_agreement=0.0)
     robot.until(lambda: node.input.images.total and not node.input.latest_window().problem)
     goal = image_from_array(np.full((30, 50, 3), 90, np.uint8), "bgr8")
     request = EvaluatePlan.Request(plan=plan_message(arm), goal_image=goal)
