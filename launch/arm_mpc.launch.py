@@ -119,7 +119,7 @@ def _start(context: LaunchContext) -> list[Action]:
             "zones": _file(given["zones"]),
             "watched_command_topic": "prefilter/command_in",
             "passed_command_topic": passed_topic,
-            "verdict_valid_for": 1.5,
+            "verdict_valid_for": 3.0,
             "verdict_deadline": 2.0,
         }
     # Two models share the cores: threads that wait for work must not burn what the other one needs.

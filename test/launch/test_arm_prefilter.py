@@ -33,12 +33,12 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_by_default_a_goal_is_reached_through_an_enforcing_prefilter(tmp_path):
-    (target,), _ = make_targets(FIRST_SEED, 1)
+    seed, (target,), _ = make_targets(FIRST_SEED, 1)
     goal = {
         "goal_image": image_from_array(target.rgb, "rgb8", Header()),
         "goal_depth": image_from_depth(target.depth, "32FC1"),
     }
-    given = ["device:=cpu", "rviz:=false", f"seed:={FIRST_SEED}"]
+    given = ["device:=cpu", "rviz:=false", f"seed:={seed}"]
     with launched(tmp_path / "log", "arm_mpc.launch.py", given):
         peer = Peer()
         try:
