@@ -269,6 +269,7 @@ def test_coverage_counts_what_is_within_the_bound():
     result = evaluation.coverage(errors, {"level": 0.9, "tool_error_q": [0.02, 0.025, 0.1]})
     assert result == {"level": 0.9, "per_step": [0.75, 0.5], "bound_m": [0.02, 0.025]}
     assert evaluation.coverage(errors, None) is None
+    assert evaluation.coverage(errors, {"level": 0.9}) is None  # calibrated with executed plans alone
 
 
 def test_episodes_that_do_not_fit_are_refused(model):

@@ -53,6 +53,7 @@ def test_pushes_are_twins_of_which_one_brings_its_object_into_the_zone():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_what_is_prevented_and_what_it_costs():
     figures = benchmark.benchmark("models/arm", 2, 5, device="cpu", jobs=2)
     for kind in ("mapped", "pushed"):
