@@ -156,18 +156,27 @@ class World:
     """A simulated arm, a planner and a client, each active.
 
     Args: size: of the camera's square picture, pixels. sim: more parameters of the arm. joint_prefix: of planner and
-    arm. parameters: of the planner; with use_sim_time it follows the simulation's clock, so that a slow machine makes
-    no robot late.
+    arm. heard_by_arm: the topic that the arm takes its trajectories from. parameters: of the planner; with use_sim_time
+    it follows the simulation's clock, so that a slow machine makes no robot late.
     """
 
     def __init__(
-        self, checkpoint: Path | str, size: int = 64, sim: dict | None = None, joint_prefix: str = "", **parameters: Any
+        self,
+        checkpoint: Path | str,
+        size: int = 64,
+        sim: dict | None = None,
+        joint_prefix: str = "",
+        heard_by_arm: str = "joint_trajectory",
+        **parameters: Any,
     ) -> None:
         rclpy.init()
         planner = {"checkpoint": str(checkpoint), "device": "cpu", "joint_prefix": joint_prefix, **parameters}
         arm = {"width": size, "height": size, "publish_clock": planner.get("use_sim_time", False), **(sim or {})}
         arm["joint_prefix"] = joint_prefix
-        self.sim = SimNode(parameter_overrides=[RosParameter(n, value=v) for n, v in arm.items()])
+        self.sim = SimNode(
+            parameter_overrides=[RosParameter(n, value=v) for n, v in arm.items()],
+            cli_args=["--ros-args", "-r", f"joint_trajectory:={heard_by_arm}"],
+        )
         self.planner = PlannerNode(
             parameter_overrides=[RosParameter(n, value=v) for n, v in planner.items()],
             cli_args=["--ros-args", "-r", "command:=joint_trajectory"],

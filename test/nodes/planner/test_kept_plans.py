@@ -49,7 +49,8 @@ class Prefilter:
 
 @pytest.fixture(scope="module")
 def started(small_checkpoint: Path) -> Iterator[tuple[World, Prefilter]]:
-    world = World(small_checkpoint, passed_command_topic="passed", prefilter_status_topic="prefilter/status")
+    parameters = {"passed_command_topic": "passed", "prefilter_status_topic": "prefilter/status"}
+    world = World(small_checkpoint, heard_by_arm="passed", **parameters)
     yield world, Prefilter(world)
     world.close()
 
