@@ -9,6 +9,7 @@ import typer
 
 from deepverse_ros.cli import evaluate, inspect, train
 from deepverse_ros.errors import DeepverseError
+from deepverse_ros.processes import keep_freed_memory
 
 app = typer.Typer(
     help="Imagination for a robot: collect data, train a world model, and measure it.",
@@ -35,6 +36,7 @@ app.add_typer(evaluate.benchmarks, name="benchmark")
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 2 wrong input or environment, 130 interrupted."""
+    keep_freed_memory()  # as the nodes do, so that what is measured here is what they take
     try:
         app(prog_name="deepverse")
     except DeepverseError as error:

@@ -9,7 +9,7 @@ next latent, the next measured state, and how the camera moves.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,17 @@ class Prediction:
     latents: Tensor
     states: Tensor
     motion: Tensor
+
+
+class _Told(NamedTuple):
+    """What actions say of T steps to all layers.
+
+    token: (B, T, width).
+    modulation: (B, T, 6, width).
+    """
+
+    token: Tensor
+    modulation: Tensor
 
 
 @dataclass
@@ -207,13 +218,13 @@ class Dynamics(nn.Module):
         Args: steps of a window; recalled: of memory, seen from the newest context frame on.
         Returns: the prediction of frame t+1 at place t.
         """
-        return self._run(steps, recalled or [], None)[0]
+        return self._run(steps, self._told(steps.actions), recalled or [], None)[0]
 
     def keys(self, steps: Steps) -> list[KeyValue]:
         """Keys and values (B, S', T, heads, d) per time layer of frames whose following action is known."""
         if steps.latents.shape[1] == 0:
             return [(key[:, :, :0], value[:, :, :0]) for key, value in self.room(len(steps.latents), 1)]
-        return self._run(steps, [], None)[1]
+        return self._run(steps, self._told(steps.actions), [], None)[1]
 
     def recall(self, steps: Steps) -> list[KeyValue]:
         """Keys and values (B, S', M, heads, d) per time layer of M frames that do not follow each other."""
@@ -235,9 +246,12 @@ class Dynamics(nn.Module):
 
         return [(empty(layer.time), empty(layer.time)) for layer in self._layers if layer.time is not None]
 
-    def step(self, frame: Steps, past: Past) -> Prediction:
-        """One frame ahead; `past` grows by this frame. Args: frame: one frame (T = 1) of N plans."""
-        prediction, _ = self._run(frame, past.recalled, past)
+    def step(self, frame: Steps, past: Past, told: _Told | None = None) -> Prediction:
+        """One frame ahead; `past` grows by this frame.
+
+        Args: frame: one frame (T = 1) of N plans; told: what its actions say, where that is known already.
+        """
+        prediction, _ = self._run(frame, told or self._told(frame.actions), past.recalled, past)
         past.length += 1
         return prediction
 
@@ -255,9 +269,13 @@ class Dynamics(nn.Module):
         # Frame by frame, each from the one before: what is predicted at t is the input at t + 1, and its keys and
         # values grow the past. Every input has T = 1.
         latents, states, rays = newest.latents, newest.states, newest.rays
+        # What the actions say does not depend on what follows from them: it is asked once.
+        told = self._told(plans)
         ahead = []
         for t in range(plans.shape[1]):
-            ahead.append(self.step(Steps(latents, plans[:, t : t + 1], states, rays), past))
+            now = slice(t, t + 1)
+            frame = Steps(latents, plans[:, now], states, rays)
+            ahead.append(self.step(frame, past, _Told(told.token[:, now], told.modulation[:, now])))
             latents = ahead[-1].latents
             # What is not measured now will not be measured next.
             states = torch.where(torch.isfinite(states), ahead[-1].states, torch.nan)
@@ -303,12 +321,17 @@ class Dynamics(nn.Module):
         state = self.states(steps.states)
         return torch.cat([action[:, :, None], state[:, :, None], tokens], 2) + self.place
 
-    def _run(self, steps: Steps, recalled: list[KeyValue], past: Past | None) -> tuple[Prediction, list[KeyValue]]:
-        # Tokens of T frames, (B, T, S', width), and the six modulations that all layers share, (B, T, 6, width).
+    def _told(self, actions: Tensor) -> _Told:
+        """Args: actions (B, T, A) physical units."""
+        token = self.actions(actions)
+        return _Told(token, self.modulate(token).unflatten(-1, (6, -1)))
+
+    def _run(
+        self, steps: Steps, told: _Told, recalled: list[KeyValue], past: Past | None
+    ) -> tuple[Prediction, list[KeyValue]]:
+        # Tokens of T frames, (B, T, S', width).
         batch, time = steps.latents.shape[:2]
-        action = self.actions(steps.actions)
-        x = self._embedded(steps, action)
-        shared = self.modulate(action).unflatten(-1, (6, -1))
+        x = self._embedded(steps, told.token)
         # Where these frames stand in time, (T,), from the oldest context frame on. A window sees recalled frames from
         # its newest context frame on, as when imagining: older ones were observed without them.
         begin = past.context[0][0].shape[2] + past.length if past else 0
@@ -316,7 +339,7 @@ class Dynamics(nn.Module):
         visible = now >= (0 if past else self.context - 1)
         cache: list[KeyValue] = []
         for layer in self._layers:
-            shift1, scale1, gate1, shift2, scale2, gate2 = layer.modulated(shared)
+            shift1, scale1, gate1, shift2, scale2, gate2 = layer.modulated(told.modulation)
             # Space: each frame by itself, (B*T, S', width).
             h = layer.norm(x) * (1 + scale1) + shift1
             x = x + (1 + gate1) * layer.space(h.flatten(0, 1)).unflatten(0, (batch, time))

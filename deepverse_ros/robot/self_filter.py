@@ -7,7 +7,7 @@ import numpy as np
 from deepverse_ros.errors import ConfigError
 from deepverse_ros.robot.capsules import Capsules, Placed
 from deepverse_ros.robot.embodiment import Embodiment
-from deepverse_ros.robot.kinematics import nearest_place, square_distance
+from deepverse_ros.robot.kinematics import nearest_place, square_distance, square_distances
 
 Values = Mapping[str, np.ndarray]
 """By modality: (S, D) where the robot is, in the modality's unit."""
@@ -56,13 +56,12 @@ class RobotSelfFilter:
         for axis in range(3):  # a comparison of whole points costs three times as much
             column = points[..., axis]
             near &= (column >= lower[:, None, axis]) & (column <= upper[:, None, axis])
-        step, index = np.nonzero(near)
-        found = np.zeros(len(step), bool)
-        inside = points[step, index].astype(np.float32)
-        for start, end, limit in zip(placed.start.swapaxes(0, 1), placed.end.swapaxes(0, 1), reach[:, 0], strict=True):
-            segment = start.astype(np.float32)[step], end.astype(np.float32)[step]
-            found |= square_distance(inside, *segment) <= limit**2
-        near[step, index] = found
+        # Of each moment's points that are left, the distances to all capsules at once.
+        for moment, (start, end) in enumerate(zip(placed.start, placed.end, strict=True)):
+            index = np.flatnonzero(near[moment])
+            if len(index):
+                square = square_distances(points[moment, index], start, end)
+                near[moment, index] = (square <= np.square(reach[:, 0], dtype=np.float32)).any(1)
         return near
 
     def placed(self, poses: Mapping[str, np.ndarray]) -> Placed:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 LOWER, UPPER = (-0.25, -0.95), (1.15, 0.95)
@@ -66,8 +65,14 @@ class HeightMap:
 
 
 def _around(values: Tensor) -> Tensor:
-    """Sum over each cell's neighbourhood of 3 x 3."""
-    return F.avg_pool2d(values[:, None], 3, 1, 1, count_include_pad=True)[:, 0] * 9
+    """Sum over each cell's neighbourhood of 3 x 3, in (B, ROWS, COLUMNS); shifted and added, as pooling is slower."""
+    for axis in (-2, -1):
+        length = values.shape[axis] - 1
+        summed = values.clone()
+        summed.narrow(axis, 1, length).add_(values.narrow(axis, 0, length))
+        summed.narrow(axis, 0, length).add_(values.narrow(axis, 1, length))
+        values = summed
+    return values
 
 
 def map_heights(points: Tensor, fast: Tensor) -> HeightMap:

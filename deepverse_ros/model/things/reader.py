@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepverse_ros.model.body_rendering import STRIDE
-from deepverse_ros.model.codec import IN_CHANNELS, Block
+from deepverse_ros.model.codec import IN_CHANNELS, Block, conv3
 
 # the codec's frame; x, y, z and the height again, finer; whether the robot is there, and its sqrt-disparity
 _SEEN = IN_CHANNELS + 4 + 2
@@ -78,8 +78,8 @@ class Reader(nn.Module):
         x8 = self.block8(self.down8(F.silu(x4)))
         x4 = self.merge4(x4 + F.pixel_shuffle(self.up4(F.silu(x8)), 2))
         x2 = self.merge2(x2 + F.pixel_shuffle(self.up2(F.silu(x4)), 2))
-        x1 = F.silu(F.pixel_shuffle(self.up1(F.silu(x2)), 2) + self.full(seen))
-        logit, offset, log_std = self.head(x1).float().split([1, 3, 1], 1)
+        x1 = F.pixel_shuffle(self.up1(F.silu(x2)), 2) + conv3(seen, self.full.weight, self.full.bias)
+        logit, offset, log_std = conv3(F.silu(x1), self.head.weight, self.head.bias).float().split([1, 3, 1], 1)
         middle = points + _OFFSET * offset.movedim(1, -1)
         # At first a pixel's spread is about a thing's size.
         return Votes(logit[:, 0], middle, (log_std[:, 0] - 3.0).clamp(*_LOG_STD).exp())
