@@ -19,7 +19,7 @@ from deepverse_ros.model.things.contact import Contacts
 from deepverse_ros.model.things.detail import FINE, Detail
 from deepverse_ros.model.things.grip import Grip
 from deepverse_ros.model.things.ground import HeightMap, map_heights
-from deepverse_ros.model.things.moved import MovedPictures
+from deepverse_ros.model.things.moved import Looks, MovedPictures
 from deepverse_ros.model.things.plate import clean_plate, dilated
 from deepverse_ros.model.things.reader import Reader, points_of
 from deepverse_ros.model.things.slots import MOVED, Motion, Slots, Things
@@ -42,6 +42,7 @@ class ThingsBelief:
     ground: what stands fast, known everywhere (see `HeightMap.filled`).
     newest, plate: (B, 5, H, W) the newest frame, and what stands behind robot and things, as the codec takes frames.
     covered: (B, H, W) bool: where the newest frame shows the robot.
+    remembered: looks of the things that are not seen in the newest frame; None where there are none.
     shown: (B,) share of the pixels in which the robot has to be seen, by its joints, that show something there and not
         what lies behind it; NaN where too few of them tell.
     """
@@ -51,6 +52,7 @@ class ThingsBelief:
     newest: Tensor
     plate: Tensor
     covered: Tensor
+    remembered: Looks | None
     shown: Tensor
 
 
@@ -111,7 +113,7 @@ class ThingsModel(nn.Module):
         # Of an older frame in which nobody knows where the robot is, nothing is taken.
         unknown = ~torch.isfinite(states).all(-1)
         robot[:, :-1] |= unknown[:, :-1, None, None]
-        slots = track(found.windows(time), points, robot, camera.intrinsics, poses)
+        slots, older = track(found.windows(time), points, robot, camera.intrinsics, poses)
         there = found.pixels.unflatten(0, (batch, time)) > 0
         fast = ~(dilated(robot.flatten(0, 1), 2) | dilated(there.flatten(0, 1), 1)).unflatten(0, (batch, time)) & ~maybe
         hidden = dilated(robot.flatten(0, 1), 1) | dilated(there.flatten(0, 1), 1)
@@ -121,6 +123,7 @@ class ThingsModel(nn.Module):
             newest=frames[:, -1],
             plate=clean_plate(frames, hidden.unflatten(0, (batch, time))),
             covered=dilated(robot[:, -1], 1),
+            remembered=Looks.remembered(frames, older),
             shown=shown,
         )
 
@@ -152,7 +155,7 @@ class ThingsModel(nn.Module):
         seen = self.embodiment.camera
         return MovedPictures(
             belief.newest, belief.plate, belief.slots, belief.covered, motion, camera.intrinsics,
-            camera.camera_to_world, seen.near, seen.far,
+            camera.camera_to_world, seen.near, seen.far, belief.remembered,
         )  # fmt: skip
 
     def find(self, frames: Tensor, states: Tensor, camera: Camera) -> Found:

@@ -7,6 +7,7 @@ it showed, mirrored through its middle, which holds for boxes, cylinders and bal
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,32 @@ _EMPTY = 1 << 62
 _MARGIN = 2
 
 
+class Looks(NamedTuple):
+    """What things look like that the newest frame does not show.
+
+    picture: (B, 5, H, W) as the codec takes frames, seen from where the newest one is.
+    pixels: (B, H, W) uint8: 1 + k where thing k is in it, 0 elsewhere.
+    """
+
+    picture: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def remembered(cls, frames: Tensor, shown: Tensor) -> "Looks | None":
+        """From older frames; of two in one pixel the newer. None where there is nothing to remember.
+
+        Args: frames (B, T, 5, H, W); shown (B, T, H, W), as `track` returns it.
+        """
+        if not bool(shown.any()):
+            return None
+        picture, pixels = frames[:, 0], shown[:, 0]
+        for t in range(1, shown.shape[1]):
+            newer = shown[:, t] > 0
+            picture = torch.where(newer[:, None], frames[:, t], picture)
+            pixels = torch.where(newer, shown[:, t], pixels)
+        return cls(picture, pixels)
+
+
 def is_elsewhere(travel: Tensor, rotation: Tensor) -> Tensor:
     """Whether things are no longer where and as they were, (*) bool. Args: travel (*, 3) m; rotation (*, 3, 3)."""
     return (travel.norm(dim=-1) > _STILL) | _is_turned(rotation, _STRAIGHT)
@@ -45,7 +72,7 @@ def _is_turned(rotation: Tensor, angle: float) -> Tensor:
 
 def draw_moved(
     newest: Tensor, plate: Tensor, slots: Slots, covered: Tensor, motion: Motion, intrinsics: Tensor,
-    camera_to_world: Tensor, near: float, far: float,
+    camera_to_world: Tensor, near: float, far: float, remembered: Looks | None = None,
 ) -> Tensor:  # fmt: skip
     """Pictures of imagined frames, without the robot, for a camera that stands still.
 
@@ -58,14 +85,19 @@ def draw_moved(
         intrinsics: (3, 3) or (B, 3, 3) pixels.
         camera_to_world: (B, 4, 4), world being the frame of the things' positions.
         near, far: metres, the range of the disparities.
-    Returns: (N * H, 7, H, W): rgb, sqrt-disparity, 1 where that is known; 1 where a thing is that moved; 1 where the
-    plate shows what robot or thing hid before. Every other pixel, those of things that stay included, is exactly the
-    newest frame's.
+        remembered: looks of things that the robot hides in the newest frame; None: they are not drawn.
+    Returns: (N * H, 7, H, W): rgb, sqrt-disparity, 1 where that is known; 1 where a thing is that moved or was hidden;
+    1 where the plate shows what robot or thing hid before. Every other pixel, those of things that stay included, is
+    exactly the newest frame's.
     """
     batch, _, height, width = newest.shape
     plans, horizon = motion.position.shape[:2]
     per = plans * horizon // batch
     moves = _moves(slots, motion, batch)  # (B, per, 8)
+    looks = Looks(newest, slots.pixels)
+    if remembered is not None:
+        # They are not in the newest frame, so they are drawn wherever they are; a pixel may be of both kinds.
+        moves = moves | (_drawable(slots, motion, batch) & ~slots.seen[:, None])
     old = slots.pixels[:, None]
     uncovered = (covered & (slots.pixels == 0))[:, None].expand(batch, per, height, width)
     moving = [k for k, any_ in enumerate(moves.flatten(0, 1).any(0).tolist()) if any_]
@@ -83,7 +115,13 @@ def draw_moved(
     nearest = torch.where(uncovered, behind, before).flatten(0, 1)
     camera = _Camera.of(intrinsics, camera_to_world, batch)
     for k in moving:
-        _draw_thing(k, out, nearest, newest, slots, motion, moves[..., k], camera, near, far)
+        if remembered is not None:
+            seen = slots.seen[:, k, None, None]
+            looks = Looks(
+                torch.where(seen[:, None], newest, remembered.picture),
+                torch.where(seen, slots.pixels, remembered.pixels),
+            )
+        _draw_thing(k, out, nearest, looks, slots, motion, moves[..., k], camera, near, far)
     return out
 
 
@@ -100,12 +138,13 @@ class MovedPictures:
     camera_to_world: Tensor
     near: float
     far: float
+    remembered: Looks | None = None
 
     def draw(self) -> Tensor:
         """(N * H, 7, H, W)."""
         return draw_moved(
             self.newest, self.plate, self.slots, self.covered, self.motion, self.intrinsics, self.camera_to_world,
-            self.near, self.far,
+            self.near, self.far, self.remembered,
         )  # fmt: skip
 
     def select(self, plans: Tensor) -> "MovedPictures":
@@ -116,6 +155,7 @@ class MovedPictures:
         return MovedPictures(
             self.newest[plans], self.plate[plans], self.slots[plans], self.covered[plans], self.motion[plans],
             matrices, self.camera_to_world[plans], self.near, self.far,
+            None if self.remembered is None else Looks(*(part[plans] for part in self.remembered)),
         )  # fmt: skip
 
 
@@ -140,13 +180,18 @@ class _Camera:
         return (flat @ self.rotation).reshape(points.shape)
 
 
+def _drawable(slots: Slots, motion: Motion, batch: int) -> Tensor:
+    """(B, per, 8) bool: of which things it is known where and how they are in a frame."""
+    position, rotation = motion.position.reshape(batch, -1, MOST, 3), motion.rotation.reshape(batch, -1, MOST, 9)
+    return slots.there[:, None] & torch.isfinite(position).all(-1) & torch.isfinite(rotation).all(-1)
+
+
 def _moves(slots: Slots, motion: Motion, batch: int) -> Tensor:
-    """(B, per, 8) bool: which things are elsewhere, or turned, in a frame, and can be drawn there."""
+    """(B, per, 8) bool: which of the things that are seen are elsewhere, or turned, in a frame."""
     position = motion.position.reshape(batch, -1, MOST, 3)
     rotation = motion.rotation.reshape(batch, -1, MOST, 3, 3)
-    finite = torch.isfinite(position).all(-1) & torch.isfinite(rotation).flatten(-2).all(-1)
     changed = is_elsewhere(position - slots.position[:, None], rotation)
-    return (slots.there & slots.seen)[:, None] & changed & finite
+    return slots.seen[:, None] & changed & _drawable(slots, motion, batch)
 
 
 def _limit(picture: Tensor, near: float, far: float) -> Tensor:
@@ -156,20 +201,21 @@ def _limit(picture: Tensor, near: float, far: float) -> Tensor:
 
 
 def _draw_thing(
-    k: int, out: Tensor, nearest: Tensor, newest: Tensor, slots: Slots, motion: Motion, moves: Tensor, camera: _Camera,
+    k: int, out: Tensor, nearest: Tensor, looks: Looks, slots: Slots, motion: Motion, moves: Tensor, camera: _Camera,
     near: float, far: float,
 ) -> None:  # fmt: skip
     """Draw thing k into `out` (B * per, 7, H, W) and its depth into `nearest` (B * per, H, W).
 
-    Args: moves (B, per): in which frames it is to be drawn anew.
+    Args: looks: what it looks like; moves (B, per): in which frames it is to be drawn anew.
     """
     batch, per = moves.shape
-    # Its P pixels in the newest frame, and where they are seen from its middle, in the camera's optical frame.
-    b, v, u = ((slots.pixels == k + 1) & moves.any(1)[:, None, None]).nonzero().unbind(1)
+    # Its P pixels, and where they are seen from its middle, in the camera's optical frame.
+    b, v, u = ((looks.pixels == k + 1) & moves.any(1)[:, None, None]).nonzero().unbind(1)
     if not len(b):
         return
     was = camera.seen(slots.position[:, k, None])[:, 0]
-    colour, code, known = newest[b, :3, v, u], newest[b, 3, v, u], newest[b, 4, v, u] > 0.5
+    shown = looks.picture[b, :, v, u]
+    colour, code, known = shown[:, :3], shown[:, 3], shown[:, 4] > 0.5
     depth = torch.where(known, geometry.depth_from_sqrt_disparity(code, near, far), was[b, 2])
     pixel = torch.stack([u, v], -1).to(depth)
     ray = torch.cat([(pixel - camera.centre[b]) / camera.focal[b], torch.ones_like(depth)[:, None]], -1)

@@ -18,6 +18,8 @@ _SIZE_COST = 0.5
 _SAME = 0.015
 # What is hidden at this share of its pixels may still be there.
 _HIDDEN = 0.3
+# A camera whose pose differs by less in each entry, metres or the cosine of an angle, has not moved.
+_STANDS = 1e-3
 # What was found so often stays though once it was not, where its surface still is.
 _CONFIRMED = 2
 
@@ -51,7 +53,9 @@ class _Frame:
     camera_to_world: Tensor
 
 
-def track(found: list[Found], points: Tensor, robot: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> Slots:
+def track(
+    found: list[Found], points: Tensor, robot: Tensor, intrinsics: Tensor, camera_to_world: Tensor
+) -> tuple[Slots, Tensor]:
     """The things of B beliefs at their newest frame, out of what was found in each of T frames.
 
     Args:
@@ -60,9 +64,12 @@ def track(found: list[Found], points: Tensor, robot: Tensor, intrinsics: Tensor,
         robot: (B, T, H, W) bool: where the robot is.
         intrinsics: (3, 3) or (B, 3, 3) pixels.
         camera_to_world: (B, T, 4, 4).
+    Returns: the things, and (B, T, H, W) uint8 of those that the newest frame does not show: 1 + k where thing k is in
+    the frame that showed it last, if that was seen from where the newest is.
     """
     batch, time, height, width = points.shape[:4]
     slots = nothing(batch, height, width, points.device)
+    shown = torch.zeros(batch, time, height, width, dtype=torch.uint8, device=points.device)
     intrinsics = intrinsics.to(points).expand(batch, 3, 3)
     for b in range(batch):
         frames = [
@@ -76,8 +83,12 @@ def track(found: list[Found], points: Tensor, robot: Tensor, intrinsics: Tensor,
         here, away = [k for k in tracks if k.frame == time - 1], [k for k in tracks if k.frame < time - 1]
         here += [k for k in away if _still_there(k, frames[k.frame], frames[-1])]
         for k, thing in enumerate(here[:MOST]):
-            _fill(slots, b, k, thing, frames[thing.frame], seen=thing.frame == time - 1)
-    return slots
+            last = frames[thing.frame]
+            _fill(slots, b, k, thing, last, seen=thing.frame == time - 1)
+            moved = last.camera_to_world - frames[-1].camera_to_world
+            if thing.frame < time - 1 and float(moved.abs().max()) < _STANDS:
+                shown[b, thing.frame][last.pixels == thing.slot + 1] = k + 1
+    return slots, shown
 
 
 def _read(found: Found, b: int, frame: int, seen: _Frame) -> list[_Track]:

@@ -21,6 +21,10 @@ NOISE = 0.003
 """Metres: standard deviation of where a reader sees a thing, per axis."""
 _TURN_NOISE = 0.05  # rad
 _NO_TURN = 0.5  # share of windows in which nobody saw how things turned
+# Shares of the windows that are drawn: in which something falls or tips over, and in which something moves.
+_TUMBLING, _MOVING = 0.3, 0.35
+# It does from here on: metres deeper; cosine of the angle that what was up has gone aside.
+_FELL, _TIPPED = 0.02, 0.94
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,27 @@ class PracticeWindows:
         self._there = there
         place = practice.poses[..., :3]
         after = self._looks[:, None] + np.arange(1, steps + 1)
-        way = np.linalg.norm(place[:, after] - place[:, self._looks][:, :, None], axis=-1).max(2)
-        moves = (there & (np.nan_to_num(way) > MOVED)).any(-1)
-        self.every, self.moving = np.argwhere(there.any(-1)), np.argwhere(moves)
-        """(M, 2) episode and look, of all windows in which a thing is seen, and of those in which one moves."""
+        way = np.nan_to_num(place[:, after] - place[:, self._looks][:, :, None])
+        moves = np.linalg.norm(way, axis=-1).max(2) > MOVED
+        upright = _upright(practice.poses[:, self._looks][:, :, None, :, 3:], practice.poses[:, after][..., 3:])
+        tumbles = (way[..., 2].min(2) < -_FELL) | (upright.min(2) < _TIPPED)
+        self.every, self.moving, self.tumbling = (
+            np.argwhere((there & those).any(-1)) for those in (there, moves, moves & tumbles)
+        )
+        """(M, 2) episode and look, of all windows in which a thing is seen, of those in which one moves, and of those
+        in which one also falls or tips over."""
 
     def drawn(self, batch: int, draw: Draw) -> Window:
-        """Windows, half of them (where there are any) such that something moves; turned and mirrored at random."""
+        """Windows, most of them (where there are any) such that something moves; turned and mirrored at random.
+
+        What falls or tips over is rare, and the hardest to tell: it is drawn more often than it happens.
+        """
         share, number = draw.uniform(batch).numpy(), draw.uniform(batch).double().numpy()
-        moving = (share < 0.5) & (len(self.moving) > 0)
-        chosen = [
-            pool[np.minimum((number * len(pool)).astype(int), len(pool) - 1)] if len(pool) else self.every[:1]
-            for pool in (self.moving, self.every)
-        ]
-        index = np.where(moving[:, None], chosen[0], chosen[1])
+        index: np.ndarray = np.zeros((len(share), 2), int)
+        for pool, up_to in ((self.every, 1.0), (self.moving, _TUMBLING + _MOVING), (self.tumbling, _TUMBLING)):
+            if len(pool):
+                chosen = pool[np.minimum((number * len(pool)).astype(int), len(pool) - 1)]
+                index = np.where((share < up_to)[:, None], chosen, index)
         noise = draw.normal(batch, 2, MOST, 6).to(self.device)
         seen = draw.uniform(batch, MOST).to(self.device) >= _NO_TURN
         return self._turned(self.window(index, noise, seen), draw.uniform(batch), draw.uniform(batch) < 0.5)
@@ -169,6 +180,14 @@ class PracticeWindows:
             known=window.known,
             start=vectors(window.start),
         )
+
+
+def _upright(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(...) cosine of the angle between what was up at pose `before` (..., 4) and is where at `after`; 1 for NaN."""
+    x, y, z, w = np.moveaxis(before, -1, 0)
+    a, b, c, d = np.moveaxis(after, -1, 0)
+    across = np.square(a * w - d * x - b * z + c * y) + np.square(b * w - d * y + a * z - c * x)
+    return np.nan_to_num(1 - 2 * across, nan=1.0)
 
 
 def rotation_from_quaternion(quaternion: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from reaching import ARM, FORWARD
 
-from deepverse_ros.robot.kinematics import Body, Capsule, Link, square_distance
+from deepverse_ros.robot.kinematics import Body, Capsule, Link, square_distance, square_distances
 from deepverse_ros.simulation.arm import simulation as arm_simulation
 from deepverse_ros.simulation.arm.sampling import sample_scene
 from deepverse_ros.simulation.arm.simulation import ArmSimulation
@@ -78,6 +78,21 @@ def test_distance_is_that_to_the_nearest_of_many_points(start, end, points) -> N
     # Between two of 2000 samples the segment is nearer by no more than half their distance.
     half = np.linalg.norm(end - start) / 4000 + 1e-9
     np.testing.assert_allclose(np.sqrt(square_distance(points, start, end)), expected, atol=half)
+
+
+segments = arrays(float, (3, 2, 3), elements=coordinate)
+
+
+@given(segments, arrays(float, (6, 3), elements=coordinate))
+@settings(max_examples=60, deadline=None)
+def test_distances_of_all_pairs_are_those_of_each(ends, points) -> None:
+    start, end = ends.swapaxes(0, 1)
+    expected = np.sqrt(square_distance(points[:, None], start, end))
+    found = np.sqrt(np.maximum(square_distances(points, start, end), 0))
+    # Squares are exact to single precision: near to a segment the root of that is half a millimetre and more.
+    near = expected < 0.02
+    np.testing.assert_allclose(found[~near], expected[~near], atol=5e-5)
+    np.testing.assert_allclose(found[near], expected[near], atol=2e-3)
 
 
 def test_distance_by_hand_at_several_moments() -> None:

@@ -119,6 +119,27 @@ def test_windows_in_which_something_moves_are_drawn_more_often(windows: Practice
     assert float(moved) > share + 0.3 * (1 - share)
 
 
+def test_windows_in_which_something_falls_or_tips_over_are_drawn_more_often_yet() -> None:
+    practice = toy(40, 0)
+    poses = practice.poses.copy()
+    # Of a few episodes: the ball falls a little, and in others it tips over, while it is pushed.
+    sunk = np.linspace(0, 0.06, FRAMES)
+    poses[:3, :, 0, 2] -= sunk
+    half = np.linspace(0, np.pi / 4, FRAMES)
+    poses[3:6, :, 0, 3], poses[3:6, :, 0, 6] = np.sin(half), np.cos(half)
+    windows = PracticeWindows(replace(practice, poses=poses), ARM, CPU)
+    tumbling = {tuple(row) for row in windows.tumbling.tolist()}
+    assert tumbling
+    assert tumbling <= {tuple(row) for row in windows.moving.tolist()}
+    assert {episode for episode, _ in tumbling} <= set(range(6))
+    assert {episode // 3 for episode, _ in tumbling} == {0, 1}
+    window = windows.drawn(400, Draw.of_step(0, 0))
+    fell = (window.position[:, -1] - window.start)[..., 2].amin(1) < -0.015
+    tipped = window.rotation[:, -1, :, 2, 2].amin(1) < 0.96
+    assert float((fell | tipped).float().mean()) > 0.25 > 1.5 * len(tumbling) / len(windows.every)
+    assert not len(PracticeWindows(practice, ARM, CPU).tumbling)
+
+
 def test_a_turned_world_is_the_same_world(windows: PracticeWindows) -> None:
     """Distances between robot and things, and heights over the ground, are those of the window as it was recorded."""
     practice = windows._practice

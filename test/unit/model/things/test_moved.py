@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepverse_ros import geometry
-from deepverse_ros.model.things.moved import MovedPictures, draw_moved
+from deepverse_ros.model.things.moved import Looks, MovedPictures, draw_moved
 from deepverse_ros.model.things.slots import Motion, Slots, nothing
 
 NEAR, FAR = 0.4, 4.0
@@ -212,3 +212,36 @@ def test_the_nearer_of_two_moved_things_is_seen() -> None:
     (drawn,) = draw(newest, plate, slots, to)
     torch.testing.assert_close(drawn[:3, 24:40, 32:48], newest[0, :3, 24:40, 24:40])
     assert drawn[5].sum() == 16 * 16
+
+
+def test_what_the_robot_hides_is_drawn_as_it_was_seen_last_where_it_lies_and_where_it_goes() -> None:
+    shows, plate, slots = scene()
+    looks = Looks(shows, slots.pixels.clone())
+    robot = UNCOVERED.clone()
+    robot[:, 20:44, 20:44] = True
+    newest = torch.where(robot[:, None], torch.tensor([0.1, 0.1, 0.1, code(0.6), 1])[None, :, None, None], plate)
+    slots.pixels[:] = 0
+    slots.seen[:] = False
+    ways = motion(slots, world(0, 0, THING), world(0.2, 0, THING))
+    lies, went = draw_moved(newest, plate, slots, robot, ways, K, POSE, NEAR, FAR, looks)
+    torch.testing.assert_close(lies[:5, 24:40, 24:40], shows[0, :, 24:40, 24:40], atol=1e-4, rtol=0)
+    torch.testing.assert_close(went[:5, 24:40, 40:56], shows[0, :, 24:40, 24:40], atol=1e-4, rtol=0)
+    for drawn, first in ((lies, 24), (went, 40)):
+        here = torch.zeros(SIDE, SIDE)
+        here[24:40, first : first + 16] = 1
+        assert torch.equal(drawn[5], here)
+        assert torch.equal(drawn[6], robot[0] * (1 - here))
+    for drawn in draw_moved(newest, plate, slots, robot, ways, K, POSE, NEAR, FAR):
+        assert not drawn[5].any()
+
+
+def test_older_frames_tell_the_looks_of_hidden_things_the_newer_one_first() -> None:
+    frames = torch.rand(1, 3, 5, 4, 4)
+    shown = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    assert Looks.remembered(frames, shown) is None
+    shown[0, 0, :2], shown[0, 1, 1:3] = 1, 2
+    looks = Looks.remembered(frames, shown)
+    assert looks is not None
+    assert looks.pixels[0, :, 0].tolist() == [1, 2, 2, 0]
+    assert torch.equal(looks.picture[0, :, 0], frames[0, 0, :, 0])
+    assert torch.equal(looks.picture[0, :, 1:3], frames[0, 1, :, 1:3])

@@ -20,6 +20,14 @@ def tracked(
 
     Args: robots: (H, W) bool of each frame: there the robot is, at 0.5 m before the camera.
     """
+    return tracked_and_shown(frames, robots, missed)[0]
+
+
+def tracked_and_shown(
+    frames: list[Boxes], robots: list[np.ndarray] | None = None, missed: tuple[int, int] | None = None,
+    moved_camera: float = 0.0,
+) -> tuple[Slots, torch.Tensor]:  # fmt: skip
+    """As `tracked`, with what hidden things looked like. Args: moved_camera: metres before the newest frame."""
     found, depths = [], []
     robots = robots or [np.zeros((SIZE, SIZE), bool)] * len(frames)
     for t, (boxes, robot) in enumerate(zip(frames, robots, strict=True)):
@@ -33,7 +41,8 @@ def tracked(
         pixels = torch.from_numpy(np.where(np.isin(label, 1 + there[0].nonzero()[:, 0].numpy()), label, 0))
         found.append(Found(there, position, torch.full((1, MOST), 0.004), pixels[None].to(torch.uint8)))
         depths.append(torch.from_numpy(depth).float())
-    poses = torch.from_numpy(CAMERA).expand(len(frames), 4, 4)
+    poses = torch.from_numpy(CAMERA).repeat(len(frames), 1, 1)
+    poses[-1, 0, 3] += moved_camera
     k = torch.from_numpy(INTRINSICS)
     points = points_of(torch.stack(depths), k, poses)
     return track(found, points[None], torch.from_numpy(np.stack(robots))[None], k, poses[None])
@@ -87,6 +96,19 @@ def test_what_the_robot_hides_is_kept_and_not_seen() -> None:
     assert float(slots.last.abs().max()) == 0
 
 
+def test_of_what_the_robot_hides_the_newest_frame_that_shows_it_tells_its_looks() -> None:
+    box, other = (0.5, 0.0, 0.03), (0.5, 0.25, 0.03)
+    nobody, robot = np.zeros((SIZE, SIZE), bool), covering(box)
+    slots, shown = tracked_and_shown([[other, box]] * 3, [nobody, nobody, robot])
+    hidden = int((slots.there & ~slots.seen)[0].nonzero()[0])
+    assert not shown[0, [0, 2]].any()
+    assert sorted(torch.unique(shown[0, 1]).tolist()) == [0, hidden + 1]
+    assert int((shown[0, 1] > 0).sum()) >= 12
+    assert bool((torch.from_numpy(robot) | (shown[0, 1] == 0)).all())
+    # Seen from elsewhere than now, its pixels would be in the wrong places.
+    assert not tracked_and_shown([[other, box]] * 3, [nobody, nobody, robot], moved_camera=0.01)[1].any()
+
+
 def test_what_comes_out_from_behind_the_robot_is_the_same_thing_again() -> None:
     box = (0.5, 0.0, 0.03)
     nobody, robot = np.zeros((SIZE, SIZE), bool), covering(box)
@@ -116,6 +138,6 @@ def test_beliefs_of_a_batch_do_not_mix() -> None:
     pixels = torch.stack([torch.zeros(SIZE, SIZE), torch.from_numpy(label)]).to(torch.uint8)
     points = points_of(torch.from_numpy(depth).float()[None], k, pose[:1, 0])[None].expand(2, -1, -1, -1, -1)
     robot = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
-    slots = track([Found(there, position, position[..., 0], pixels)], points, robot, k, pose)
+    slots, _ = track([Found(there, position, position[..., 0], pixels)], points, robot, k, pose)
     assert slots.there.sum(1).tolist() == [0, 1]
     assert torch.equal(slots.pixels, pixels)
