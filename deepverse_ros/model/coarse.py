@@ -77,6 +77,8 @@ class Coarse(nn.Module):
         tokens = tokens.double()
         mean = tokens.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov(tokens.T))
+        # Which way along a component is up says nothing: its largest entry does.
+        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
         leading = slice(-self.basis.shape[1], None)
         self.mean.copy_(mean)
         self.basis.copy_(vectors[:, leading] * values[leading].clamp_min(1e-6).rsqrt())
