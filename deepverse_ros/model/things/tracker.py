@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.model.things.clustering import Found
+from deepverse_ros.model.things.clustering import LEAST_PIXELS, Found
+from deepverse_ros.model.things.plate import dilated
 from deepverse_ros.model.things.slots import MOST, Slots, nothing
 from deepverse_ros.model.things.surface import surface_of
 
@@ -22,6 +23,15 @@ _HIDDEN = 0.3
 _STANDS = 1e-3
 # What was found so often stays though once it was not, where its surface still is.
 _CONFIRMED = 2
+# Pixels that a thing has to have shown which was found but once, and one amid pixels of the robot: fewer are a part of
+# the robot that was taken for a thing, and that now is where the robot hides it.
+_SHOWN, _AMID = 5 * LEAST_PIXELS, 5 * LEAST_PIXELS // 2
+# Share of the pixels around a thing that are the robot's, from which on it is amid them.
+_SURROUNDED = 0.45
+# What is hidden now and was found but once, so near to a thing that is seen, was a part of that, metres.
+_PART = 0.05
+# In a frame a thing goes no farther than the robot takes it, metres.
+_TAKEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class _Track:
     """One thing up to a frame.
 
     frame: the newest that shows it; slot: of what was found there; count: frames in which it was found.
+    places: where it was found, by frame.
     position (3,), std (), extent (): metres. last (3,): metres since the frame before `frame`, 0 where it was not found
     there.
     """
@@ -40,6 +51,7 @@ class _Track:
     std: Tensor
     extent: Tensor
     last: Tensor
+    places: dict[int, Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ def track(
             new = _read(there, b, t, frames[t])
             tracks = _linked(tracks, new, t)
         here, away = [k for k in tracks if k.frame == time - 1], [k for k in tracks if k.frame < time - 1]
+        away = [k for k in away if not any(_is_of(k, thing) for thing in here)]
         here += [k for k in away if _still_there(k, frames[k.frame], frames[-1])]
         for k, thing in enumerate(here[:MOST]):
             last = frames[thing.frame]
@@ -99,7 +112,8 @@ def _read(found: Found, b: int, frame: int, seen: _Frame) -> list[_Track]:
         shown = shown[torch.isfinite(shown).all(-1)]
         extent = (shown - shown.mean(0)).norm(dim=-1).mean() if len(shown) else found.std.new_zeros(())
         position = found.position[b, k]
-        things.append(_Track(frame, k, 1, position, found.std[b, k], extent, torch.zeros_like(position)))
+        still, places = torch.zeros_like(position), {frame: position}
+        things.append(_Track(frame, k, 1, position, found.std[b, k], extent, still, places))
     return things
 
 
@@ -111,9 +125,9 @@ def _linked(old: list[_Track], new: list[_Track], frame: int) -> list[_Track]:
     at, was = torch.stack([k.position for k in new]), torch.stack([k.position for k in old])
     away = torch.minimum(torch.cdist(expected, at), torch.cdist(was, at) + 0.01)
     size = (torch.stack([k.extent for k in old])[:, None] - torch.stack([k.extent for k in new])).abs()
-    # A thing that was not found in between may have moved further.
+    # A thing that was not found in between may have moved further, but is no likelier for that.
     reach = _REACH * torch.tensor([frame - k.frame for k in old], device=at.device).clamp(max=2)[:, None]
-    gain = torch.where(away < reach, (reach - away - _SIZE_COST * size).clamp_min(1e-3), 0.0)
+    gain = torch.where(away < reach, (_REACH - away - _SIZE_COST * size).clamp_min(1e-3), 0.0)
     out, taken = [], set()
     for thing, j in zip(old, _assigned(gain.tolist()), strict=True):
         if j is None:
@@ -121,7 +135,7 @@ def _linked(old: list[_Track], new: list[_Track], frame: int) -> list[_Track]:
             continue
         taken.add(j)
         moved = new[j].position - thing.position if thing.frame == frame - 1 else torch.zeros_like(thing.position)
-        out.append(replace(new[j], count=thing.count + 1, last=moved))
+        out.append(replace(new[j], count=thing.count + 1, last=moved, places=thing.places | new[j].places))
     return out + [k for j, k in enumerate(new) if j not in taken]
 
 
@@ -144,12 +158,35 @@ def _assigned(gain: list[list[float]]) -> list[int | None]:
     return max(best.values(), key=lambda entry: entry[0])[1]
 
 
+def _is_of(missing: _Track, thing: _Track) -> bool:
+    """Whether what the newest frame does not show was nothing of its own, but a thing that it does show.
+
+    Either that thing was found first when this no longer was, and may have gone there as the robot goes: nobody could
+    link the two. Or this was found but once, beside it: a part of it that was taken for another thing. What it would be
+    taken for, were it kept, is a thing in the hand beside the one that the hand holds.
+    """
+    first = min(thing.places)
+    if first > missing.frame:
+        gone = (thing.places[first] - missing.position).norm()
+        return bool(gone < _TAKEN * (first - missing.frame)) and bool(
+            (thing.extent - missing.extent).abs() < 0.5 * missing.extent
+        )
+    beside = thing.places.get(missing.frame)
+    return missing.count == 1 and beside is not None and bool((beside - missing.position).norm() < _PART)
+
+
 def _still_there(thing: _Track, shown: _Frame, newest: _Frame) -> bool:
     """Whether a thing that the newest frame does not show may be hidden there, or was merely missed.
 
     Args: shown: the newest frame that shows it.
     """
-    surface = shown.points[shown.pixels == thing.slot + 1]
+    mine = shown.pixels == thing.slot + 1
+    around = dilated(mine, 2) & ~mine
+    amid = bool((shown.robot & around).sum() >= _SURROUNDED * around.sum())
+    least = _SHOWN if thing.count < _CONFIRMED else _AMID if amid else 0
+    if int(mine.sum()) < least:
+        return False
+    surface = shown.points[mine]
     surface = surface[torch.isfinite(surface).all(-1)]
     pixel, _ = geometry.project(surface, newest.intrinsics, newest.camera_to_world)
     height, width = newest.pixels.shape

@@ -5,6 +5,7 @@ import torch
 from tables_made import CAMERA, INTRINSICS, SIZE, picture
 
 from deepverse_ros.model.things.clustering import Found
+from deepverse_ros.model.things.plate import dilated
 from deepverse_ros.model.things.reader import points_of
 from deepverse_ros.model.things.slots import MOST, SURFACE, Slots
 from deepverse_ros.model.things.tracker import track
@@ -82,6 +83,37 @@ def test_of_two_neighbours_the_one_of_like_size_is_the_same() -> None:
     slots = tracked([[(0.45, 0.0, 0.035), (0.52, 0.0, 0.012)], [(0.48, 0.0, 0.035), (0.45, 0.045, 0.012)]])
     large = int(slots.surface[0, :2].norm(dim=-1).mean(-1).argmax())
     assert abs(float(slots.last[0, large, 0]) - 0.03) < 1e-5
+
+
+def test_what_was_seen_long_ago_is_no_likelier_to_be_a_thing_than_what_was_there_just_before() -> None:
+    """A part that was taken for a thing once lies where the thing goes; it takes the thing's track from it."""
+    frames: list[Boxes] = [[(0.5, 0.0, 0.03), (0.55, 0.0, 0.015)], [(0.5, 0.0, 0.03)], [(0.5, 0.0, 0.03)]]
+    slots = tracked([*frames, [(0.53, 0.0, 0.03)]])
+    assert slots.there[0].tolist() == [True] + [False] * 7
+    assert torch.allclose(slots.last[0, 0, :3], torch.tensor([0.03, 0.0, 0.0]), atol=1e-5)
+
+
+def test_what_the_robot_hides_and_was_hardly_found_before_was_a_part_of_it() -> None:
+    nobody = np.zeros((SIZE, SIZE), bool)
+    small, large = (0.5, 0.0, 0.02), (0.5, 0.0, 0.04)
+    for box, once in ((small, False), (large, True)):
+        robot = covering(box)
+        assert bool(tracked([[box]] * 2, [nobody, robot]).there.any()) == once
+        assert bool(tracked([[box]] * 3, [nobody, nobody, robot]).there.any())
+        # Amid the robot's pixels it takes more than a few to be believed, found twice or not.
+        label = picture(np.array([box]), np.full((1, 3), box[2]))[1] > 0
+        hand = dilated(torch.from_numpy(label)[None], 3)[0].numpy() & ~label
+        assert bool(tracked([[box]] * 3, [hand, hand, robot]).there.any()) == once
+
+
+def test_what_went_off_faster_than_it_is_followed_is_not_left_behind() -> None:
+    """The hand takes a thing 15 cm along in a step, and hides where it was: it is one thing, and not two."""
+    here, there = (0.5, 0.0, 0.04), (0.5, 0.15, 0.04)
+    nobody, robot = np.zeros((SIZE, SIZE), bool), covering(here)
+    slots = tracked([[here], [here], [there]], [nobody, nobody, robot])
+    assert slots.there[0].tolist() == slots.seen[0].tolist() == [True] + [False] * 7
+    other = (0.5, 0.15, 0.018)  # another thing than the one that is hidden
+    assert int(tracked([[here], [here], [other]], [nobody, nobody, robot]).there.sum()) == 2
 
 
 def test_what_the_robot_hides_is_kept_and_not_seen() -> None:
