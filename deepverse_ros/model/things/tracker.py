@@ -1,12 +1,13 @@
 """Things over the frames of a context: which is which, what hides, and how each moved last."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from deepverse_ros import geometry
-from deepverse_ros.model.things.clustering import LEAST_PIXELS, Found
+from deepverse_ros.model.things.clustering import LEAST_PIXELS, Found, rims
 from deepverse_ros.model.things.plate import dilated
 from deepverse_ros.model.things.slots import MOST, Slots, nothing
 from deepverse_ros.model.things.surface import surface_of
@@ -28,6 +29,9 @@ _CONFIRMED = 2
 _SHOWN, _AMID = 5 * LEAST_PIXELS, 5 * LEAST_PIXELS // 2
 # Share of the pixels around a thing that are the robot's, from which on it is amid them.
 _SURROUNDED = 0.45
+# Where so many pixels of a thing are not at a rim, those at its rim count that are so near to one of them, metres: the
+# others show what is before or behind it.
+_SURE, _BESIDE = 8, 0.015
 # What is hidden now and was found but once, so near to a thing that is seen, was a part of that, metres.
 _PART = 0.05
 # In a frame a thing goes no farther than the robot takes it, metres.
@@ -63,6 +67,12 @@ class _Frame:
     robot: Tensor
     intrinsics: Tensor
     camera_to_world: Tensor
+
+    @cached_property
+    def rims(self) -> Tensor:
+        """(H, W) bool, see `clustering.rims`."""
+        pose = self.camera_to_world
+        return rims(((self.points - pose[:3, 3]) @ pose[:3, 2])[None])[0]
 
 
 def track(
@@ -206,13 +216,23 @@ def _still_there(thing: _Track, shown: _Frame, newest: _Frame) -> bool:
     return thing.count >= _CONFIRMED and float((same | hidden).float().mean()) > 0.5
 
 
+def _own(mine: Tensor, shown: _Frame) -> Tensor:
+    """Those pixels of a thing (H, W) bool that show it, and not what is before or behind its rim."""
+    inside, rim = mine & ~shown.rims, mine & shown.rims
+    if int(inside.sum()) < _SURE:
+        return mine
+    away = torch.cdist(shown.points[rim].nan_to_num(torch.inf), shown.points[inside].nan_to_num(torch.inf))
+    near = away.nan_to_num(torch.inf).amin(1) < _BESIDE
+    return inside.masked_scatter(rim, near)
+
+
 def _fill(slots: Slots, b: int, k: int, thing: _Track, shown: _Frame, seen: bool) -> None:
     """Write a thing into a slot. Args: shown: the newest frame that shows it, which is the newest of all if `seen`."""
     slots.there[b, k] = True
     slots.seen[b, k] = seen
     slots.position[b, k], slots.std[b, k] = thing.position, thing.std
     mine = shown.pixels == thing.slot + 1
-    label = torch.where(mine, k + 1, 0).to(torch.uint8)
+    label = torch.where(_own(mine, shown), k + 1, 0).to(torch.uint8)
     slots.surface[b, k] = surface_of(shown.points[None], label[None], slots.position[b : b + 1])[0, k]
     if seen:
         slots.pixels[b][mine] = k + 1

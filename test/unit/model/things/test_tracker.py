@@ -162,6 +162,23 @@ def test_what_is_merely_missed_stays_if_it_was_found_before() -> None:
     assert not bool(tracked([[box]] * 2, missed=(1, 0)).there.any())
 
 
+def test_pixels_of_what_is_behind_are_no_part_of_a_things_surface() -> None:
+    """A mask that is a pixel too wide all around shows the table far behind the thing beside it."""
+    half = 0.05
+    k, pose = torch.from_numpy(INTRINSICS), torch.from_numpy(CAMERA)[None]
+    depth, label = picture(np.array([[0.5, 0.0, half]]), np.full((1, 3), half))
+    points = points_of(torch.from_numpy(depth).float()[None], k, pose)[None]
+    wide = dilated(torch.from_numpy(label > 0)[None], 1).to(torch.uint8)
+    there, position = torch.zeros(1, MOST, dtype=torch.bool), torch.zeros(1, MOST, 3)
+    there[0, 0], position[0, 0] = True, torch.tensor([0.5, 0.0, half])
+    found = Found(there, position, 0.004 * there, wide)
+    reach = (points[0, 0] - position[0, 0]).norm(dim=-1)[wide[0] > 0]
+    assert float(reach.max()) > 1.3 * 3**0.5 * half
+    slots, _ = track([found], points, torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool), k, pose[None])
+    assert float(slots.surface[0, 0].norm(dim=-1).max()) < 1.2 * 3**0.5 * half
+    assert bool(slots.seen[0, 0])
+
+
 def test_beliefs_of_a_batch_do_not_mix() -> None:
     k, pose = torch.from_numpy(INTRINSICS), torch.from_numpy(CAMERA).expand(2, 1, 4, 4)
     there, position = torch.zeros(2, MOST, dtype=torch.bool), torch.zeros(2, MOST, 3)
