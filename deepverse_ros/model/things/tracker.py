@@ -172,8 +172,7 @@ def _is_of(missing: _Track, thing: _Track) -> bool:
     """Whether what the newest frame does not show was nothing of its own, but a thing that it does show.
 
     Either that thing was found first when this no longer was, and may have gone there as the robot goes: nobody could
-    link the two. Or this was found but once, beside it: a part of it that was taken for another thing. What it would be
-    taken for, were it kept, is a thing in the hand beside the one that the hand holds.
+    link the two. Or this was found but once, beside it: a part of it that was taken for another thing.
     """
     first = min(thing.places)
     if first > missing.frame:
