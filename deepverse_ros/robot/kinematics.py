@@ -71,8 +71,8 @@ def square_distance(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> n
 def square_distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(N, K) float32 square metres from points (N, 3) to the segments from `start` to `end`, both (K, 3).
 
-    As `square_distance` of every pair, by matrix products: twice as quick. The squares are exact to single precision, so
-    that distances of centimetres and more are exact to micrometres, and those near 0 are not.
+    As `square_distance` of every pair, by matrix products: twice as quick. The squares are exact to single precision:
+    distances of centimetres and more to micrometres, those near 0 only to a millimetre.
     """
     middle = start.mean(0)
     points, start, along = (v.astype(np.float32) for v in (points - middle, start - middle, end - start))
