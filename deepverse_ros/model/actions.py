@@ -16,12 +16,13 @@ _OCTAVES = 3
 Values = np.ndarray | Tensor | Mapping[str, np.ndarray | Tensor]
 
 
-def pack(modalities: Sequence[Modality], values: Values, field: str) -> Tensor:
+def pack(modalities: Sequence[Modality], values: Values, field: str, gaps: bool = False) -> Tensor:
     """One vector per step from a dictionary of modalities; modalities that are not in it become NaN: absent.
 
-    Args: values: (..., A) in the listed order, all present, or name -> (..., dim); field: for error messages.
+    Args: values: (..., A) in the listed order, all present, or name -> (..., dim); field: for error messages; gaps:
+    whether NaN stands for what is unknown.
     Returns: (..., A) float32.
-    Raises: ShapeError for an unknown name, for another dimension, and for NaN or infinite numbers.
+    Raises: ShapeError for an unknown name, for another dimension, for infinite numbers, and for NaN without gaps.
     """
     known = {m.name: m for m in modalities}
     dim = sum(m.dim for m in modalities)
@@ -29,13 +30,13 @@ def pack(modalities: Sequence[Modality], values: Values, field: str) -> Tensor:
         whole = torch.as_tensor(values, dtype=torch.float32)
         if whole.ndim < 1 or whole.shape[-1] != dim:
             raise ShapeError(f"{field}: expected (..., {dim}) for {list(known)}, got {tuple(whole.shape)}")
-        return _finite(whole, field)
+        return _checked(whole, field, gaps)
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ShapeError(f"{field}: unknown modalities {unknown}; this embodiment has {list(known)}")
     if not values:
         raise ShapeError(f"{field}: no modality given; this embodiment has {list(known)}")
-    given = {n: _finite(torch.as_tensor(v, dtype=torch.float32), f"{field}['{n}']") for n, v in values.items()}
+    given = {n: _checked(torch.as_tensor(v, dtype=torch.float32), f"{field}['{n}']", gaps) for n, v in values.items()}
     lead = next(iter(given.values())).shape[:-1]
     for name, tensor in given.items():
         if tensor.shape != (*lead, known[name].dim):
@@ -45,9 +46,11 @@ def pack(modalities: Sequence[Modality], values: Values, field: str) -> Tensor:
     return torch.cat([part.to(device) for part in parts], -1)
 
 
-def _finite(tensor: Tensor, field: str) -> Tensor:
-    if not torch.isfinite(tensor).all():
-        raise ShapeError(f"{field}: NaN or infinite at index {(~torch.isfinite(tensor)).nonzero()[0].tolist()}")
+def _checked(tensor: Tensor, field: str, gaps: bool) -> Tensor:
+    wrong = tensor.isinf() if gaps else ~tensor.isfinite()
+    if wrong.any():
+        what = "infinite" if gaps else "NaN or infinite"
+        raise ShapeError(f"{field}: {what} at index {wrong.nonzero()[0].tolist()}")
     return tensor
 
 

@@ -55,7 +55,8 @@ class Inputs:
         """(B, T, K) from what was measured, or else from the past actions (B, T-1, A)."""
         batch, frames = past.shape[0], past.shape[1] + 1
         if proprioception is not None:
-            states = self.packed(self.embodiment.measured, proprioception, "proprioception")
+            # A sensor that was silent in one of the frames: that frame's is unknown, the others are not.
+            states = pack(self.embodiment.measured, proprioception, "proprioception", gaps=True).to(self.device)
             if states.shape[:-1] != (batch, frames):
                 raise ShapeError(f"proprioception: expected ({batch}, {frames}, K), got {tuple(states.shape)}")
             return states

@@ -152,9 +152,9 @@ class WorldModel(nn.Module):
             observation: of T = 1..context frames (any resolution).
             actions: (B, T-1, A) what the robot did between them (for an arm: its measured joints at the next frame),
                 physical units; None only with T = 1.
-            proprioception: (B, T, K) what the robot measured of itself at each frame; None: where the embodiment
-                measures the quantities of its actions, the past actions tell it, else it is unknown. Both may be
-                dictionaries of modalities, then those that are left out are unknown.
+            proprioception: (B, T, K) what the robot measured of itself at each frame, NaN: unknown; None: where the
+                embodiment measures the quantities of its actions, the past actions tell it, else it is unknown. Both
+                may be dictionaries of modalities, then those that are left out are unknown.
         Raises: ShapeError naming the field.
         """
         # What is given, in the model's sizes and units: T frames, the T - 1 actions between them, T states.

@@ -45,8 +45,9 @@ QUICK = {
     "min_goal_agreement": 0.0,
     "reached_tolerance": 0.001,
     "observation_timeout": 1.0,
-    "stale_timeout": 1.0,
-    "state_timeout": 0.5,
+    # Long: a machine that pauses makes no camera or joint old. Tests of silence set their own.
+    "stale_timeout": 5.0,
+    "state_timeout": 5.0,
     "goal_change": 0.02,
     "goal_dwell": 0.2,
     "retry_period": 0.3,

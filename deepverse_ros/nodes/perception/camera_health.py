@@ -13,6 +13,8 @@ CLOCK_TOLERANCE = 5.0
 """Seconds from this node's clock at which a stamp is of another one: no camera takes so long."""
 CAUSE_PERIOD = 0.5
 """Seconds for which a cause that was looked for in the graph is good."""
+GRACE = 2.0
+"""Seconds in which what comes with a camera, its calibration and its place in tf, may come after its first images."""
 
 
 class CameraHealth:
@@ -32,6 +34,7 @@ class CameraHealth:
         self.clock_problem = ""
         """Says so where the newest image was stamped by another clock than this node's; empty otherwise."""
         self._conditions: dict[str, str] = {}
+        self._began: dict[str, float] = {}
         self._arrived = -math.inf
         self._refused: tuple[float, str] = (-math.inf, "")
         self._cause: tuple[float, str] = (-math.inf, "")
@@ -55,17 +58,22 @@ class CameraHealth:
             )
         self.condition("clock", f"{self._topic}: {self.clock_problem}")
 
-    def condition(self, name: str, text: str) -> None:
+    def condition(self, name: str, text: str, grace: float = 0.0) -> None:
         """What is wrong as long as it lasts: logged when it begins, and on /diagnostics until `text` is empty.
 
         A warning would be the last one again and again, and hide the others.
+
+        Args: grace: seconds that it has to last before it is logged; what ends sooner was a beginning.
         """
-        if text and name not in self._conditions:
-            self._node.get_logger().warning(text)
-        if text:
-            self._conditions[name] = text
-        else:
+        if not text:
             self._conditions.pop(name, None)
+            self._began.pop(name, None)
+            return
+        self._conditions[name] = text
+        now = time.monotonic()
+        if now - self._began.setdefault(name, now) >= grace:
+            self._began[name] = math.inf  # it is logged
+            self._node.get_logger().warning(text)
 
     def refuse(self, problem: str) -> None:
         """An image came that cannot be used."""

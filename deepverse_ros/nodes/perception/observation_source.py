@@ -13,6 +13,7 @@ from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.world_model import WorldModel
 from deepverse_ros.nodes.messages.action_layout import JointLayout
 from deepverse_ros.nodes.perception import camera_input, joint_input, odometry_input
+from deepverse_ros.nodes.perception.camera_health import GRACE
 from deepverse_ros.nodes.perception.camera_input import SYNC_TOLERANCE, CameraInput
 from deepverse_ros.nodes.perception.joint_input import JointInput
 from deepverse_ros.nodes.perception.odometry_input import OdometryInput
@@ -199,7 +200,7 @@ class ObservationSource:
         matrix = None if view.intrinsics is None else view.intrinsics.matrix
         cameras = self._cameras(newest.header.frame_id, view.stamps[first:])
         untold = self._untold(matrix, cameras)
-        self.health.condition("untold", untold)
+        self.health.condition("untold", untold, GRACE)
         return ObservationWindow(
             observation=Observation.from_numpy(view.rgb[first:], depth, matrix, cameras),
             actions=(np.stack(moves) if moves else empty)[None],
@@ -236,7 +237,7 @@ class ObservationSource:
         base = base_frame(self._node, self.layout.embodiment)
         text = f"tf does not say where the camera's frame '{frame}' is in '{base}'; going on without its place"
         # A model that must be told says so itself.
-        self.health.condition("frame", "" if placed or self._posed else text)
+        self.health.condition("frame", "" if placed or self._posed else text, GRACE)
         if len(known) < len(stamps):
             return None
         return known[0] if fixed else np.stack(known)

@@ -58,6 +58,7 @@ def started(small_checkpoint: Path) -> Iterator[World]:
 def world(started: World) -> Iterator[World]:
     until(lambda: started.planner.input.state.now() is not None)
     started.rest()
+    started.set(state_timeout=0.5)
     yield started
     started.drivers.which = "all"
 

@@ -186,7 +186,7 @@ class Leg(Driven):
 
 @pytest.fixture
 def rover(robot, tmp_path):
-    rover = Rover(robot, tmp_path)
+    rover = Rover(robot, tmp_path, state_timeout=0.5)
     yield rover
     rover.close()
 

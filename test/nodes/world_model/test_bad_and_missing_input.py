@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 import torch
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -19,7 +20,10 @@ from deepverse_ros.msg import ActionPlan, PredictedFrames
 from deepverse_ros.nodes.messages.image import image_from_array, image_from_depth
 from deepverse_ros.nodes.messages.time import stamp_seconds
 from deepverse_ros.nodes.perception import camera_input
+from deepverse_ros.nodes.perception.camera_health import GRACE
 from deepverse_ros.robot.embodiment import Embodiment
+
+UNPLACED = "nobody says where its pictures' frame is in 'base_link' (tf)"
 
 
 def bad_images(arm):
@@ -149,15 +153,32 @@ def test_diagnostics_tell_of_a_robot_that_is_seen_beside_where_its_joints_say(ro
     assert float(values["displaced_m"]) > 0.05
 
 
-def test_a_model_that_must_be_told_its_camera_waits_for_that_and_says_so_once(robot, sensors, start, tmp_path):
+@pytest.fixture
+def posed(tmp_path) -> str:
+    """A checkpoint that must be told its camera."""
     model = WorldModel(WorldModelConfig.small_test(Embodiment.load("arm")).model_copy(update={"posed": True}))
     model.novelty.trust_all()
     model.save(tmp_path / "posed")
+    return str(tmp_path / "posed")
+
+
+def test_a_camera_whose_place_comes_after_its_first_images_is_no_cause_for_a_warning(robot, sensors, start, posed):
     logged = robot.hear(Log, "/rosout")
     frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
-    node = start(checkpoint=str(tmp_path / "posed"))
-    robot.until(lambda: "nobody says where its pictures' frame is in 'base_link' (tf)" in status(node)[1])
-    robot.spin(1.0)
+    node = start(checkpoint=posed)
+    robot.until(lambda: UNPLACED in status(node)[1])
+    mount_camera(robot)
+    robot.until(lambda: frames)
+    robot.spin(GRACE)
+    assert not [m.msg for m in logged if m.name == "world_model" and "must be told" in m.msg]
+
+
+def test_a_model_that_must_be_told_its_camera_waits_for_that_and_says_so_once(robot, sensors, start, posed):
+    logged = robot.hear(Log, "/rosout")
+    frames = robot.hear(PredictedFrames, "world_model/predicted_frames")
+    node = start(checkpoint=posed)
+    robot.until(lambda: UNPLACED in status(node)[1])
+    robot.spin(GRACE + 1.0)
     warnings = [m.msg for m in logged if m.name == "world_model" and m.level >= Log.WARN]
     assert sum("must be told of its camera" in text for text in warnings) == 1
     assert not [text for text in warnings if "failed" in text]

@@ -95,6 +95,23 @@ def test_proprioception_is_used_where_it_is_given_and_may_be_missing() -> None:
         model.observe(pictures(), past, proprioception=torch.zeros(1, 3, 2))
 
 
+def test_proprioception_may_be_missing_in_some_of_the_frames() -> None:
+    model = network(VEHICLE)
+    past, plan = torch.zeros(1, 3, 3), torch.zeros(1, 4, 3)
+    all_known = torch.tensor([15.0, 0.5]).expand(1, 4, 2)
+    last_unknown = all_known.clone()
+    last_unknown[:, -1] = torch.nan
+    latents = [
+        model.imagine(model.observe(pictures(), past, proprioception=p), plan).latents
+        for p in (None, last_unknown, all_known)
+    ]
+    assert torch.isfinite(latents[1]).all()
+    assert not torch.allclose(latents[0], latents[1], atol=1e-4), "the other frames' are used"
+    assert not torch.allclose(latents[1], latents[2], atol=1e-4)
+    with pytest.raises(ShapeError, match=r"proprioception: infinite at index \[0, 3, 0\]"):
+        model.observe(pictures(), past, proprioception=last_unknown.nan_to_num(torch.inf))
+
+
 def test_past_actions_tell_the_joints_of_a_robot_that_measures_what_it_is_commanded() -> None:
     # Without a body, so that the states are those which the dynamics carries from step to step.
     model = network(ARM.model_copy(update={"body": None}))
