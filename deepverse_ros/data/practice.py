@@ -1,7 +1,9 @@
 """What a robot does to things, thousands of times: episodes of a simulated robot with hardly any pictures.
 
 Where everything is follows from the physics alone; a camera is asked only at the frames from which things are imagined,
-for what a reader of pictures would find there.
+for what a reader of pictures would find there. Half of the episodes are what the robot's episodes are, the others plans
+of the length that is imagined, which go right through a thing or get past it: things go farther by them, and more of
+them fall or tip over.
 """
 
 import zlib
@@ -27,9 +29,10 @@ from deepverse_ros.simulation import robots
 STEPS = 8
 """Frames that are left at least after one that is looked at."""
 _FIRST, _EVERY = 3, 5
+_LEAVE = 0.25  # of the plans that get past a thing instead
 _EPISODES = 100  # of a file
 _SIZE = 128
-_FORMAT, _VERSION = "deepverse_ros/practice", 1
+_FORMAT, _VERSION = "deepverse_ros/practice", 2
 _TYPES = {
     "commanded": "float32", "measured": "float32", "poses": "float32", "touched": "uint8", "surface": "float16",
     "pixels": "uint16", "ground": "float16",
@@ -155,7 +158,7 @@ class Practising:
     def record(self, seed: int, index: int, frames: int) -> Practice:
         """Episode `index` of `seed`, E = 1."""
         simulation = self._simulation
-        script = simulation.begin_episode(scene_seed(seed, index), np.random.default_rng([seed, index]), frames, False)
+        commanded = self._begin(seed, index, frames)
         poses = np.full((frames, MOST, 7), np.nan, np.float32)
         touched = np.zeros((frames, MOST), np.uint8)
         measured, surfaces, pixels, grounds = [], [], [], []
@@ -175,10 +178,24 @@ class Practising:
                 pixels.append(shown)
                 grounds.append(HeightMap(torch.from_numpy(ground)[None]).filled().heights[0].numpy())
             if t + 1 < frames:
-                simulation.step(script.actions[t])
-        arrays = (script.actions, np.stack(measured), poses, touched, *map(np.stack, (surfaces, pixels, grounds)))
+                simulation.step(commanded[t])
+        arrays = (commanded, np.stack(measured), poses, touched, *map(np.stack, (surfaces, pixels, grounds)))
         named = zip(_TYPES.items(), arrays, strict=True)
         return Practice(**{name: array.astype(dtype)[None] for (name, dtype), array in named})
+
+    def _begin(self, seed: int, index: int, frames: int) -> np.ndarray:
+        """Put robot and things where an episode begins. Returns: (frames, A) what the robot is then commanded."""
+        simulation, scene, rng = self._simulation, scene_seed(seed, index), np.random.default_rng([seed, index])
+        pair = simulation.begin_pair(scene, rng, STEPS) if index % 2 else None
+        if pair is None:
+            return simulation.begin_episode(scene, rng, frames, False).actions
+        # The plan begins at the first frame that is looked at, and the robot stays where it ends.
+        plan = pair.leaves if rng.random() < _LEAVE else pair.moves
+        before = len(pair.approach) - _FIRST
+        for action in pair.approach[:before]:
+            simulation.step(action)
+        commanded = np.concatenate([pair.approach[before:], plan])[:frames]
+        return np.pad(commanded, ((0, frames - len(commanded)), (0, 0)), mode="edge")
 
     def _look(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What the camera sees now. Returns: surface (8, 32, 3), pixels (8,), ground (ROWS, COLUMNS)."""

@@ -88,6 +88,21 @@ def test_what_is_told_of_things_hangs_together(practised: tuple[Path, list[tuple
     assert np.isfinite(data.ground.astype(float)).all()
 
 
+def test_every_second_episode_is_a_plan_that_goes_through_a_thing_or_past_it() -> None:
+    practising = Practising(ARM)
+    try:
+        episodes = [practising.record(9, index, FRAMES) for index in range(1, 32, 2)]
+    finally:
+        practising.close()
+    moved = []
+    for episode in episodes:
+        place = episode.poses[0, ..., :3]
+        first, last = place[looks(FRAMES)[0]], place[looks(FRAMES)[0] + module.STEPS]
+        moved.append(np.nan_to_num(np.linalg.norm(last - first, axis=-1)).max() > 0.06)
+        np.testing.assert_array_equal(episode.commanded[0, -1], episode.commanded[0, -2])
+    assert 0.5 <= np.mean(moved) <= 0.95
+
+
 def test_what_cannot_be_practised_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frames: must be at least 12"):
         practise(ARM, 1, 0, tmp_path, frames=11)
