@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepverse_ros import geometry
-from deepverse_ros.model.readout import Camera
 from deepverse_ros.robot.embodiment import Embodiment
 
 # A robot does not stand as it was told where its tool is read so many deviations, of at least so many metres, away.
@@ -13,9 +11,6 @@ _DOUBT, _SHARPEST = 3.0, 0.01
 # The whole robot stands elsewhere where so many frames, and no other, show its tool so many metres and deviations off,
 # none farther from their mean than that share of it, or so many deviations.
 _FRAMES, _DISPLACED, _SURE, _APART = 2, 0.05, 4.0, 0.3
-# Around where a tool is read something has to be seen, within that share of the picture's height to every side, that is
-# no farther than so many metres behind it.
-_AROUND, _BEHIND = 0.04, 0.1
 
 
 def reconcile(embodiment: Embodiment, actions: Tensor, tool: Tensor, std: Tensor) -> Tensor | None:
@@ -73,27 +68,3 @@ def displacement(embodiment: Embodiment, states: Tensor, tool: Tensor, std: Tens
     agree = (off - mean[:, None]).norm(dim=-1) < torch.maximum(_SURE * std, _APART * mean.norm(dim=-1, keepdim=True))
     displaced = (known.sum(1) >= _FRAMES) & ((far & agree) | ~known).all(1)
     return torch.where(displaced[:, None], mean, nowhere)
-
-
-def read_in_vain(embodiment: Embodiment, frames: Tensor, tool: Tensor, camera: Camera) -> Tensor:
-    """Whether frames cannot show the tool where it is read: it is out of the picture, or only what lies behind is seen.
-
-    A readout answers for a picture without a robot too, and does not always know how little it knows then.
-
-    Args: frames (M, 5, H, W) as the codec takes them; tool (M, 3) metres in the base frame; camera of batch M.
-    Returns: (M,) bool; where no depth is known around it, a tool within the picture may be there.
-    """
-    height, width = frames.shape[-2:]
-    pixel, away = geometry.project(tool[:, None], camera.intrinsics, camera.camera_to_world)
-    pixel, away = pixel[:, 0], away[:, 0]
-    size = pixel.new_tensor([width, height])
-    inside = (away > 0) & ((pixel > -0.5) & (pixel < size - 0.5)).all(-1)
-    reach = max(1, round(_AROUND * height))
-    steps = torch.arange(-reach, reach + 1, device=frames.device)
-    column, row = ((pixel.nan_to_num()[:, axis].round().long()[:, None] + steps) for axis in (0, 1))
-    flat = (row.clamp(0, height - 1)[:, :, None] * width + column.clamp(0, width - 1)[:, None]).flatten(1)
-    code, known = (frames[:, channel].flatten(1).gather(1, flat).float() for channel in (3, 4))
-    seen = embodiment.camera
-    depth = geometry.depth_from_sqrt_disparity(code, seen.near, seen.far)
-    behind = (known > 0.5) & (depth > away[:, None] + _BEHIND)
-    return ~inside | ((known > 0.5).any(1) & (behind | (known <= 0.5)).all(1))

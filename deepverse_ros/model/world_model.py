@@ -34,7 +34,7 @@ from deepverse_ros.model.memory import Memory, Place, RememberedFrame
 from deepverse_ros.model.observation import Goal, Observation
 from deepverse_ros.model.ood import OodDetector
 from deepverse_ros.model.readout import Camera, Outcome, OutcomeReadout, PictureReadout
-from deepverse_ros.model.stance import displacement, read_in_vain, reconcile
+from deepverse_ros.model.stance import displacement, reconcile
 from deepverse_ros.model.things.detail import COARSE, FINE, Detail
 from deepverse_ros.model.things.model import ThingsBelief, ThingsFuture, ThingsModel
 from deepverse_ros.model.things.moved import MovedPictures
@@ -220,10 +220,7 @@ class WorldModel(nn.Module):
         batch, time = pictures.shape[:2]
         size = self.config.height, self.config.width
         cameras = Camera(intrinsics.to(poses), poses.flatten(0, 1), size)
-        flat = pictures.flatten(0, 1)
-        tool, std = self.picture_readout(flat, cameras)
-        std = std.masked_fill(read_in_vain(self.embodiment, flat, tool, cameras), torch.nan)
-        tool, std = (t.unflatten(0, (batch, time)) for t in (tool, std))
+        tool, std = (t.unflatten(0, (batch, time)) for t in self.picture_readout(pictures.flatten(0, 1), cameras))
         displaced = displacement(self.embodiment, states, tool, std)
         newest = Camera(intrinsics.to(poses), poses[:, -1], size)
         return displaced, self.things.observe(pictures, states, newest, poses, displaced)

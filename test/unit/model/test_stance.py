@@ -3,9 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepverse_ros import geometry
-from deepverse_ros.model.readout import Camera
-from deepverse_ros.model.stance import displacement, read_in_vain, reconcile
+from deepverse_ros.model.stance import displacement, reconcile
 from deepverse_ros.robot.embodiment import Embodiment
 
 ARM = Embodiment.load("arm")
@@ -82,33 +80,3 @@ def test_a_robot_without_a_described_body_stands_nowhere_else() -> None:
     states, tool = torch.zeros(2, FRAMES, drone.state_dim), torch.ones(2, FRAMES, 3)
     assert float(displacement(drone, states, tool, torch.full((2, FRAMES), 0.01)).abs().max()) == 0
     assert reconcile(drone, states, tool, torch.full((2, FRAMES), 0.01)) is None
-
-
-def looked_down_on(nearest: float) -> tuple[Tensor, Camera]:
-    """A frame of a table 1 m below a camera, with something `nearest` metres away in its middle; 0: unknown depth."""
-    depth = torch.ones(64, 64)
-    depth[30:34, 30:34] = nearest or 1.0
-    seen = ARM.camera
-    known = torch.full((64, 64), float(nearest > 0))
-    code = geometry.sqrt_disparity(depth, seen.near, seen.far)
-    frame = torch.cat([torch.zeros(3, 64, 64), code[None], known[None]])[None]
-    return frame, Camera(torch.tensor([[64.0, 0, 31.5], [0, 64.0, 31.5], [0, 0, 1]]), torch.eye(4)[None], (64, 64))
-
-
-@pytest.mark.parametrize(
-    ("nearest", "tool", "vain"),
-    [
-        (0.6, (0.0, 0.0, 0.62), False),  # a finger beside it
-        (0.4, (0.0, 0.0, 0.62), False),  # something before it
-        (1.0, (0.0, 0.0, 0.62), True),  # the table 38 cm behind it
-        (1.0, (0.0, 0.0, 0.95), False),
-        (0.0, (0.0, 0.0, 0.62), False),  # nobody knows
-        (0.6, (0.5, 0.0, 0.62), True),  # beside the picture
-        (0.6, (0.0, 0.0, -0.62), True),  # behind the camera
-    ],
-)
-def test_a_tool_cannot_be_where_only_what_lies_behind_is_seen(
-    nearest: float, tool: tuple[float, float, float], vain: bool
-) -> None:
-    frame, camera = looked_down_on(nearest)
-    assert read_in_vain(ARM, frame, torch.tensor([tool]), camera).tolist() == [vain]
