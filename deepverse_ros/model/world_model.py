@@ -20,7 +20,7 @@ from deepverse_ros import geometry
 from deepverse_ros.errors import ShapeError
 from deepverse_ros.model import checkpoint
 from deepverse_ros.model.actions import Values
-from deepverse_ros.model.belief import Belief
+from deepverse_ros.model.belief import LEAST_SHOWN, Belief
 from deepverse_ros.model.body_rendering import draw
 from deepverse_ros.model.coarse import Coarse, CoarseFuture
 from deepverse_ros.model.codec import Codec, Decoded, Source, View
@@ -223,6 +223,11 @@ class WorldModel(nn.Module):
         tool, std = (t.unflatten(0, (batch, time)) for t in self.picture_readout(pictures.flatten(0, 1), cameras))
         displaced = displacement(self.embodiment, states, tool, std)
         newest = Camera(intrinsics.to(poses), poses[:, -1], size)
+        if displaced.any():
+            # A readout answers for pictures without a robot too: where the robot should then be seen, and is not, it is
+            # not.
+            shown = self.things.shows(pictures[:, -1], states[:, -1], newest, displaced)
+            displaced = torch.where(shown[:, None] < LEAST_SHOWN, 0.0, displaced)
         return displaced, self.things.observe(pictures, states, newest, poses, displaced)
 
     @torch.inference_mode()

@@ -106,8 +106,7 @@ class ThingsModel(nn.Module):
         votes = self.reader(flat, points, drawn)
         found = find(votes, depth)
         place, behind = self._place(drawn, depth)
-        right = place & (behind <= _BEHIND)
-        shown = _share(right, place & (behind > _BEHIND) & ~dilated(right, _RIM)).unflatten(0, (batch, time))[:, -1]
+        shown = _shown(place, behind).unflatten(0, (batch, time))[:, -1]
         robot = place & ~(behind > _BEHIND) & (found.pixels == 0)
         points, robot, maybe = (t.unflatten(0, (batch, time)) for t in (points, robot, votes.logit > _MAY_BE))
         # Of an older frame in which nobody knows where the robot is, nothing is taken.
@@ -164,6 +163,14 @@ class ThingsModel(nn.Module):
         points = points_of(depth, camera.intrinsics, camera.camera_to_world)
         return find(self.reader(frames, points, self.drawn(states, camera, states.new_zeros(len(states), 3))), depth)
 
+    def shows(self, frames: Tensor, states: Tensor, camera: Camera, shift: Tensor) -> Tensor:
+        """How much frames show of a robot that stands `shift` metres beside its joints' word.
+
+        Args: frames (M, 5, H, W); states (M, K); camera of batch M; shift (M, 3).
+        Returns: (M,), as `ThingsBelief.shown`.
+        """
+        return _shown(*self._place(self.drawn(states, camera, shift), self._depth(frames)))
+
     def drawn(self, states: Tensor, camera: Camera, shift: Tensor) -> Tensor:
         """The robot's body (M, 4, H/2, W/2) where it stands `shift` (M, 3) metres beside its joints' word."""
         # A robot that stands to the left is seen as from a camera that stands to the right.
@@ -187,6 +194,12 @@ class ThingsModel(nn.Module):
         number, code = (F.interpolate(drawn[:, i : i + 1], size, mode="nearest")[:, 0] for i in (0, 2))
         behind = depth - geometry.depth_from_sqrt_disparity(code, seen.near, seen.far)
         return (number > 0) & ~(behind < -_BEFORE), behind
+
+
+def _shown(place: Tensor, behind: Tensor) -> Tensor:
+    """(M,) share of the pixels (M, H, W) of the robot that show it. Args: as of `ThingsModel._place`."""
+    right = place & (behind <= _BEHIND)
+    return _share(right, place & (behind > _BEHIND) & ~dilated(right, _RIM))
 
 
 def _share(yes: Tensor, no: Tensor) -> Tensor:
