@@ -224,7 +224,7 @@ class WorldModel(nn.Module):
         displaced = displacement(self.embodiment, states, tool, std)
         newest = Camera(intrinsics.to(poses), poses[:, -1], size)
         if displaced.any():
-            # A readout answers for pictures without a robot too: one that had to be seen there and is not, is elsewhere.
+            # A readout answers for pictures without a robot too: what had to be seen by it, and is not, is not there.
             shown = self.things.shows(pictures[:, -1], states[:, -1], newest, displaced)
             displaced = torch.where(shown[:, None] < LEAST_SHOWN, 0.0, displaced)
         return displaced, self.things.observe(pictures, states, newest, poses, displaced)
